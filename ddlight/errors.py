@@ -1,0 +1,31 @@
+"""Errors that a user can cause: what happened, the value given, what is allowed, the line to type."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class DDLightError(Exception):
+    """A mistake that is reported in one message, without a traceback. `code` is the exit code."""
+
+    code = 1
+
+
+class UsageError(DDLightError):
+    """The command line or a configuration asks for something that cannot be done (exit code 2)."""
+
+    code = 2
+
+
+class DataError(DDLightError):
+    """Data, weights or a condensed set are missing, wrong or damaged (exit code 3)."""
+
+    code = 3
+
+
+def nearest(word: str, choices: Iterable[str], n: int = 3) -> str:
+    """Say which of `choices` come closest to `word`: ' Did you mean A, B or C?', or '' where none does."""
+    by_lower = {c.lower(): c for c in choices}
+    close = [by_lower[m] for m in get_close_matches(word.lower(), by_lower, n=n, cutoff=0.5)]
+    if not close:
+        return ""
+    return f" Did you mean {' or '.join(filter(None, [', '.join(close[:-1]), close[-1]]))}?"
