@@ -1,0 +1,1 @@
+"""What happens around training steps: averaging, checkpoints and signals, the bar, the curve."""

@@ -1,0 +1,91 @@
+"""Checkpoints that a run can be continued from exactly, and signals that end it only after one is saved."""
+
+import os
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+STOPPED = 143
+"""Exit code after a signal: 128 + SIGTERM."""
+
+
+class RunCheckpoint(Checkpoint):
+    """Keeps `last.ckpt` in the run folder, and saves it when SIGTERM or SIGUSR1 arrives.
+
+    Lightning's own handler runs collectives inside the signal handler and can deadlock; here the handler sets a flag,
+    the ranks agree on it at an optimiser step, all of them save that step, and the process exits with 143. SIGUSR1 is
+    SLURM's warning before the end of the time: under SLURM the job is put back into the queue as well.
+
+    Args:
+        folder: run folder.
+        every: fraction of the run between two checkpoints; 0 saves only on a signal.
+    """
+
+    def __init__(self, folder: Path, every: float = 0.1) -> None:
+        self.folder, self.every = folder, every
+        self.signalled: int | None = None
+        self._previous: dict[int, Any] = {}
+        self._seen = 0
+
+    @property
+    def path(self) -> Path:
+        """The checkpoint."""
+        return self.folder / "last.ckpt"
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals over from Lightning."""
+        self._seen = trainer.global_step
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            self._previous[number] = signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signalled = number
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """At optimiser steps: save where one is due; save and exit where a signal came."""
+        if trainer.global_step == self._seen:
+            return
+        self._seen = step = trainer.global_step
+        total = int(trainer.estimated_stepping_batches)
+        stop = self._agree(trainer, step)
+        period = max(1, round(self.every * total)) if self.every else 0
+        if stop or (period and step % period == 0 and step < total):
+            self.save(trainer)
+        if stop:
+            self._exit(trainer)
+
+    def _agree(self, trainer: Trainer, step: int) -> bool:
+        if trainer.world_size == 1:
+            return self.signalled is not None
+        return trainer.strategy.reduce_boolean_decision(self.signalled is not None, all=False)
+
+    def save(self, trainer: Trainer) -> None:
+        """Write the checkpoint under another name and rename it: a reader never sees half of one."""
+        part = self.path.with_suffix(".part")
+        trainer.save_checkpoint(part)
+        if trainer.is_global_zero:
+            part.replace(self.path)
+
+    def _exit(self, trainer: Trainer) -> None:
+        if self.signalled == signal.SIGUSR1 and trainer.is_global_zero and "SLURM_JOB_ID" in os.environ:
+            os.spawnlp(os.P_WAIT, "scontrol", "scontrol", "requeue", os.environ["SLURM_JOB_ID"])
+        raise SystemExit(STOPPED)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give the signals back."""
+        self._restore()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Give the signals back."""
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}

@@ -1,0 +1,87 @@
+"""The training curve: loss and learning rate at a hundred points, `metrics.csv`, and a stop where the loss is NaN."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from ddlight import files
+from ddlight.errors import DDLightError
+
+POINTS = 100
+
+
+class TrainingError(DDLightError):
+    """Training broke down (exit code 1)."""
+
+
+class Curve(Callback):
+    """Reads the loss a hundred times per run and keeps the rows; nothing is read from the device in between.
+
+    The rows are part of the checkpoint, so that a continued run has the curve of one that was never stopped.
+
+    Args:
+        folder: run folder; `metrics.csv` is rewritten there at each point.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.rows: list[dict[str, float]] = []
+        self._sum: Tensor | None = None
+        self._count = 0
+        self._seen = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start where the checkpoint ended."""
+        self._seen = trainer.global_step
+        self._sum = torch.zeros((), device=pl_module.device) if self._sum is None else self._sum.to(pl_module.device)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Add the loss; at a point, read it."""
+        assert self._sum is not None
+        self._sum += outputs["loss"].detach()
+        self._count += 1
+        if trainer.global_step == self._seen:
+            return
+        self._seen = step = trainer.global_step
+        total = int(trainer.estimated_stepping_batches)
+        if step % max(1, total // POINTS) == 0 or step == total:
+            self._point(trainer, pl_module, step)
+
+    def _point(self, trainer: Trainer, model: LightningModule, step: int) -> None:
+        assert self._sum is not None
+        loss = float(self._sum) / self._count
+        if loss != loss or abs(loss) == float("inf"):
+            raise TrainingError(
+                f"The loss became {loss} before step {step}. Lower the learning rate (--model.recipe.lr=...), "
+                "or use --trainer.precision=32-true if the run was in 16 bit."
+            )
+        rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+        self.rows.append({"step": step, "images": model.images_seen(step), "loss": loss, "lr": rate})
+        self._sum, self._count = torch.zeros_like(self._sum), 0
+        self._write(trainer)
+
+    def _write(self, trainer: Trainer) -> None:
+        if not trainer.is_global_zero:
+            return
+        text = io.StringIO()
+        writer = csv.DictWriter(text, ["step", "images", "loss", "lr"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        files.write_bytes(self.folder / "metrics.csv", text.getvalue().encode())
+        for logger in trainer.loggers:
+            logger.log_metrics({f"train/{k}": v for k, v in self.rows[-1].items()}, step=int(self.rows[-1]["step"]))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Rows and the running sum, as plain types."""
+        return {"rows": list(self.rows), "sum": self._sum, "count": self._count}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a checkpoint."""
+        self.rows, self._sum, self._count = list(state_dict["rows"]), state_dict["sum"], state_dict["count"]

@@ -1,0 +1,1 @@
+"""The condensed set: on disk (`store`) and as training batches (`loader`)."""

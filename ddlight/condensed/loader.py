@@ -1,0 +1,137 @@
+"""Batches of a condensed set for one whole run, in process, resumable at any batch.
+
+One Lightning epoch is the whole run: the loader knows its true length, nothing is set up per pass, and a saved
+position is a number. A global batch is cut into `ranks * accumulate` parts, so what an optimiser step sees does not
+depend on how many ranks or micro-batches share the work.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import ceil
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddlight.randomness import generator
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One rank's part of a global batch.
+
+    Args:
+        ids: int64 (B,): positions in the condensed set of the whole global batch.
+        rows: the first and one past the last row of `ids` that this rank trains on; empty only where the batch has
+            fewer images than parts, in which case the row is a stand-in with weight 0.
+        weight: factor that makes the mean over ranks and micro-batches the mean over the global batch.
+        epoch: pass over the set, from 0.
+        index: batch within the pass, from 0.
+        images: the set's images (N, C, H, W) on the training device, attached by the data module.
+        labels: the set's labels, (N,) or (N, K).
+    """
+
+    ids: Tensor
+    rows: tuple[int, int]
+    weight: float
+    epoch: int
+    index: int
+    images: Tensor | None = None
+    labels: Tensor | None = None
+
+    def attach(self, images: Tensor, labels: Tensor) -> "Batch":
+        """Return this batch with the set's tensors."""
+        return replace(self, images=images, labels=labels)
+
+    @property
+    def own(self) -> Tensor:
+        """Positions in the set of this rank's rows."""
+        return self.ids[slice(*self.rows)]
+
+
+def order(seed: int, epoch: int, images: int) -> np.ndarray:
+    """Order in which pass `epoch` visits the images: int64 (images,)."""
+    return generator(seed, "order", epoch).permutation(images)
+
+
+class RunLoader:
+    """Yields the batches of a whole run.
+
+    Args:
+        images: size of the set.
+        batch: global batch; the last batch of a pass is shorter.
+        steps: optimiser steps of the run.
+        seed: of the order.
+        accumulate: micro-batches per optimiser step.
+        rank: this process.
+        ranks: number of processes.
+    """
+
+    def __init__(
+        self, images: int, batch: int, steps: int, seed: int, accumulate: int = 1, rank: int = 0, ranks: int = 1
+    ) -> None:
+        self.images, self.batch, self.steps, self.seed = images, batch, steps, seed
+        self.accumulate, self.rank, self.ranks = accumulate, rank, ranks
+        self.handed_out = 0
+
+    @property
+    def per_pass(self) -> int:
+        """Optimiser steps of one pass."""
+        return ceil(self.images / self.batch)
+
+    def __len__(self) -> int:
+        return self.steps * self.accumulate
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch, visit = -1, np.empty(0, np.int64)
+        if self.handed_out >= len(self):
+            self.handed_out = 0
+        while self.handed_out < len(self):
+            step, micro = divmod(self.handed_out, self.accumulate)
+            if step // self.per_pass != epoch:
+                epoch = step // self.per_pass
+                visit = order(self.seed, epoch, self.images)
+            self.handed_out += 1
+            yield self._part(visit, epoch, step % self.per_pass, micro)
+
+    def _part(self, visit: np.ndarray, epoch: int, index: int, micro: int) -> Batch:
+        ids = visit[index * self.batch : (index + 1) * self.batch]
+        parts = self.ranks * self.accumulate
+        part = micro * self.ranks + self.rank
+        start, stop = part * len(ids) // parts, (part + 1) * len(ids) // parts
+        weight = (stop - start) * parts / len(ids)
+        if stop == start:
+            start, stop = 0, 1
+        return Batch(torch.from_numpy(ids), (start, stop), weight, epoch, index)
+
+    def state_dict(self) -> dict[str, int]:
+        """Position: batches handed out."""
+        return {"handed_out": self.handed_out}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Continue after `state`."""
+        self.handed_out = state["handed_out"]
+
+
+class EvalLoader:
+    """Yields a real split once, each image on exactly one rank, without padding.
+
+    Args:
+        images: uint8 (N, C, H, W).
+        labels: int64 (N,).
+        batch: images per batch.
+        rank: this process.
+        ranks: number of processes.
+    """
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, batch: int = 500, rank: int = 0, ranks: int = 1) -> None:
+        self.images, self.labels, self.batch = images, labels, batch
+        self.mine = np.arange(rank, len(labels), ranks)
+
+    def __len__(self) -> int:
+        return ceil(len(self.mine) / self.batch)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(self.mine), self.batch):
+            rows = self.mine[start : start + self.batch]
+            yield torch.from_numpy(self.images[rows]), torch.from_numpy(self.labels[rows])

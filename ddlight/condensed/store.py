@@ -1,0 +1,350 @@
+"""The condensed set on disk: made unit by unit, sealed once, verified at every load, never overwritten.
+
+While it is made it lies in `<folder>.partial/` (one file and, while in work, one claim per unit). Sealing builds the
+final folder under a temporary name and renames it into place, so a set is either complete or absent.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from safetensors.numpy import load_file, save
+
+from ddlight import files
+from ddlight.errors import DataError
+
+SCHEMA = 1
+CLAIM_SECONDS = 60.0
+"""A claim that was not renewed for this long belongs to nobody."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """An independent piece of work.
+
+    Args:
+        number: position among the set's units; also the order of the images in the set.
+        classes: class indices that this unit makes.
+        images: ipc indices that this unit makes; empty means all of them.
+    """
+
+    number: int
+    classes: tuple[int, ...]
+    images: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Real images, as positions in the full training split.
+
+    Args:
+        indices: int64 (n,).
+    """
+
+    indices: np.ndarray
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """Made images.
+
+    Args:
+        images: uint8 or float32 (n, C, H, W); the method says in which space floats live.
+        labels: int64 (n,) classes, or float32 (n, K) probabilities or logits.
+        source_images: real images that went in.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    source_images: int = 0
+
+
+Made = Selection | Synthesis
+
+
+class Workspace:
+    """The unfinished set: one file per finished unit, one claim per unit in work.
+
+    Any number of processes may share it; a unit that two of them make by accident comes out the same.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.with_name(folder.name + ".partial")
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def path(self, unit: Unit) -> Path:
+        """File of a finished unit."""
+        return self.folder / f"{unit.number:06d}.safetensors"
+
+    def pending(self, units: list[Unit]) -> list[Unit]:
+        """Units without a file."""
+        return [unit for unit in units if not self.path(unit).exists()]
+
+    def claim(self, unit: Unit) -> bool:
+        """Reserve a unit for this process. False where a living process has it."""
+        claim = self.path(unit).with_suffix(".claim")
+        if claim.exists() and _alive(claim):
+            return False
+        claim.unlink(missing_ok=True)
+        try:
+            with claim.open("x") as file:
+                file.write(f"{socket.gethostname()} {os.getpid()}")
+        except FileExistsError:
+            return False
+        return True
+
+    def renew(self, unit: Unit) -> None:
+        """Say that this process still works on a unit; long units call it now and then."""
+        self.path(unit).with_suffix(".claim").touch()
+
+    def release(self, unit: Unit) -> None:
+        """Give a claim back."""
+        self.path(unit).with_suffix(".claim").unlink(missing_ok=True)
+
+    def put(self, unit: Unit, made: Made) -> None:
+        """Write a finished unit."""
+        files.write_bytes(self.path(unit), save(_arrays(made)))
+        self.release(unit)
+
+    def get(self, unit: Unit) -> Made:
+        """Read a finished unit. Raises DataError where its file is damaged."""
+        try:
+            arrays = load_file(self.path(unit))
+        except Exception as error:
+            self.path(unit).unlink(missing_ok=True)
+            raise DataError(
+                f"Unit {unit.number} in {self.folder} was damaged and has been dropped. Run the same command again."
+            ) from error
+        if "indices" in arrays:
+            return Selection(arrays["indices"])
+        return Synthesis(arrays["images"], arrays["labels"], int(arrays["source_images"][0]))
+
+    def remove(self) -> None:
+        """Drop the unfinished set's folder, once the finished one is in place."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _arrays(made: Made) -> dict[str, np.ndarray]:
+    if isinstance(made, Selection):
+        return {"indices": np.ascontiguousarray(made.indices, np.int64)}
+    images, labels = np.ascontiguousarray(made.images), np.ascontiguousarray(made.labels)
+    return {"images": images, "labels": labels, "source_images": np.array([made.source_images])}
+
+
+def _alive(claim: Path) -> bool:
+    try:
+        words = claim.read_text().split()
+        age = time.time() - claim.stat().st_mtime
+    except FileNotFoundError:
+        return False
+    if len(words) == 2 and words[0] == socket.gethostname():
+        return _running(int(words[1]))
+    return age < CLAIM_SECONDS
+
+
+def _running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def join(pieces: list[Made]) -> Made:
+    """Put the units' results together, in order."""
+    first = pieces[0]
+    if isinstance(first, Selection):
+        return Selection(np.concatenate([p.indices for p in pieces if isinstance(p, Selection)]))
+    made = [p for p in pieces if isinstance(p, Synthesis)]
+    images, labels = np.concatenate([p.images for p in made]), np.concatenate([p.labels for p in made])
+    return Synthesis(images, labels, sum(p.source_images for p in made))
+
+
+def seal(folder: Path, made: Made, ids: np.ndarray, labels: np.ndarray, manifest: dict[str, Any]) -> Path:
+    """Write the finished set and its manifest and move them into place.
+
+    Args:
+        folder: where the set shall lie; where another process sealed it first, that one stays.
+        made: the whole set.
+        ids: sample ids of the full training split.
+        labels: labels of the full training split.
+        manifest: what the method knows; contents, hashes and counts are added here.
+    """
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.sealing")
+    try:
+        temporary.mkdir(parents=True)
+        facts = _write(temporary, made, ids, labels, manifest["classes"])
+        hashes = {str(p.relative_to(temporary)): files.sha256(p) for p in _files(temporary)}
+        content = {"schema": SCHEMA, **manifest, **facts, "files": hashes}
+        files.write_json(temporary / "manifest.json", content)
+        _move(temporary, folder)
+    except OSError as error:
+        raise files.explain(error, folder) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _move(temporary: Path, folder: Path) -> None:
+    try:
+        temporary.rename(folder)
+    except OSError:
+        if not (folder / "manifest.json").exists():
+            raise
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (p for p in sorted(folder.rglob("*")) if p.is_file())
+
+
+def _write(folder: Path, made: Made, ids: np.ndarray, labels: np.ndarray, classes: list[str]) -> dict[str, Any]:
+    if isinstance(made, Selection):
+        return _write_selection(folder, made, ids, labels)
+    return _write_synthesis(folder, made, classes)
+
+
+def _write_selection(folder: Path, made: Selection, ids: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    rows = [f"{i},{labels[i]},{json.dumps(str(ids[i]))}" for i in made.indices]
+    files.write_bytes(folder / "selection.csv", ("index,label,id\n" + "\n".join(rows) + "\n").encode())
+    chosen = "\n".join(str(i) for i in ids[made.indices])
+    return {
+        "kind": "indices",
+        "labels": "hard",
+        "images": len(made.indices),
+        "source_images": len(made.indices),
+        "content_sha256": hashlib.sha256(chosen.encode()).hexdigest(),
+        "bytes_images": (folder / "selection.csv").stat().st_size,
+        "bytes_labels": 0,
+    }
+
+
+def _write_synthesis(folder: Path, made: Synthesis, classes: list[str]) -> dict[str, Any]:
+    hard = made.labels.ndim == 1
+    if made.images.dtype == np.uint8 and made.images.shape[1] in (1, 3) and hard:
+        _write_images(folder, made, classes)
+        kind = "uint8"
+    else:
+        tensors = {"images": np.ascontiguousarray(made.images), "labels": np.ascontiguousarray(made.labels)}
+        files.write_bytes(folder / "set.safetensors", save(tensors))
+        kind = str(made.images.dtype)
+    digest = hashlib.sha256(np.ascontiguousarray(made.images).tobytes())
+    digest.update(np.ascontiguousarray(made.labels).tobytes())
+    bytes_labels = 0 if hard else made.labels.nbytes
+    return {
+        "kind": kind,
+        "images": len(made.images),
+        "source_images": made.source_images,
+        "shape": list(made.images.shape[1:]),
+        "content_sha256": digest.hexdigest(),
+        "bytes_images": sum(p.stat().st_size for p in _files(folder)) - bytes_labels,
+        "bytes_labels": bytes_labels,
+    }
+
+
+def _write_images(folder: Path, made: Synthesis, classes: list[str]) -> None:
+    for number, (image, label) in enumerate(zip(made.images, made.labels, strict=True)):
+        safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in classes[label])
+        target = folder / "images" / f"{label:05d}_{safe}" / f"{number:07d}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+        Image.fromarray(np.ascontiguousarray(pixels)).save(target, optimize=False)
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """Check every file of a set against its manifest and return the manifest.
+
+    Raises:
+        DataError: no set there, an unknown schema, a file missing, changed or added.
+    """
+    manifest = read_manifest(folder)
+    expected = manifest["files"]
+    present = {str(p.relative_to(folder)) for p in _files(folder)} - {"manifest.json"}
+    wrong = sorted(set(expected) - present) or sorted(present - set(expected))
+    wrong = wrong or [name for name, digest in expected.items() if files.sha256(folder / name) != digest]
+    if wrong:
+        raise DataError(
+            f"The condensed set {folder} is not what was sealed: {wrong[0]} is missing, new or changed "
+            f"({len(wrong)} file{'s' * (len(wrong) > 1)}). Move the folder away and run 'ddlight condense' again."
+        )
+    return manifest
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read a set's manifest without checking its files. Raises DataError as `verify`."""
+    manifest = files.read_json(folder / "manifest.json")
+    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA or "files" not in manifest:
+        raise DataError(f"{folder / 'manifest.json'} is not a manifest of schema {SCHEMA}.")
+    return manifest
+
+
+@dataclass(frozen=True)
+class StoredSet:
+    """A verified set, in memory.
+
+    Args:
+        images: uint8 or float32 (N, C, H, W).
+        labels: int64 (N,), or float32 (N, K).
+        manifest: see `seal`.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    manifest: dict[str, Any]
+
+
+def load(folder: Path, dataset: Any = None) -> StoredSet:
+    """Verify a set and read it.
+
+    Args:
+        folder: a sealed set.
+        dataset: a RealDataset; needed for sets of indices.
+
+    Raises:
+        DataError: as `verify`; or the indices belong to other data.
+    """
+    manifest = verify(folder)
+    if manifest["kind"] == "indices":
+        return _load_selection(folder, manifest, dataset)
+    if (folder / "set.safetensors").exists():
+        arrays = load_file(folder / "set.safetensors")
+        return StoredSet(arrays["images"], arrays["labels"], manifest)
+    return _load_images(folder, manifest)
+
+
+def _load_selection(folder: Path, manifest: dict[str, Any], dataset: Any) -> StoredSet:
+    if dataset is None:
+        raise DataError(f"{folder} lists images of {manifest['dataset']}: give that dataset to load them.")
+    split = dataset.split("train")
+    indices, ids = read_selection(folder)
+    if len(indices) and (indices.max() >= len(split.ids) or (split.ids[indices] != ids).any()):
+        raise DataError(
+            f"{folder} was selected from other data: its sample ids are not those of {manifest['dataset']} here."
+        )
+    return StoredSet(split.images[indices], split.labels[indices], manifest)
+
+
+def read_selection(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (int64) and sample ids (str) of a selection."""
+    lines = (folder / "selection.csv").read_text().splitlines()[1:]
+    rows = [line.split(",", 2) for line in lines]
+    return np.array([int(r[0]) for r in rows], np.int64), np.array([json.loads(r[2]) for r in rows], dtype=np.str_)
+
+
+def _load_images(folder: Path, manifest: dict[str, Any]) -> StoredSet:
+    paths = sorted((folder / "images").rglob("*.png"), key=lambda p: p.name)
+    pixels = [np.asarray(Image.open(p)) for p in paths]
+    images = np.stack([p[None] if p.ndim == 2 else p.transpose(2, 0, 1) for p in pixels])
+    labels = np.array([int(p.parent.name.split("_")[0]) for p in paths], np.int64)
+    return StoredSet(np.ascontiguousarray(images), labels, manifest)

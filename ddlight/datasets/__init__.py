@@ -1,0 +1,50 @@
+"""The real datasets: one table of facts, and readers that load on first use."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ddlight.datasets.arrays import CIFAR10, CIFAR100, MNIST, SVHN, FashionMNIST, FashionMNIST5k
+    from ddlight.datasets.base import ImageSet, RealDataset, Split
+    from ddlight.datasets.digits import Digits
+    from ddlight.datasets.folder import ImageFolder, ImageNet1K, ImageNette
+    from ddlight.datasets.table import TABLE, DatasetInfo, data_root, describe
+
+__all__ = [
+    "CIFAR10",
+    "CIFAR100",
+    "MNIST",
+    "SVHN",
+    "TABLE",
+    "DatasetInfo",
+    "Digits",
+    "FashionMNIST",
+    "FashionMNIST5k",
+    "ImageFolder",
+    "ImageNet1K",
+    "ImageNette",
+    "ImageSet",
+    "RealDataset",
+    "Split",
+    "data_root",
+    "describe",
+]
+
+_MODULES = {
+    **dict.fromkeys(("CIFAR10", "CIFAR100", "MNIST", "SVHN", "FashionMNIST", "FashionMNIST5k"), "arrays"),
+    **dict.fromkeys(("ImageSet", "RealDataset", "Split"), "base"),
+    **dict.fromkeys(("ImageFolder", "ImageNet1K", "ImageNette"), "folder"),
+    **dict.fromkeys(("TABLE", "DatasetInfo", "data_root", "describe"), "table"),
+    "Digits": "digits",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, so that commands which only read the table import neither numpy nor torch."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

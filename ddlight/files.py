@@ -1,0 +1,63 @@
+"""Writing files so that a reader sees the old or the new content and never half of it."""
+
+import errno
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ddlight.errors import DataError
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` under a temporary name beside `path`, flush it to disk and rename it into place.
+
+    Raises:
+        DataError: the disk is full; what was there before stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise explain(error, path) from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as indented JSON; NaN and infinity are refused with ValueError."""
+    write_bytes(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file. Raises DataError naming the file where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise DataError(f"There is no file {path}.") from None
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path} is damaged or not JSON: {error}") from error
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def explain(error: OSError, path: Path) -> Exception:
+    """Turn 'no space left' into a DataError that says what to do; other errors pass unchanged."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DataError(
+            f"The disk is full: {path} was not written. Nothing finished was changed. "
+            "Free space (or point DDLIGHT_CACHE or --run elsewhere) and run the same command again: it continues."
+        )
+    return error

@@ -1,0 +1,1 @@
+"""One file per method; the base classes are in `base`."""

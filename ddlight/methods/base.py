@@ -1,0 +1,300 @@
+"""What every method shares: units of work in, a sealed set on disk, training batches out.
+
+A method is a LightningDataModule in one file. A `Selector` chooses real images, a `Synthesiser` makes new ones; both
+are pure functions of one unit, so that ranks, job arrays, a resumed run and two racing processes give the same bytes.
+"""
+
+import hashlib
+import inspect
+import json
+import logging
+import os
+import time
+from dataclasses import asdict, is_dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+
+from ddlight.condensed import store
+from ddlight.condensed.loader import Batch, EvalLoader, RunLoader
+from ddlight.condensed.store import Made, Selection, StoredSet, Synthesis, Unit, Workspace
+from ddlight.datasets.base import RealDataset
+from ddlight.errors import UsageError
+from ddlight.result import peak_host_memory, versions
+
+log = logging.getLogger("ddlight")
+
+BUILD_SECONDS = 600.0
+"""`fit` builds a missing set itself where that is estimated to take less."""
+
+
+def cache_folder(cache: str | None) -> Path:
+    """Where condensed sets lie: `cache`, else $DDLIGHT_CACHE, else ~/.cache/ddlight/condensed."""
+    return Path(cache or os.environ.get("DDLIGHT_CACHE") or "~/.cache/ddlight/condensed").expanduser()
+
+
+def plain(value: Any) -> Any:
+    """An argument as JSON: datasets by identity, dataclasses by class and fields, teachers by their weights."""
+    if isinstance(value, RealDataset):
+        return value.identity()
+    if hasattr(value, "fingerprint"):
+        return {"class": type(value).__name__, "weights": value.fingerprint()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {"class": type(value).__name__, **asdict(value)}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return value
+
+
+class CondensedDataModule(LightningDataModule):
+    """A condensed set: where it lies, how it is made, how it is fed.
+
+    Every constructor argument is kept under its own name. Those that differ from their defaults, the data and the seed
+    name the set; `cache` does not.
+
+    Args:
+        dataset: the real dataset that is condensed.
+        ipc: images per class.
+        seed: of every draw that makes the set.
+        cache: folder of condensed sets; null means $DDLIGHT_CACHE or ~/.cache/ddlight/condensed.
+    """
+
+    recipe_version: ClassVar[int] = 1
+    """Raised by hand when a method starts to make other sets from the same arguments."""
+    space: ClassVar[str] = "pixel"
+    """Space of float images: "pixel" in [0, 1], or "normalised" by the dataset's mean and std."""
+    selected_on: ClassVar[str] = "none"
+    """Where this method's choices are made: "none", "held_out" or "test"."""
+    tile_factor: int = 1
+    """Images are mosaics of factor x factor patches."""
+    learned_lr: float | None = None
+    """Learning rate that was learned with the set."""
+    label_kind: ClassVar[str] = "hard"
+    """hard, probabilities or logits."""
+
+    def __init__(self, dataset: RealDataset, ipc: int = 10, seed: int = 0, cache: str | None = None) -> None:
+        super().__init__()
+        if ipc < 1 or seed < 0:
+            raise UsageError(f"ipc must be at least 1 and seed at least 0; given: ipc={ipc}, seed={seed}.")
+        self.dataset, self.ipc, self.seed, self.cache = dataset, ipc, seed, cache
+        self.stored: StoredSet | None = None
+        self.condense_seconds = 0.0
+        self._on_device: tuple[Tensor, Tensor] | None = None
+
+    # --- the method ---
+
+    def units(self) -> list[Unit]:
+        """Independent pieces of work, one per class unless a method says otherwise."""
+        return [Unit(c, (c,)) for c in range(self.dataset.num_classes)]
+
+    def make(self, unit: Unit) -> Made:
+        """Make one unit. A pure function of the arguments, the data and the unit."""
+        raise NotImplementedError
+
+    def estimate_seconds(self) -> float:
+        """Rough time to make the set on this machine; selectors are quick."""
+        return 0.0
+
+    # --- the set's name ---
+
+    @cached_property
+    def arguments(self) -> dict[str, Any]:
+        """Arguments that shape the set and differ from their defaults, as JSON."""
+        parameters = inspect.signature(type(self).__init__).parameters
+        names = [n for n in parameters if n not in ("self", "cache", "dataset", "seed")]
+        return {n: plain(getattr(self, n)) for n in names if getattr(self, n) != parameters[n].default}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits that name the set: class, recipe version, arguments, data and seed."""
+        method = f"{type(self).__module__}.{type(self).__qualname__}"
+        named = [method, self.recipe_version, self.arguments, self.dataset.identity(), self.seed]
+        return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def folder(self) -> Path:
+        """Where the sealed set lies."""
+        place = cache_folder(self.cache) / self.dataset.info.name / type(self).__name__
+        return place / f"ipc{self.ipc}" / self.fingerprint
+
+    # --- making it ---
+
+    def condense(self, rank: int = 0, ranks: int = 1) -> Path:
+        """Make whatever is missing of the set, together with any other process that does the same, and seal it.
+
+        Args:
+            rank: this process; only spreads where processes begin.
+            ranks: number of processes.
+        """
+        if (self.folder / "manifest.json").exists():
+            return self.folder
+        start = time.perf_counter()
+        work, units = Workspace(self.folder), self.units()
+        first = rank * len(units) // max(ranks, 1)
+        todo = units[first:] + units[:first]
+        while missing := work.pending(todo):
+            if not self._make_one(work, missing) and not self._sealed():
+                time.sleep(0.05)
+            if self._sealed():
+                return self.folder
+        self._seal(work, units, time.perf_counter() - start)
+        self.condense_seconds = time.perf_counter() - start
+        return self.folder
+
+    def _sealed(self) -> bool:
+        return (self.folder / "manifest.json").exists()
+
+    def _make_one(self, work: Workspace, missing: list[Unit]) -> bool:
+        for unit in missing:
+            if not work.path(unit).exists() and work.claim(unit):
+                try:
+                    work.put(unit, self.make(unit))
+                finally:
+                    work.release(unit)
+                return True
+        return False
+
+    def _seal(self, work: Workspace, units: list[Unit], seconds: float) -> None:
+        made = store.join([work.get(unit) for unit in units])
+        split = self.dataset.split("train")
+        store.seal(self.folder, made, split.ids, split.labels, self._manifest(seconds))
+        work.remove()
+
+    def _manifest(self, seconds: float) -> dict[str, Any]:
+        info = self.dataset.info
+        return {
+            "method": type(self).__name__,
+            "args": self.arguments,
+            "recipe_version": self.recipe_version,
+            "fingerprint": self.fingerprint,
+            "dataset": info.name,
+            "dataset_identity": self.dataset.identity(),
+            "classes": list(info.classes),
+            "ipc": self.ipc,
+            "seed": self.seed,
+            "space": self.space,
+            "mean": list(info.mean),
+            "std": list(info.std),
+            "labels": self.label_kind,
+            "learned_lr": self.learned_lr,
+            "tile_factor": self.tile_factor,
+            "selected_on": self.selected_on,
+            "seconds": seconds,
+            "peak_memory_bytes": peak_host_memory(),
+            "versions": asdict(versions()),
+        }
+
+    # --- feeding it ---
+
+    def setup(self, stage: str) -> None:
+        """Load the set, after making it where it is missing and quick to make.
+
+        Raises:
+            DataError: the set was changed on disk.
+            UsageError: the set is missing and takes long to make.
+        """
+        if self.stored is not None or stage not in ("fit", "test", "validate"):
+            return
+        if not self._sealed():
+            self._build()
+        self.stored = store.load(self.folder, self.dataset)
+
+    def _build(self) -> None:
+        seconds = self.estimate_seconds()
+        if seconds > BUILD_SECONDS:
+            raise UsageError(
+                f"The condensed set {self.folder} does not exist and takes about {seconds / 60:.0f} minutes to make. "
+                "Make it first: the same command with 'condense' in place of 'fit'."
+            )
+        log.info("condensing %s to ipc %s with %s", self.dataset.info.name, self.ipc, type(self).__name__)
+        trainer = self.trainer
+        self.condense(trainer.global_rank if trainer else 0, trainer.world_size if trainer else 1)
+
+    def require(self) -> StoredSet:
+        """The loaded set. Raises UsageError before `setup`."""
+        if self.stored is None:
+            raise UsageError("The condensed set is not loaded: call setup('fit') first.")
+        return self.stored
+
+    def train_dataloader(self) -> RunLoader:
+        """The run's batches; length and batch come from the regime's resolved plan."""
+        trainer, run = self.trainer, self.trainer.lightning_module.run  # type: ignore[union-attr]
+        assert trainer is not None
+        accumulate = trainer.accumulate_grad_batches
+        return RunLoader(
+            run.images, run.batch, run.steps, run.seed, accumulate, trainer.global_rank, trainer.world_size
+        )
+
+    def val_dataloader(self) -> EvalLoader | list[Any]:
+        """The held-out split, where the dataset has one."""
+        held_out = self.dataset.split("held_out")
+        return self._eval_loader("held_out") if len(held_out.labels) else []
+
+    def test_dataloader(self) -> EvalLoader:
+        """The test split."""
+        return self._eval_loader("test")
+
+    def _eval_loader(self, name: Any) -> EvalLoader:
+        split, trainer = self.dataset.split(name), self.trainer
+        rank, ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        return EvalLoader(split.images, split.labels, rank=rank, ranks=ranks)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move a batch; training batches get the set's tensors, which are moved once."""
+        if not isinstance(batch, Batch):
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return batch.attach(*self.tensors(device))
+
+    def tensors(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The whole set's images and labels on `device`."""
+        if self._on_device is None or self._on_device[0].device != device:
+            stored = self.require()
+            self._on_device = (
+                torch.from_numpy(stored.images).to(device),
+                torch.from_numpy(stored.labels).to(device),
+            )
+        return self._on_device
+
+
+class Selector(CondensedDataModule):
+    """Chooses real images: `select` says which of a class."""
+
+    def select(self, unit: Unit, candidates: np.ndarray) -> np.ndarray:
+        """Choose from one class.
+
+        Args:
+            unit: the class.
+            candidates: int64 (n,): positions of its images in the training split.
+
+        Returns:
+            int64 (ipc,): the chosen positions, best first where there is an order.
+        """
+        raise NotImplementedError
+
+    def make(self, unit: Unit) -> Selection:
+        """Select from the unit's class. Raises UsageError where it has fewer than ipc images."""
+        candidates = np.flatnonzero(self.dataset.split("train").labels == unit.classes[0])
+        name = self.dataset.info.classes[unit.classes[0]]
+        if len(candidates) < self.ipc:
+            raise UsageError(
+                f"ipc={self.ipc} is more than class '{name}' of {self.dataset.info.name} has: "
+                f"{len(candidates)} images. Use --data.ipc={len(candidates)} or less."
+            )
+        return Selection(self.select(unit, candidates))
+
+
+class Synthesiser(CondensedDataModule):
+    """Makes new images: `make` returns those of one unit."""
+
+    def make(self, unit: Unit) -> Synthesis:
+        """Make the images and labels of one unit."""
+        raise NotImplementedError
+
+    def estimate_seconds(self) -> float:
+        """Rough time to make the set on this machine."""
+        raise NotImplementedError

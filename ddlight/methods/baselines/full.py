@@ -1,0 +1,27 @@
+"""FullData: the whole training split, as the reference that every condensed set is measured against."""
+
+import numpy as np
+
+from ddlight.condensed.store import Selection, Unit
+from ddlight.methods.base import CondensedDataModule
+
+
+class FullData(CondensedDataModule):
+    """All training images.
+
+    Paper: the "full" rows of arXiv 2604.18811 (Table 1), trained at the same budget as the subsets.
+
+    Args:
+        dataset: the real dataset.
+        ipc: the column that this row stands in: protocols take their rules from it; every image is used.
+        seed: without effect on the set; kept so that it can be swept like any other method's.
+        cache: folder of condensed sets.
+    """
+
+    def units(self) -> list[Unit]:
+        """One unit: everything."""
+        return [Unit(0, tuple(range(self.dataset.num_classes)))]
+
+    def make(self, unit: Unit) -> Selection:
+        """Every index, in order."""
+        return Selection(np.arange(len(self.dataset.split("train").labels)))

@@ -1,0 +1,357 @@
+"""Teachers: trained networks that give logits, held outside module registration and loaded only when needed.
+
+A teacher is a plain object, so that no checkpoint, EMA copy or DDP buffer holds it, and it is constructed without
+weights, so that configurations can be read and printed where there are none.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ddlight.errors import UsageError
+from ddlight.models.export import load_student
+from ddlight.models.layers import count_classes, keep_classes
+from ddlight.models.students import Student
+from ddlight.models.weights import digest, network_from, read_state_dict
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a teacher's network takes.
+
+    Args:
+        mean: per channel, of images in [0, 1], subtracted before the network.
+        std: per channel, divided by.
+        size: height and width in pixels.
+        interpolation: "bilinear" or "bicubic" for images of another size.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    size: int
+    interpolation: str = "bilinear"
+
+
+@dataclass
+class Loaded:
+    """What a teacher has once it is loaded.
+
+    Args:
+        network: frozen, in evaluation mode.
+        taken: what the network takes.
+        statistics: mean and std of `taken`, (2, 1, C, 1, 1), on the network's device.
+    """
+
+    network: nn.Module
+    taken: Input
+    statistics: Tensor
+
+
+class Teacher(ABC):
+    """A frozen network with its own class count, normalisation and input size.
+
+    A copy of a teacher is the teacher itself, and a pickled one travels without its network and is to be loaded again.
+    Subclasses say in `_open` where the network comes from.
+    """
+
+    classes: list[int] | None = None
+
+    def __init__(self) -> None:
+        self._loaded: Loaded | None = None
+        self._digest: str | None = None
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Teacher:
+        return self
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_loaded": None}
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What results call the teacher."""
+
+    @abstractmethod
+    def _open(self, num_classes: int) -> tuple[nn.Module, Input]:
+        """Return the trained network and what it takes; `num_classes` is what the dataset has."""
+
+    def load(self, num_classes: int, channels: int, size: int) -> None:
+        """Load the network; do nothing if it is there.
+
+        Args:
+            num_classes: classes of the dataset, which the teacher must have.
+            channels: channels of the images that will come; grey ones are repeated for a teacher of three.
+            size: height and width of the images that will come; others than the teacher's are resized.
+
+        Raises:
+            UsageError: the teacher has another number of classes, or takes images of other channels.
+            DataError: its weights are missing or do not fit.
+        """
+        if self._loaded is None:
+            self._loaded = self._load(num_classes)
+        self._check_classes(self.num_classes, num_classes)
+        wanted = len(self._loaded.taken.mean)
+        if channels not in (1, wanted):
+            raise UsageError(f"The teacher {self.name} takes images of {wanted} channels; these have {channels}.")
+
+    @torch.inference_mode(False)
+    def _load(self, num_classes: int) -> Loaded:
+        """Open the network, prune its classes, freeze it.
+
+        Never under inference mode, so that gradients can pass to the images; and torch's generator is left as it was,
+        so that students start alike with and without teachers.
+        """
+        with torch.random.fork_rng(devices=[]):
+            network, taken = self._open(num_classes)
+        if self.classes is not None:
+            keep_classes(network, _checked(self.classes, count_classes(network), num_classes, self.name))
+        self._check_classes(count_classes(network), num_classes)
+        statistics = torch.tensor([taken.mean, taken.std], dtype=torch.float32).reshape(2, 1, -1, 1, 1)
+        return Loaded(network.eval().requires_grad_(False), taken, statistics)
+
+    def _check_classes(self, own: int, wanted: int) -> None:
+        if own == wanted:
+            return
+        way_out = "Give a teacher that was trained on this dataset"
+        if own == 1000 and wanted < own:
+            way_out += f", or classes: the ImageNet-1K indices of the {wanted} classes, in the dataset's order"
+        raise UsageError(f"The teacher {self.name} has {own} classes; the dataset has {wanted}. {way_out}.")
+
+    def _ready(self) -> Loaded:
+        if self._loaded is None:
+            raise RuntimeError(f"The teacher {self.name} is used before load().")
+        return self._loaded
+
+    @property
+    def network(self) -> nn.Module:
+        """The network itself, from normalised images of its own size to logits; frozen, in evaluation mode.
+
+        For methods that need its layers or a gradient to the images (see `preprocess`). RuntimeError before `load`.
+        """
+        return self._ready().network
+
+    @property
+    def num_classes(self) -> int:
+        """Number of logits, known after `load`."""
+        return count_classes(self.network)
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """Return images in [0, 1], (B, C, H, W), as the network takes them; differentiable.
+
+        Grey images are repeated for a network of three channels; images of another size are resized (antialiased, to
+        a square), clamped to [0, 1] if resized bicubically; then mean and std. float32 whatever comes in.
+        """
+        loaded = self._ready()
+        taken = loaded.taken
+        images = images.float()
+        if images.shape[-2:] != (taken.size, taken.size):
+            images = F.interpolate(images, (taken.size, taken.size), mode=taken.interpolation, antialias=True)
+            images = images.clamp(0, 1) if taken.interpolation == "bicubic" else images
+        mean, std = self._on(images.device).statistics
+        return (images - mean) / std
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> Tensor:
+        """Return the logits, float32 (B, num_classes), on the device of `images`.
+
+        The network moves there when it is elsewhere. No graph is built, yet the result can be a target in a loss
+        (inference mode would forbid that, and is no faster).
+
+        Args:
+            images: in [0, 1], (B, C, H, W), on any device; see `preprocess`.
+        """
+        return self._on(images.device).network(self.preprocess(images)).float()
+
+    def _on(self, device: torch.device) -> Loaded:
+        """Return what is loaded, moved to `device` if it is elsewhere."""
+        loaded = self._ready()
+        if loaded.statistics.device != device:
+            with torch.inference_mode(False):
+                loaded.network.to(device)
+                loaded.statistics = loaded.statistics.to(device)
+        return loaded
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of the loaded weights (pruned to `classes`), whatever file or device they are in."""
+        if self._digest is None:
+            self._digest = digest(self.network.state_dict())
+        return self._digest
+
+
+def _checked(classes: Sequence[int], own: int, wanted: int, name: str) -> Sequence[int]:
+    """Return `classes` if they choose `wanted` different ones of `own`."""
+    if len(classes) != wanted:
+        raise UsageError(
+            f"The teacher {name} has classes: with {len(classes)} indices; the dataset has {wanted} classes. "
+            "Give one index for each class, in the dataset's order."
+        )
+    wrong = [c for c in classes if not 0 <= c < own]
+    if wrong or len(set(classes)) != wanted:
+        what = f"index {wrong[0]}" if wrong else "an index twice"
+        raise UsageError(f"The teacher {name} has {what} in classes:. Give different ones from 0 to {own - 1}.")
+    return classes
+
+
+class TorchvisionTeacher(Teacher):
+    """A classifier of torchvision with its trained weights, or with a state dict from a file.
+
+    Args:
+        model: as in torchvision.models.list_models(module=torchvision.models), such as resnet18.
+        weights: torchvision's name of the weights. IMAGENET1K_V1 is what the published numbers of SRe2L, RDED and EDC
+            rest on. Mean, std and input size are theirs, also where `file` is given.
+        file: a state dict of this network to use instead of a download; it may have another number of classes.
+        classes: for each class of the dataset, in its order, the index among the classes of the weights; the other
+            rows of the last layer are dropped (RDED's class pruning). None: the classes are the dataset's.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        weights: str = "IMAGENET1K_V1",
+        file: str | None = None,
+        classes: list[int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.weights = weights
+        self.file = file
+        self.classes = classes
+
+    @property
+    def name(self) -> str:
+        """The network's name."""
+        return self.model
+
+    def _open(self, num_classes: int) -> tuple[nn.Module, Input]:
+        from ddlight.models import torchvision_zoo as zoo
+
+        entry = zoo.torchvision_weights(self.model, self.weights)
+        view = entry.transforms()
+        taken = Input(tuple(view.mean), tuple(view.std), view.crop_size[0], view.interpolation.value)
+        if self.file is None:
+            return zoo.fetch_torchvision(self.model, self.weights), taken
+        build = partial(zoo.torchvision_network, self.model, size=taken.size)
+        state = zoo.released(self.model, read_state_dict(self.file))
+        network = network_from(state, build, len(entry.meta["categories"]), self.file)
+        if hasattr(network, "transform_input"):
+            network.transform_input = True  # type: ignore[assignment]
+        return network, taken
+
+
+class TimmTeacher(Teacher):
+    """A model of timm with its trained weights, or with a state dict from a file.
+
+    Mean, std, input size and interpolation are those of timm's configuration of the model.
+
+    Args:
+        model: as in timm.list_models(), with or without a tag, such as efficientnet_lite0.
+        file: a state dict of this model to use instead of a download; it may have another number of classes.
+        classes: as in `TorchvisionTeacher`.
+    """
+
+    def __init__(self, model: str, file: str | None = None, classes: list[int] | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.file = file
+        self.classes = classes
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.model
+
+    def _open(self, num_classes: int) -> tuple[nn.Module, Input]:
+        from timm.data import resolve_model_data_config
+
+        from ddlight.models import timm_zoo as zoo
+
+        if self.file is None:
+            network = zoo.fetch_timm(self.model)
+        else:
+            state = read_state_dict(self.file)
+            network = network_from(state, partial(zoo.timm_network, self.model), 1000, self.file)
+        view = resolve_model_data_config(network)
+        interpolation = "bilinear" if view["interpolation"] == "bilinear" else "bicubic"
+        return network, Input(tuple(view["mean"]), tuple(view["std"]), view["input_size"][-1], interpolation)
+
+
+class FileTeacher(Teacher):
+    """Any student's architecture with weights from a file, such as the networks that RDED and SRe2L release.
+
+    Args:
+        student: the architecture.
+        file: its state dict: .safetensors, .pt, .pth or .ckpt (see `weights.read_state_dict`).
+        mean: per channel, of images in [0, 1]: the normalisation that it was trained with.
+        std: per channel.
+        size: height and width in pixels that it was trained with.
+    """
+
+    def __init__(self, student: Student, file: str, mean: list[float], std: list[float], size: int) -> None:
+        super().__init__()
+        self.student = student
+        self.file = file
+        self.mean = mean
+        self.std = std
+        self.size = size
+        if len(mean) != len(std) or len(mean) not in (1, 3):
+            raise UsageError(
+                f"FileTeacher with mean: {mean} and std: {std}. Give one number a channel, 1 or 3 of each."
+            )
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending."""
+        return Path(self.file).stem
+
+    def _open(self, num_classes: int) -> tuple[nn.Module, Input]:
+        build = partial(self.student.untrained().build, channels=len(self.mean), size=self.size)
+        network = network_from(read_state_dict(self.file), build, num_classes, self.file)
+        return network, Input(tuple(self.mean), tuple(self.std), self.size)
+
+
+class RunTeacher(Teacher):
+    """The student of an earlier ddlight run.
+
+    Args:
+        run: the run's folder, which holds student.safetensors and student.json.
+        checkpoint_epoch: take the weights after this many epochs (student_epoch{k}.safetensors), as the early-stopped
+            teachers of arXiv 2406.10485; None takes the last ones.
+    """
+
+    def __init__(self, run: str, checkpoint_epoch: int | None = None) -> None:
+        super().__init__()
+        self.run = run
+        self.checkpoint_epoch = checkpoint_epoch
+
+    @property
+    def name(self) -> str:
+        """The run's folder name, with the epoch where one is chosen."""
+        epoch = "" if self.checkpoint_epoch is None else f"@{self.checkpoint_epoch}"
+        return f"{Path(self.run).expanduser().resolve().name}{epoch}"
+
+    def _open(self, num_classes: int) -> tuple[nn.Module, Input]:
+        network, card = load_student(self.run, self.checkpoint_epoch)
+        return network, Input(card.mean, card.std, card.size)
+
+
+def mean_logits(teachers: Sequence[Teacher], images: Tensor) -> Tensor:
+    """Return the plain mean of the teachers' logits, float32 (B, num_classes): EDC's label (arXiv 2404.13733).
+
+    Args:
+        teachers: one or more, loaded; each sees the images in its own size and normalisation.
+        images: in [0, 1], (B, C, H, W).
+
+    Raises:
+        UsageError: there is no teacher.
+    """
+    if not teachers:
+        raise UsageError("This regime needs one or more teachers; the list of teachers is empty. Give teachers: [...].")
+    return torch.stack([teacher.logits(images) for teacher in teachers]).mean(dim=0)

@@ -1,0 +1,1 @@
+"""One file per label regime: what the student is asked to match."""

@@ -1,0 +1,302 @@
+"""What every label regime shares. A regime answers `targets(view)` and `loss(logits, targets, view)`.
+
+A training step: the batch becomes a `View` (augmented, mixed, normalised, with both labels, mixing weight and ids), the
+regime says what to match, the student answers, one loss compares. Length, learning rate and augmentation come from the
+protocol, resolved in `setup` when the condensed set is known.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from ddlight import budget as length
+from ddlight.budget import Budget
+from ddlight.callbacks.ema import StudentEMA
+from ddlight.callbacks.test_curve import TestCurve
+from ddlight.condensed.loader import Batch
+from ddlight.errors import UsageError
+from ddlight.methods.base import CondensedDataModule
+from ddlight.metrics.judge import Judge, Scores
+from ddlight.models.students import Student
+from ddlight.models.teachers import Teacher
+from ddlight.protocols import Override, Plan, Recipe, Setting, resolve
+from ddlight.transforms.normalise import normalise
+from ddlight.transforms.view import View, Viewer
+
+log = logging.getLogger("ddlight")
+
+
+@dataclass(frozen=True)
+class Run:
+    """The resolved run.
+
+    Args:
+        plan: recipe, augmentation and length, all explicit.
+        images: size of the condensed set.
+        full_images: size of the full training set.
+        batch: global batch, not above the set's size.
+        steps: optimiser steps.
+        seed: of initialisation, order and augmentation.
+    """
+
+    plan: Plan
+    images: int
+    full_images: int
+    batch: int
+    steps: int
+    seed: int
+
+    @property
+    def steps_per_pass(self) -> int:
+        """Optimiser steps of one pass over the set."""
+        return -(-self.images // self.batch)
+
+
+class Regime(LightningModule):
+    """A student and what it is asked to match.
+
+    Args:
+        student: the network that is trained.
+        protocol: published recipe; see `ddlight protocols`.
+        recipe: numbers that replace the protocol's.
+        budget: length that replaces the protocol's, in one of steps, epochs, images, full_epochs.
+        seed: of initialisation, order and augmentation.
+        test_curve: read the test split this many times during training; 0 reads it once, at the end.
+        save_epochs: also export the student after these passes over the set (1 is the first).
+        compile_student: compile the student in place.
+    """
+
+    def __init__(
+        self,
+        student: Student,
+        protocol: str = "dcbench",
+        recipe: Override | None = None,
+        budget: Budget | None = None,
+        seed: int = 0,
+        test_curve: int = 0,
+        save_epochs: tuple[int, ...] = (),
+        compile_student: bool = False,
+    ) -> None:
+        super().__init__()
+        self.student, self.protocol, self.recipe, self.budget = student, protocol, recipe, budget
+        self.seed, self.test_curve, self.save_epochs = seed, test_curve, save_epochs
+        self.compile_student = compile_student
+        self.network: nn.Module | None = None
+        self.scores: dict[str, Scores] = {}
+        self._judge: list[Judge] = []
+        self._run: Run | None = None
+        self._viewer: Viewer | None = None
+
+    # --- what a regime answers ---
+
+    @property
+    def teachers(self) -> list[Teacher]:
+        """The teachers, held outside module registration."""
+        return []
+
+    def view(self, batch: Batch, step: int) -> View:
+        """The batch as the student sees it at this optimiser step."""
+        if self._viewer is None:
+            raise UsageError("A regime builds views only after setup('fit').")
+        return self._viewer(batch)
+
+    def targets(self, view: View) -> Tensor:
+        """What to match on this view."""
+        raise NotImplementedError
+
+    def loss(self, logits: Tensor, targets: Tensor, view: View) -> Tensor:
+        """Mean over the view's images of the distance between student and targets."""
+        raise NotImplementedError
+
+    # --- the run ---
+
+    @property
+    def run(self) -> Run:
+        """The resolved run. Raises UsageError before `setup`."""
+        if self._run is None:
+            raise UsageError("The run is not resolved yet: call setup('fit') with a data module first.")
+        return self._run
+
+    def plan(self, data: CondensedDataModule) -> Plan:
+        """The protocol's explicit numbers for this data module; needs no set, no weights."""
+        info = data.dataset.info
+        setting = Setting(
+            classes=data.dataset.num_classes,
+            ipc=data.ipc,
+            channels=info.channels,
+            flip=info.flip,
+            student=student_name(self.student),
+            tile_factor=data.tile_factor,
+        )
+        return resolve(self.protocol, setting, self.recipe, self.budget)
+
+    def resolve_run(self, data: CondensedDataModule, images: int, full_images: int) -> Run:
+        """Turn the plan into steps for a set of `images`.
+
+        Raises:
+            UsageError: a batch that was asked for is larger than the set.
+        """
+        plan = self.plan(data)
+        batch = plan.recipe.batch
+        if batch > images and self.recipe is not None and self.recipe.batch is not None:
+            raise UsageError(
+                f"The batch of {batch} is larger than the condensed set of {images} images. "
+                f"Use --model.recipe.batch={images} or less."
+            )
+        if batch > images:
+            log.info("batch %d of protocol %s is capped at the set's %d images", batch, self.protocol, images)
+        batch = min(batch, images)
+        return Run(plan, images, full_images, batch, plan.budget.total_steps(images, batch, full_images), self.seed)
+
+    def images_seen(self, step: int) -> int:
+        """Images that the student saw in `step` optimiser steps, over all ranks."""
+        return length.images_seen(step, self.run.images, self.run.batch)
+
+    @property
+    def data(self) -> CondensedDataModule:
+        """The data module of this run."""
+        module = self.trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(module, CondensedDataModule):
+            raise UsageError("A regime trains on a condensed set: give the trainer a ddlight data module.")
+        return module
+
+    def setup(self, stage: str) -> None:
+        """Build the student, load the teachers, resolve the run."""
+        data, info = self.data, self.data.dataset.info
+        if self.network is None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.seed)
+                self.network = self.student.build(data.dataset.num_classes, info.channels, info.size)
+        if stage != "fit":
+            return
+        for teacher in self.teachers:
+            teacher.load(data.dataset.num_classes, info.channels, info.size)
+        stored = data.require()
+        self._run = self.resolve_run(data, len(stored.images), len(data.dataset.split("train").labels))
+        self._viewer = Viewer(self.run.plan.augment, info, data.space, self.run.batch, len(stored.images), self.seed)
+        self._prepare_network(self.run.plan.recipe)
+
+    def _prepare_network(self, recipe: Recipe) -> None:
+        assert self.network is not None
+        for module in self.network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.momentum = recipe.bn_momentum
+        if self.compile_student:
+            self.network.compile()
+
+    def configure_callbacks(self) -> list[Callback]:
+        """The average of weights and the test curve, where asked for."""
+        callbacks: list[Callback] = []
+        if self._run is not None and self._run.plan.recipe.ema:
+            callbacks.append(StudentEMA(self._run.plan.recipe.ema))
+        if self.test_curve:
+            callbacks.append(TestCurve(self.test_curve))
+        return callbacks
+
+    # --- steps ---
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One micro-batch. Draws inside the network depend on seed, batch and rank alone, so that resume is exact."""
+        step = batch.epoch * self.run.steps_per_pass + batch.index
+        torch.manual_seed((self.seed << 48) + (step << 16) + batch.rows[0])
+        view = self.view(batch, self.global_step)
+        logits = self.forward(view.images)
+        return self.loss(logits, self.targets(view), view) * batch.weight
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, K) of normalised images (B, C, H, W)."""
+        assert self.network is not None
+        return self.network(images)  # type: ignore[no-any-return]
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits (B, K) of uint8 images (B, C, H, W)."""
+        info = self.data.dataset.info
+        return self.forward(normalise(images, info.mean, info.std))
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Forget the optimiser's state at the drops of a step schedule, where the recipe says so."""
+        recipe, step = self.run.plan.recipe, self.global_step
+        if recipe.reset_momentum and step and self._rate(step) != self._rate(step - 1):
+            optimizer = self.trainer.optimizers[0]
+            if batch_idx % self.trainer.accumulate_grad_batches == 0:
+                optimizer.state.clear()
+
+    def _rate(self, step: int) -> float:
+        return self.run.plan.recipe.schedule.at(step, self.run.steps, self.run.steps_per_pass)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """The recipe's optimiser; its rate follows progress, once per optimiser step."""
+        assert self.network is not None
+        optimizer = build_optimizer(self.network, self.run.plan.recipe)
+        schedule = LambdaLR(optimizer, self._rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    # --- evaluation ---
+
+    def _open(self) -> None:
+        self._judge = [Judge(self.data.dataset.num_classes, self.device)]
+
+    def _score(self, batch: tuple[Tensor, Tensor]) -> None:
+        self._judge[0].update(self.logits(batch[0]), batch[1])
+
+    def _close(self, split: str) -> None:
+        scores = self._judge.pop().scores()
+        self.scores[split] = scores
+        name = {"held_out": "val"}.get(split, split)
+        values = {f"{name}/acc": scores.acc, f"{name}/nll": scores.nll, f"{name}/ece": scores.ece}
+        self.log_dict(values, rank_zero_only=False, sync_dist=False)
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin the held-out split."""
+        self._open()
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Score a batch of the held-out split."""
+        self._score(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log `val/acc`, `val/nll`, `val/ece`."""
+        self._close("held_out")
+
+    def on_test_epoch_start(self) -> None:
+        """Begin the test split."""
+        self._open()
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Score a batch of the test split."""
+        self._score(batch)
+
+    def on_test_epoch_end(self) -> None:
+        """Log `test/acc`, `test/nll`, `test/ece`."""
+        self._close("test")
+
+
+def build_optimizer(network: nn.Module, recipe: Recipe) -> Optimizer:
+    """SGD, Adam or AdamW over a network's parameters, with or without decay of biases and norms."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    matrices = [p for p in parameters if p.ndim > 1]
+    vectors = [p for p in parameters if p.ndim <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": recipe.weight_decay},
+        {"params": vectors, "weight_decay": recipe.weight_decay if recipe.decay_1d else 0.0},
+    ]
+    if recipe.optimizer == "sgd":
+        return SGD(groups, lr=recipe.lr, momentum=recipe.momentum)
+    kind = Adam if recipe.optimizer == "adam" else AdamW
+    return kind(groups, lr=recipe.lr, betas=recipe.betas)
+
+
+def student_name(student: Student) -> str:
+    """Lower-case name of a student's network, as protocols look it up: the model of a zoo, else the class."""
+    return str(getattr(student, "name", type(student).__name__)).lower()
+
+
+def hard_classes(labels: Tensor) -> Tensor:
+    """Class indices (B,) of labels (B,) or (B, K)."""
+    return labels if labels.ndim == 1 else labels.argmax(1)

@@ -1,0 +1,60 @@
+"""MultiTeacherLabel: the student matches the mean logits of several teachers on the view it sees."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from ddlight.budget import Budget
+from ddlight.models.students import Student
+from ddlight.models.teachers import Teacher, mean_logits
+from ddlight.protocols import Override
+from ddlight.regimes.base import Regime, hard_classes
+from ddlight.regimes.losses import unit_images
+from ddlight.transforms.view import View
+
+
+class MultiTeacherLabel(Regime):
+    """Squared error to the mean of the teachers' logits, plus a little cross-entropy of the unmixed label.
+
+    Paper: EDC's evaluation (arXiv 2404.13733), used by arXiv 2606.18209: MSE + 0.025 CE, the CE with the class of the
+    base image even where most of it is covered by its partner.
+
+    Args:
+        student: the network that is trained.
+        teacher_ensemble: the teachers; each has its own normalisation and size, none is part of a checkpoint.
+        protocol: published recipe; see `ddlight protocols`.
+        recipe: numbers that replace the protocol's.
+        budget: length that replaces the protocol's, in one of steps, epochs, images, full_epochs.
+        seed: of initialisation, order and augmentation.
+        test_curve: read the test split this many times during training; 0 reads it once, at the end.
+        save_epochs: also export the student after these passes over the set (1 is the first).
+        compile_student: compile the student in place.
+    """
+
+    def __init__(
+        self,
+        student: Student,
+        teacher_ensemble: list[Teacher],
+        protocol: str = "edc",
+        recipe: Override | None = None,
+        budget: Budget | None = None,
+        seed: int = 0,
+        test_curve: int = 0,
+        save_epochs: tuple[int, ...] = (),
+        compile_student: bool = False,
+    ) -> None:
+        super().__init__(student, protocol, recipe, budget, seed, test_curve, save_epochs, compile_student)
+        self.teacher_ensemble = teacher_ensemble
+
+    @property
+    def teachers(self) -> list[Teacher]:
+        """The teachers."""
+        return self.teacher_ensemble
+
+    def targets(self, view: View) -> Tensor:
+        """Mean logits of the teachers on this view: (B, K)."""
+        return mean_logits(self.teachers, unit_images(view.images, self.data.dataset.info))
+
+    def loss(self, logits: Tensor, targets: Tensor, view: View) -> Tensor:
+        """MSE(student, mean logits) + ce_weight * CE(student, unmixed class)."""
+        hard = F.cross_entropy(logits, hard_classes(view.labels))
+        return F.mse_loss(logits, targets) + self.run.plan.recipe.ce_weight * hard

@@ -1,0 +1,378 @@
+"""From runs to cells: trainings are averaged by set, sets by cell, and every cell is compared with Random.
+
+A cell is one method in one column of one table. A table is one dataset and student; a column is one regime, protocol,
+teachers, budget and size of set. Nothing that differs in one of these is averaged. A method that was run with several
+settings (arguments, recipe, augmentation) in one column becomes several rows, named by what differs.
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from ddlight.report.statistics import FULL, RANDOM, Sample, confidence, judge
+
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
+Record = Mapping[str, Any]
+
+MEANS = {
+    "images_seen": "budget.images_seen",
+    "source_images": "set.source_images",
+    "set_images": "set.images",
+    "test_images": "acc.test_images",
+    "held_out": "acc.held_out",
+    "best_on_test": "acc.best_on_test",
+    "test_top5": "acc.test_top5",
+    "nll": "nll",
+    "ece": "ece",
+    "bytes_images": "set.bytes_images",
+    "bytes_labels": "set.bytes_labels",
+    "seconds_condense": "seconds.condense",
+    "seconds_fit": "seconds.fit",
+    "flops_student": "flops.student",
+    "flops_teachers": "flops.teachers",
+    "flops_scoring": "flops.scoring",
+    "flops_synthesis": "flops.synthesis",
+}
+SETTINGS = {"set.args": "args", "recipe": "recipe", "augment": "augment"}
+OWN_COLUMNS = ("seed", "ipc")
+_NONE: tuple[set[str], set[str]] = (set(), set())
+
+
+@dataclass(frozen=True)
+class Column:
+    """What all cells of a column share. None or "" stands for "not said", which only a failed run may leave out.
+
+    Attributes:
+        regime: label regime.
+        protocol: published recipe.
+        teachers: names and short weight hashes, joined by " + "; "" without teachers.
+        budget_unit: unit of the budget.
+        budget_asked: its length.
+        ipc: images per class.
+        size: images in the set where it has no ipc; None for FullData.
+    """
+
+    regime: str = ""
+    protocol: str = ""
+    teachers: str = ""
+    budget_unit: str = ""
+    budget_asked: float | None = None
+    ipc: int | None = None
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method in one column, over all its condensed sets. Accuracies in percent; means are over sets.
+
+    Attributes:
+        dataset: name of the dataset.
+        student: class and arguments of the student.
+        column: regime, protocol, budget and size.
+        method: class name of the method.
+        row: the method, with what tells it from its other settings in the table.
+        status: "done"; "failed" or "damaged" (one cell a file) with `error` and `path`.
+        mean: test accuracy of the last step.
+        std: over sets (ddof=1); None for fewer than two.
+        ci_low: lower end of the 95 % t interval of the mean.
+        ci_high: its upper end.
+        n_sets: condensed sets.
+        n_trainings: trainings of all of them.
+        effect: mean minus Random's, percentage points.
+        hedges_g: the same in pooled standard deviations.
+        p: two-sided p of Welch's t-test against Random.
+        p_holm: the same after Holm over the table.
+        above_random: significantly above Random.
+        best: best of its column or tied with it.
+        equal_compute: images seen agree with Random's within 1 %.
+        images_seen: by the student, in one training.
+        source_images: real images behind a set.
+        set_images: images in a set.
+        test_images: images in the test split.
+        test_reads: most readings of the test split in one training.
+        held_out: accuracy on the held-out split.
+        best_on_test: highest reading of the test split.
+        test_top5: top-5 accuracy.
+        nll: negative log-likelihood, nats.
+        ece: expected calibration error.
+        bytes_images: size of a set's images on disk.
+        bytes_labels: size of a set's labels on disk.
+        seconds_condense: time to make a set.
+        seconds_fit: time of one training.
+        flops_student: of one training.
+        flops_teachers: of one training.
+        flops_scoring: of the scoring run behind a set.
+        flops_synthesis: of making a set.
+        selected_on: split on which something about a set was chosen: the worst over sets.
+        varies: settings that have another value for every set, and were averaged over.
+        error: what went wrong.
+        path: file of a failed or damaged run.
+    """
+
+    dataset: str = ""
+    student: str = ""
+    column: Column = Column()
+    method: str = ""
+    row: str = ""
+    status: str = "done"
+    mean: float | None = None
+    std: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    n_sets: int = 0
+    n_trainings: int = 0
+    effect: float | None = None
+    hedges_g: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    above_random: bool = False
+    best: bool = False
+    equal_compute: bool | None = None
+    images_seen: float | None = None
+    source_images: float | None = None
+    set_images: float | None = None
+    test_images: float | None = None
+    test_reads: int | None = None
+    held_out: float | None = None
+    best_on_test: float | None = None
+    test_top5: float | None = None
+    nll: float | None = None
+    ece: float | None = None
+    bytes_images: float | None = None
+    bytes_labels: float | None = None
+    seconds_condense: float | None = None
+    seconds_fit: float | None = None
+    flops_student: float | None = None
+    flops_teachers: float | None = None
+    flops_scoring: float | None = None
+    flops_synthesis: float | None = None
+    selected_on: str = ""
+    varies: str = ""
+    error: str = ""
+    path: str = ""
+
+    @property
+    def table(self) -> tuple[str, str]:
+        """Dataset and student: what a table is about."""
+        return self.dataset, self.student
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One training, with what groups it."""
+
+    table: tuple[str, str]
+    column: Column
+    method: str
+    seed: int
+    settings: Mapping[str, str]
+    record: Record
+
+
+def compare(frame: pd.DataFrame) -> list[Cell]:
+    """Compute all cells of the table that [collect][ddlight.report.collect.collect] returns.
+
+    Trainings of one set (the same content or the same recipe) are averaged first, so that n counts sets. Tests are
+    adjusted over each table by itself.
+
+    Returns:
+        Cells of all tables in order of dataset, student, method and column; then one a failed or damaged file.
+    """
+    records = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    runs = [_run(r) for r in records if r["status"] == "done"]
+    tables = sorted(_grouped(runs, lambda run: run.table), key=lambda table: table[0])
+    cells = [cell for _, table in tables for cell in _table(table)]
+    return cells + [_unfinished(r) for r in records if r["status"] != "done"]
+
+
+def long_form(cells: Sequence[Cell]) -> pd.DataFrame:
+    """One row a cell with every number, the column's parts spread out; the content of `report.csv`."""
+    names = [f.name for f in fields(Cell)]
+    parts = [f.name for f in fields(Column)]
+    columns = [part for name in names for part in (parts if name == "column" else [name])]
+    rows = [{**vars(cell), **vars(cell.column)} for cell in cells]
+    frame = pd.DataFrame(rows, columns=columns)
+    return frame.astype({"ipc": "Int64", "size": "Int64", "test_reads": "Int64"})
+
+
+def _run(record: Record) -> _Run:
+    ipc, method = record["set.ipc"], record["set.method"]
+    column = Column(
+        regime=record["regime"],
+        protocol=record["protocol"],
+        teachers=" + ".join(f"{t['name']}:{t['fingerprint'][:6]}" for t in json.loads(record["teachers"])),
+        budget_unit=record["budget.unit"],
+        budget_asked=record["budget.asked"],
+        ipc=None if ipc is None else int(ipc),
+        size=None if ipc is not None or method == FULL else int(record["set.images"]),
+    )
+    student = _student(record["student.class"], json.loads(record["student.args"]))
+    settings = dict(_leaves({short: json.loads(record[name]) for name, short in SETTINGS.items()}))
+    return _Run((record["set.dataset"], student), column, method, int(record["set.seed"]), settings, record)
+
+
+def _student(name: str, args: Mapping[str, object]) -> str:
+    """Label of a student, such as "ConvNet(depth=3, width=32)"."""
+    return f"{name}({', '.join(f'{key}={_shown(args[key])}' for key in sorted(args))})" if args else name
+
+
+def _shown(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    """Dotted name and text of every setting, without those that are columns of their own."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        elif key not in OWN_COLUMNS:
+            yield f"{prefix}{key}", _shown(value)
+
+
+def _grouped(items: Iterable[T], key: Callable[[T], K]) -> list[tuple[K, list[T]]]:
+    """Items by key, in order of first appearance."""
+    groups: dict[K, list[T]] = defaultdict(list)
+    for item in items:
+        groups[key(item)].append(item)
+    return list(groups.items())
+
+
+def _table(runs: list[_Run]) -> list[Cell]:
+    """The cells of one table, judged."""
+    told_apart = {method: _differing(own) for method, own in _grouped(runs, lambda run: run.method)}
+    recipe = sorted(key for key in told_apart.get(RANDOM, _NONE)[0] if not key.startswith("args."))
+    cells, samples = [], []
+    for (column, row), group in _grouped(runs, lambda run: (run.column, _row(run, told_apart[run.method][0]))):
+        cell, values = _cell(group, column, row, told_apart[group[0].method][1])
+        context = tuple(group[0].settings.get(key) for key in recipe)
+        step = 100 / min(run.record["acc.test_images"] for run in group)
+        cells.append(cell)
+        samples.append(Sample(column, cell.method, values, step, cell.images_seen or 0.0, context))
+    judged = [replace(cell, **vars(verdict)) for cell, verdict in zip(cells, judge(samples), strict=True)]
+    return sorted(judged, key=_order)
+
+
+def column_order(column: Column) -> tuple[object, ...]:
+    """Key that sorts columns: regimes from no teacher to many, then protocol, teachers, budget; small sets first."""
+    known = ("HardLabel", "SoftLabel", "TeacherLabel", "MultiTeacherLabel", "StoredLabel")
+    rank = known.index(column.regime) if column.regime in known else len(known)
+    small = (column.ipc is None, column.ipc or 0, column.size is None, column.size or 0)
+    budget = (column.budget_unit, column.budget_asked or 0.0)
+    return (rank, column.regime, column.protocol, column.teachers, *small, *budget)
+
+
+def row_order(cell: Cell) -> tuple[int, str]:
+    """Key that sorts rows: the full data, random, then by name."""
+    return {FULL: 0, RANDOM: 1}.get(cell.method, 2), cell.row
+
+
+def _order(cell: Cell) -> tuple[object, ...]:
+    return (*row_order(cell), *column_order(cell.column))
+
+
+def _differing(runs: list[_Run]) -> tuple[set[str], set[str]]:
+    """Settings in which the runs of one method differ within a column: those that split it, those that do not.
+
+    A setting that has another value for every set seed belongs to the set (the file of its scoring run, a learned
+    learning rate) and is averaged over; the report names it. Any other makes a row of its own.
+    """
+    split: set[str] = set()
+    varying: set[str] = set()
+    for _, group in _grouped(runs, lambda run: run.column):
+        for key in {key for run in group for key in run.settings}:
+            by_seed: dict[int, set[str | None]] = defaultdict(set)
+            for run in group:
+                by_seed[run.seed].add(run.settings.get(key))
+            values = set().union(*by_seed.values())
+            one_each = all(len(v) == 1 for v in by_seed.values()) and len(values) == len(by_seed)
+            if len(values) > 1:
+                (varying if one_each else split).add(key)
+    return split, varying - split
+
+
+def _row(run: _Run, split: set[str]) -> str:
+    """The method, with the settings that tell it from its other rows."""
+    last = Counter(key.rsplit(".", 1)[-1] for key in split)
+    names = {key: short if last[short := key.rsplit(".", 1)[-1]] == 1 else key for key in sorted(split)}
+    shown = [f"{name}={run.settings[key]}" for key, name in names.items() if key in run.settings]
+    return f"{run.method} ({', '.join(shown)})" if shown else run.method
+
+
+def _sets(runs: Iterable[_Run]) -> list[list[_Run]]:
+    """Trainings by condensed set: runs that share the content or the recipe of their set trained on one set.
+
+    Two seeds of a method that draws nothing give one content; one recipe may give other bytes on other hardware.
+    Neither is a replication.
+    """
+    groups: list[tuple[set[str], list[_Run]]] = []
+    for run in runs:
+        names = {run.record["set.fingerprint"], run.record["set.content_sha256"]}
+        same = [group for group in groups if group[0] & names]
+        groups = [group for group in groups if not group[0] & names]
+        members = [member for group in same for member in group[1]]
+        groups.append((names.union(*(group[0] for group in same)), [*members, run]))
+    return [members for _, members in groups]
+
+
+def _set_means(sets: Sequence[Sequence[_Run]], name: str) -> list[float]:
+    """One number a set: the mean over its trainings of those that have it."""
+    known = [[run.record[name] for run in one if run.record[name] is not None] for one in sets]
+    return [float(np.mean(values)) for values in known if values]
+
+
+def _cell(runs: list[_Run], column: Column, row: str, varying: set[str]) -> tuple[Cell, list[float]]:
+    """One cell before it is compared, and the accuracy of each of its sets."""
+    sets = _sets(runs)
+    values = _set_means(sets, "acc.test")
+    low, high = confidence(values) or (None, None)
+    found = {field: _set_means(sets, name) for field, name in MEANS.items()}
+    means: dict[str, Any] = {field: float(np.mean(numbers)) for field, numbers in found.items() if numbers}
+    chosen = {run.record["set.selected_on"] for run in runs}
+    cell = Cell(
+        *runs[0].table,
+        column=column,
+        method=runs[0].method,
+        row=row,
+        mean=float(np.mean(values)),
+        std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
+        ci_low=low,
+        ci_high=high,
+        n_sets=len(sets),
+        n_trainings=len(runs),
+        test_reads=max(int(run.record["acc.test_reads"]) for run in runs),
+        selected_on=next(split for split in ("test", "held_out", "none") if split in chosen),
+        varies=", ".join(sorted(key for key in varying if len({run.settings.get(key) for run in runs}) > 1)),
+        **means,
+    )
+    return cell, values
+
+
+def _unfinished(record: Record) -> Cell:
+    """The cell of a file that holds no result; what it does not say stays open."""
+
+    def said(name: str) -> Any:
+        return record.get(name)
+
+    column = Column(
+        regime=said("regime") or "",
+        protocol=said("protocol") or "",
+        budget_unit=said("budget.unit") or "",
+        budget_asked=said("budget.asked"),
+        ipc=None if said("set.ipc") is None else int(said("set.ipc")),
+    )
+    return Cell(
+        dataset=said("set.dataset") or "",
+        student=_student(said("student.class") or "", json.loads(said("student.args") or "{}")),
+        column=column,
+        method=said("set.method") or "",
+        row=said("set.method") or "",
+        status=record["status"],
+        error=record["error"],
+        path=record["path"],
+    )

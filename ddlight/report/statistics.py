@@ -1,0 +1,217 @@
+"""Statistics of a results table: what a difference to random is worth. Thin functions on scipy.stats.
+
+The unit of replication is the condensed set. A number that enters here is the accuracy of one set, already averaged
+over its trainings; n counts sets.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special, stats
+
+RANDOM = "Random"
+FULL = "FullData"
+ALPHA = 0.05
+EQUAL_COMPUTE = 0.01
+
+Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is known of one cell of a table.
+
+    Attributes:
+        column: what is compared with each other shares it.
+        method: class name; "Random" is the reference and "FullData" is never compared.
+        values: (n,) accuracy of every set, percent.
+        step: resolution of one accuracy, percentage points: 100 / test images.
+        images_seen: student images seen, the unit of equal compute.
+        context: how the student was trained where a column holds several ways; the Random of the same context is
+            the reference where there is one.
+    """
+
+    column: Hashable
+    method: str
+    values: Sequence[float]
+    step: float = 0.0
+    images_seen: float = 0.0
+    context: Hashable = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the tests say of one cell. None stands for "not tested".
+
+    Attributes:
+        effect: mean minus Random's mean, percentage points.
+        hedges_g: the same in pooled standard deviations.
+        p: two-sided p of Welch's t-test against Random.
+        p_holm: the same, adjusted over all cells of the table.
+        above_random: p_holm < 0.05 and the mean lies above Random's.
+        best: highest mean of its column, or not significantly below it.
+        equal_compute: images seen are within 1 % of Random's (without a Random, of the column's median).
+    """
+
+    effect: float | None
+    hedges_g: float | None
+    p: float | None
+    p_holm: float | None
+    above_random: bool
+    best: bool
+    equal_compute: bool
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Means, variances (ddof=1, NaN for n < 2) and sizes of several samples: (cells,) each."""
+
+    mean: Floats
+    var: Floats
+    n: Floats
+
+    @classmethod
+    def of(cls, values: Sequence[Sequence[float]], step: Sequence[float] | float = 0.0) -> "Moments":
+        """Moments of samples whose values have the resolution `step`.
+
+        The variance is at least step**2 / 12, that of rounding to the resolution: equal readings of a finite test
+        split do not prove that there is no spread, and no test divides by zero.
+        """
+        arrays = [np.asarray(v, dtype=np.float64) for v in values]
+        var = np.array([a.var(ddof=1) if a.size > 1 else np.nan for a in arrays])
+        floor = np.broadcast_to(np.square(step) / 12, var.shape)
+        mean = np.array([a.mean() for a in arrays])
+        return cls(mean, np.maximum(var, floor), np.array([a.size for a in arrays], dtype=np.float64))
+
+    def __getitem__(self, index: Sequence[int]) -> "Moments":
+        at = np.asarray(index, dtype=np.int64)
+        return Moments(self.mean[at], self.var[at], self.n[at])
+
+
+def welch(a: Moments, b: Moments) -> Floats:
+    """Two-sided p of Welch's t-test of a against b, pair by pair; NaN where one of the two has n < 2.
+
+    Two samples without any spread give 1 where they are equal and 0 where they differ.
+    """
+    with np.errstate(all="ignore"):
+        p = stats.ttest_ind_from_stats(a.mean, np.sqrt(a.var), a.n, b.mean, np.sqrt(b.var), b.n, equal_var=False).pvalue
+    return np.where((a.var == 0) & (b.var == 0), np.where(a.mean == b.mean, 1.0, 0.0), p)
+
+
+def holm(p: Sequence[float] | Floats) -> Floats:
+    """Holm's adjusted p: valid over all tests given, whatever their dependence. NaN is no test and stays NaN.
+
+    Source: Holm (1979), A simple sequentially rejective multiple test procedure.
+    """
+    values = np.asarray(p, dtype=np.float64)
+    adjusted = np.full(values.shape, np.nan)
+    order = np.argsort(values)[: np.isfinite(values).sum()]
+    factors = np.arange(order.size, 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(values[order] * factors), 1.0)
+    return adjusted
+
+
+def hedges_g(a: Moments, b: Moments) -> Floats:
+    """Difference of means in pooled standard deviations, corrected for small samples; NaN where one has n < 2.
+
+    The correction is exact. Without any spread it is 0 for equal means and infinite for others.
+
+    Source: Hedges (1981), Distribution theory for Glass's estimator of effect size, Equations 4 and 6e.
+    """
+    free = a.n + b.n - 2
+    with np.errstate(all="ignore"):
+        pooled = np.sqrt(((a.n - 1) * a.var + (b.n - 1) * b.var) / free)
+        correction = np.exp(special.gammaln(free / 2) - special.gammaln((free - 1) / 2)) / np.sqrt(free / 2)
+        g = correction * (a.mean - b.mean) / pooled
+    return np.where((pooled == 0) & (a.mean == b.mean), 0.0, g)
+
+
+def confidence(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
+    """Student's t confidence interval of the mean; None for n < 2."""
+    sample = Moments.of([values])
+    if sample.n[0] < 2:
+        return None
+    half = stats.t.ppf((1 + level) / 2, sample.n[0] - 1) * np.sqrt(sample.var[0] / sample.n[0])
+    return float(sample.mean[0] - half), float(sample.mean[0] + half)
+
+
+def judge(samples: Sequence[Sample]) -> list[Verdict]:
+    """Test all cells of one table: each against Random, and each against the best of its column.
+
+    Both families are adjusted by Holm over the whole table, at 0.05. A test needs two sets on both sides and equal
+    compute. FullData is neither tested nor best.
+    """
+    moments = Moments.of([s.values for s in samples], [s.step for s in samples])
+    reference = [_reference(samples, moments, i) for i in range(len(samples))]
+    equal = [_equal_compute(samples, i, reference[i]) for i in range(len(samples))]
+    fair = [s.method != FULL and ok for s, ok in zip(samples, equal, strict=True)]
+    p = _against(
+        moments, [r if ok and s.method != RANDOM else None for s, ok, r in zip(samples, fair, reference, strict=True)]
+    )
+    adjusted = holm(p)
+    best = _best(samples, moments, fair)
+    effect, g = _effects(moments, reference)
+    return [
+        Verdict(
+            effect=_number(effect[i]),
+            hedges_g=_number(g[i]),
+            p=_number(p[i]),
+            p_holm=_number(adjusted[i]),
+            above_random=bool(adjusted[i] < ALPHA and effect[i] > 0),
+            best=bool(best[i]),
+            equal_compute=equal[i],
+        )
+        for i in range(len(samples))
+    ]
+
+
+def _reference(samples: Sequence[Sample], moments: Moments, index: int) -> int | None:
+    """The Random of a cell's column: that of its own context, otherwise the best one (which favours Random)."""
+    one = samples[index]
+    found = [i for i, s in enumerate(samples) if s.column == one.column and s.method == RANDOM]
+    return max(found, key=lambda i: (samples[i].context == one.context, moments.mean[i]), default=None)
+
+
+def _equal_compute(samples: Sequence[Sample], index: int, reference: int | None) -> bool:
+    one = samples[index]
+    if reference is not None:
+        wanted = samples[reference].images_seen
+    else:
+        wanted = float(np.median([s.images_seen for s in samples if s.column == one.column]))
+    return abs(one.images_seen - wanted) <= EQUAL_COMPUTE * wanted
+
+
+def _against(moments: Moments, other: Sequence[int | None]) -> Floats:
+    """p of every cell against the cell that `other` names; NaN where it names none or either has n < 2."""
+    p = np.full(len(other), np.nan)
+    tested = [i for i, o in enumerate(other) if o is not None]
+    if tested:
+        p[tested] = welch(moments[tested], moments[[o for o in other if o is not None]])
+    return p
+
+
+def _best(samples: Sequence[Sample], moments: Moments, fair: Sequence[bool]) -> list[bool]:
+    """Highest mean of each column among fair cells of n >= 2, and those not significantly below it."""
+    candidates = [i for i in range(len(samples)) if fair[i] and moments.n[i] >= 2]
+    top: dict[Hashable, int] = {}
+    for i in sorted(candidates, key=lambda i: moments.mean[i]):
+        top[samples[i].column] = i
+    rival = [top[s.column] if i in candidates and top[s.column] != i else None for i, s in enumerate(samples)]
+    adjusted = holm(_against(moments, rival))
+    return [i in candidates and not adjusted[i] < ALPHA for i in range(len(samples))]
+
+
+def _effects(moments: Moments, reference: Sequence[int | None]) -> tuple[Floats, Floats]:
+    """Difference to Random in points and as Hedges' g; NaN without a Random."""
+    effect, g = np.full((2, len(reference)), np.nan)
+    known = [i for i, r in enumerate(reference) if r is not None]
+    if known:
+        random = moments[[r for r in reference if r is not None]]
+        effect[known] = moments.mean[known] - random.mean
+        g[known] = hedges_g(moments[known], random)
+    return effect, g
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

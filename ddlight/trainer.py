@@ -1,0 +1,157 @@
+"""The Trainer: Lightning's, with `condense` beside `fit` and `test`, a run folder, and a budget in place of epochs."""
+
+import ctypes
+import logging
+import os
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import lightning
+import torch
+from lightning import Callback, LightningModule
+from lightning.fabric import Fabric
+from lightning.pytorch.accelerators import Accelerator
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import Strategy
+
+from ddlight.callbacks.checkpoint import STOPPED, RunCheckpoint
+from ddlight.callbacks.curve import Curve
+from ddlight.callbacks.export import Export
+from ddlight.callbacks.progress import RunBar
+from ddlight.errors import UsageError
+from ddlight.methods.base import CondensedDataModule
+
+log = logging.getLogger("ddlight")
+
+
+class Trainer(lightning.Trainer):
+    """Lightning's Trainer for runs of a given budget.
+
+    The whole run is one Lightning epoch; its length is the regime's budget. The options of Lightning's Trainer that
+    would say otherwise (max_epochs, max_steps, max_time) do not exist here.
+
+    Args:
+        run: run folder: config.yaml, metrics.csv, last.ckpt while it runs, student.safetensors and result.json.
+        checkpoint_every: fraction of the run between two checkpoints; 0 saves only on SIGTERM or SIGUSR1.
+        resume: continue from the run folder's last.ckpt where there is one.
+        progress: show the bar.
+        accelerator: as Lightning's.
+        strategy: as Lightning's.
+        devices: as Lightning's.
+        num_nodes: as Lightning's.
+        precision: as Lightning's.
+        logger: loggers beside metrics.csv.
+        callbacks: callbacks beside ddlight's own.
+        accumulate_grad_batches: micro-batches per optimiser step; the protocol's batch is what a step sees in all.
+        gradient_clip_val: as Lightning's.
+        deterministic: as Lightning's.
+        sync_batchnorm: as Lightning's.
+    """
+
+    def __init__(
+        self,
+        run: str = "runs/run",
+        checkpoint_every: float = 0.1,
+        resume: bool = True,
+        progress: bool = True,
+        accelerator: str | Accelerator = "auto",
+        strategy: str | Strategy = "auto",
+        devices: int | str | list[int] = "auto",
+        num_nodes: int = 1,
+        precision: Literal["32-true", "16-mixed", "bf16-mixed", "bf16-true", "64-true"] = "32-true",
+        logger: list[Logger] | Logger | bool = False,
+        callbacks: list[Callback] | None = None,
+        accumulate_grad_batches: int = 1,
+        gradient_clip_val: float | None = None,
+        deterministic: bool | Literal["warn"] | None = None,
+        sync_batchnorm: bool = False,
+    ) -> None:
+        keep_big_blocks()
+        self.run, self.resume = Path(run), resume
+        own = [RunBar()] if progress else []
+        own = [*own, Curve(self.run), Export(self.run), *(callbacks or []), RunCheckpoint(self.run, checkpoint_every)]
+        super().__init__(
+            accelerator=accelerator,
+            strategy=strategy,
+            devices=devices,
+            num_nodes=num_nodes,
+            precision=precision,
+            logger=logger,
+            callbacks=own,
+            accumulate_grad_batches=accumulate_grad_batches,
+            gradient_clip_val=gradient_clip_val,
+            deterministic=deterministic,
+            sync_batchnorm=sync_batchnorm,
+            max_epochs=1,
+            num_sanity_val_steps=0,
+            enable_model_summary=False,
+            enable_progress_bar=progress,
+            use_distributed_sampler=False,
+            default_root_dir=self.run,
+        )
+        self.seconds: dict[str, float] = {}
+
+    def fit_run(self, model: LightningModule, datamodule: CondensedDataModule) -> None:
+        """Fit from the run folder's checkpoint, or from the start, and read the test split once."""
+        checkpoint = self.run / "last.ckpt"
+        again = self.resume and checkpoint.exists()
+        if again:
+            log.info("continuing from %s", checkpoint)
+        self._timed("fit", lambda: self.fit(model, datamodule=datamodule, ckpt_path=checkpoint if again else None))
+        self._timed("evaluate", lambda: self.test(model, datamodule=datamodule, verbose=False))
+
+    def _timed(self, phase: str, work: Any) -> None:
+        start = time.perf_counter()
+        work()
+        self.seconds[phase] = time.perf_counter() - start
+
+    def condense(self, model: LightningModule | None = None, datamodule: CondensedDataModule | None = None) -> None:
+        """Make the data module's condensed set, its units spread over devices and nodes; resumable, no barrier.
+
+        Args:
+            model: not used; the command takes the same YAML as `fit`.
+            datamodule: the method.
+        """
+        if datamodule is None:
+            raise UsageError("There is nothing to condense: give --data, for example --data=Random.")
+        devices = self.num_devices
+        strategy = "ddp" if devices * self.num_nodes > 1 else "auto"
+        fabric = Fabric(
+            accelerator=self.accelerator.name(),  # type: ignore[attr-defined]
+            devices=devices,
+            num_nodes=self.num_nodes,
+            strategy=strategy,
+        )
+        fabric.launch()
+        _pass_on_sigterm(fabric)
+        datamodule.condense(fabric.global_rank, fabric.world_size)
+        if fabric.is_global_zero:
+            log.info("condensed set: %s", datamodule.folder)
+
+
+def _pass_on_sigterm(fabric: Fabric) -> None:
+    """Fabric's launcher forwards no signal: end the other ranks with this one."""
+    processes = getattr(fabric.strategy.launcher, "procs", [])
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for process in processes:
+            process.terminate()
+        raise SystemExit(STOPPED)
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+def keep_big_blocks() -> None:
+    """Tell glibc to keep large freed blocks: fresh ones are page-faulted again at each step. Nothing elsewhere."""
+    if torch.cuda.is_available() or os.uname().sysname != "Linux":
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    for option, value in ((-4, 0), (-1, 2**31 - 1), (-2, 256 * 2**20)):
+        mallopt(option, value)
+

@@ -1,0 +1,167 @@
+"""From a batch to what the student sees: every draw of a pass made at once, then the protocol's transforms in order."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.special import ndtri
+from torch import Tensor
+
+from ddlight.condensed.loader import Batch
+from ddlight.datasets.table import DatasetInfo
+from ddlight.protocols import Augment
+from ddlight.randomness import generator
+from ddlight.transforms import colour, crop, dsa, mix, patches
+from ddlight.transforms.normalise import denormalise, normalise
+
+
+@dataclass(frozen=True)
+class View:
+    """A rank's part of a batch as the student sees it.
+
+    Args:
+        images: (B, C, H, W), normalised, augmented and mixed.
+        labels: the images' own labels, (B,) or (B, K).
+        partner_labels: labels of what was mixed in; the own labels where nothing was.
+        share: (B,): how much of each image is its own; 1 where nothing was mixed in.
+        ids: (B,) positions in the condensed set.
+        partner_ids: (B,) positions of the partners.
+        mixed: whether anything was mixed in.
+    """
+
+    images: Tensor
+    labels: Tensor
+    partner_labels: Tensor
+    share: Tensor
+    ids: Tensor
+    partner_ids: Tensor
+    mixed: bool
+
+
+class Viewer:
+    """Builds views. What is drawn depends on seed, pass, image and batch alone, not on ranks or on the past.
+
+    Args:
+        augment: the protocol's augmentation.
+        info: of the dataset: size, mean, std.
+        space: "pixel" or "normalised": where the set's images live.
+        batch: global batch.
+        images: size of the condensed set.
+        seed: of all draws.
+    """
+
+    def __init__(self, augment: Augment, info: DatasetInfo, space: str, batch: int, images: int, seed: int) -> None:
+        self.augment, self.info, self.space = augment, info, space
+        self.batch, self.count, self.seed = batch, images, seed
+        self.strategy = dsa.Strategy(augment.dsa) if augment.dsa else None
+        self._epoch = -1
+        self._draws: dict[str, np.ndarray] = {}
+
+    def __call__(self, batch: Batch) -> View:
+        """Build the view of this rank's rows of the batch."""
+        assert batch.images is not None and batch.labels is not None
+        ids, rows = batch.ids.numpy(force=True), slice(*batch.rows)
+        partners = self._partners(batch)
+        images = self._augmented(batch, ids[rows])
+        share = torch.ones(len(images), device=images.device)
+        if self.augment.mix != "none":
+            whole = len(images) == len(ids)
+            others = images[_index(partners, images)] if whole else self._augmented(batch, ids[partners][rows])
+            images, share = self._mix(batch, images, others, ids[rows])
+        own, other = _index(ids[rows], images), _index(ids[partners][rows], images)
+        mixed = self.augment.mix != "none"
+        return View(images, batch.labels[own], batch.labels[other], share, own, other, mixed)
+
+    def _partners(self, batch: Batch) -> np.ndarray:
+        """Row of the global batch that each row is mixed with."""
+        if self.augment.mix == "none":
+            return np.arange(len(batch.ids))
+        return np.argsort(self._draw("partner", batch.epoch, self.count)[self._slots(batch)])
+
+    def _slots(self, batch: Batch) -> slice:
+        return slice(batch.index * self.batch, batch.index * self.batch + len(batch.ids))
+
+    def _draw(self, purpose: str, epoch: int, rows: int, width: int = 0) -> np.ndarray:
+        """Uniform numbers of one pass for one purpose: (rows,) or (rows, width)."""
+        if epoch != self._epoch:
+            self._epoch, self._draws = epoch, {}
+        if purpose not in self._draws:
+            shape = (rows, width) if width else (rows,)
+            self._draws[purpose] = generator(self.seed, purpose, epoch).random(shape)
+        return self._draws[purpose]
+
+    def _augmented(self, batch: Batch, ids: np.ndarray) -> Tensor:
+        a = self.augment
+        assert batch.images is not None
+
+        def drawn(purpose: str, width: int = 0) -> np.ndarray:
+            return self._draw(purpose, batch.epoch, self.count, width)[ids]
+
+        images = batch.images[_index(ids, batch.images)]
+        if a.patches > 1:
+            orders = patches.patch_orders(drawn("patches", 2 * a.patches), a.patches)
+            images = patches.shuffle_patches(images, a.patches, orders)
+        if a.crop_scale is not None:
+            boxes = crop.crop_boxes(drawn("crop", crop.CROP_UNIFORMS), images.shape[2], a.crop_scale, a.crop_ratio)
+            images = crop.resized_crop(images, boxes, self.info.size)
+        if a.flip:
+            images = crop.flip(images, drawn("flip") < 0.5)
+        images = self._coloured(batch, images, ids)
+        return self._dsa(batch, images, ids)
+
+    def _coloured(self, batch: Batch, images: Tensor, ids: np.ndarray) -> Tensor:
+        a = self.augment
+        if not a.jitter and not a.lighting:
+            return images if self.space == "normalised" else self._normalised(images)
+        images = to_unit(images, self.info, self.space)
+        if a.jitter:
+            u = self._draw("jitter", batch.epoch, self.count, colour.JITTER_UNIFORMS)[ids]
+            images = colour.jitter(images, u, a.jitter)
+        if a.lighting:
+            normals = ndtri(self._draw("lighting", batch.epoch, self.count, 3)[ids])
+            images = colour.lighting(images, normals, a.lighting)
+        return self._normalised(images)
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        return normalise(images, self.info.mean, self.info.std)
+
+    def _dsa(self, batch: Batch, images: Tensor, ids: np.ndarray) -> Tensor:
+        if self.strategy is None:
+            return images
+        op = self._draw("dsa_op", batch.epoch, -(-self.count // self.batch))[batch.index]
+        u = self._draw("dsa", batch.epoch, self.count, dsa.DSA_UNIFORMS)[ids]
+        return dsa.apply(images, *dsa.draw(self.strategy, op, u, images.shape[2]))
+
+    def _mix(self, batch: Batch, images: Tensor, partners: Tensor, own: np.ndarray) -> tuple[Tensor, Tensor]:
+        a = self.augment
+        width = mix.CUTMIX_UNIFORMS
+        if a.mix_per == "batch":
+            u = self._draw("mix", batch.epoch, -(-self.count // self.batch), width)[batch.index]
+        else:
+            u = self._draw("mix", batch.epoch, self.count, width)[own]
+        if a.mix == "mixup":
+            lam = mix.beta_draw(u[..., 0], a.mix_alpha)
+            return mix.mixup(images, partners, lam), _shares(lam, images)
+        box = mix.cutmix_draw(u, images.shape[2], a.mix_alpha)
+        return mix.cutmix(images, partners, box), _shares(mix.kept_fraction(box, images.shape[2]), images)
+
+
+def _shares(share: np.ndarray, images: Tensor) -> Tensor:
+    return torch.as_tensor(np.broadcast_to(share, len(images)).copy(), dtype=torch.float32, device=images.device)
+
+
+def _index(rows: np.ndarray, images: Tensor) -> Tensor:
+    return torch.from_numpy(rows).to(images.device)
+
+
+def to_unit(images: Tensor, info: DatasetInfo, space: str) -> Tensor:
+    """Images of a condensed set as float32 in [0, 1] (floats of "normalised" sets may leave it).
+
+    Args:
+        images: (B, C, H, W) uint8, or float32 in `space`.
+        info: of the dataset: mean, std.
+        space: "pixel" or "normalised".
+    """
+    if images.dtype == torch.uint8:
+        return images.float() / 255
+    return denormalise(images, info.mean, info.std) if space == "normalised" else images
