@@ -33,7 +33,7 @@ print(json.dumps({
     "accelerated": bool(torch.version.cuda or getattr(torch.version, "hip", None)),
     "gpus": [[g.name, g.total_memory] for g in gpus],
     "mps": torch.backends.mps.is_available(),
-    "nccl": ".".join(map(str, torch.cuda.nccl.version())) if nccl and count else "there" if nccl else "",
+    "nccl": ".".join(map(str, torch.cuda.nccl.version())) if nccl and count else "in this torch" if nccl else "",
 }), flush=True)
 import torchvision
 """
@@ -303,9 +303,7 @@ def check_gpu(torch: Mapping[str, Any], driver: bool, env: Mapping[str, str]) ->
         fix = "pip install --force-reinstall torch torchvision"
         return Check("warn", "GPU", f"an NVIDIA driver is here, but torch {torch['version']} is a CPU build", fix)
     if driver and torch:
-        return Check(
-            "warn", "GPU", "an NVIDIA driver is here, but torch cannot use a GPU (driver too old?)", "nvidia-smi"
-        )
+        return Check("warn", "GPU", "an NVIDIA driver is here, but torch finds no GPU (driver too old?)", "nvidia-smi")
     return Check("ok", "GPU", "none: runs use the CPU")
 
 

@@ -6,7 +6,7 @@ Every number can be overridden one by one (`Override`), and all resolved numbers
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from ddlight.budget import Budget
@@ -168,6 +168,13 @@ class Plan:
     recipe: Recipe
     augment: Augment
     budget: Budget
+
+    def as_override(self) -> dict[str, Any]:
+        """Recipe and augmentation as plain values under `Override`'s names: applied to any plan, they give this one."""
+        recipe, shape = asdict(self.recipe), asdict(self.recipe.schedule)
+        flat = {**shape, **recipe, **asdict(self.augment), "schedule": shape["name"]}
+        names = [f.name for f in fields(Override)]
+        return {n: list(flat[n]) if isinstance(flat[n], tuple) else flat[n] for n in names}
 
 
 @dataclass(frozen=True)

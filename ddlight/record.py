@@ -57,7 +57,7 @@ def record(trainer: Trainer, model: Regime, data: CondensedDataModule, config: s
         recipe=asdict(run.plan.recipe),
         augment=asdict(run.plan.augment),
         student=StudentRecord(type(model.student).__name__, vars(model.student), _parameters(model.network)),
-        teachers=tuple(_teacher(t) for t in model.teachers),
+        teachers=tuple(_teacher(t) for t in model.all_teachers),
         seed=model.seed,
         budget=_budget(model),
         flops=_flops(model, data),
@@ -119,7 +119,7 @@ def _flops(model: Regime, data: CondensedDataModule) -> Flops:
     assert model.network is not None
     student = forward_flops(model.network, info.channels, info.size) * (1 + BACKWARD) * seen
     labelled = model.run.images if isinstance(model, SoftLabel) else seen
-    teachers = sum(_teacher_flops(t) for t in model.teachers) * labelled
+    teachers = sum(_teacher_flops(t) for t in model.all_teachers) * labelled
     return Flops(student=student, teachers=teachers, scoring=0.0, synthesis=0.0)
 
 

@@ -35,6 +35,7 @@ class Trainer(lightning.Trainer):
 
     Args:
         run: run folder: config.yaml, metrics.csv, last.ckpt while it runs, student.safetensors and result.json.
+            null: `ddlight` chooses runs/<config>/seed<seed>-<hash>; in Python runs/run.
         checkpoint_every: fraction of the run between two checkpoints; 0 saves only on SIGTERM or SIGUSR1.
         resume: continue from the run folder's last.ckpt where there is one.
         progress: show the bar.
@@ -53,7 +54,7 @@ class Trainer(lightning.Trainer):
 
     def __init__(
         self,
-        run: str = "runs/run",
+        run: str | None = None,
         checkpoint_every: float = 0.1,
         resume: bool = True,
         progress: bool = True,
@@ -70,7 +71,7 @@ class Trainer(lightning.Trainer):
         sync_batchnorm: bool = False,
     ) -> None:
         keep_big_blocks()
-        self.run, self.resume = Path(run), resume
+        self.run, self.resume = Path(run or "runs/run"), resume
         own = [RunBar()] if progress else []
         own = [*own, Curve(self.run), Export(self.run), *(callbacks or []), RunCheckpoint(self.run, checkpoint_every)]
         super().__init__(
@@ -154,4 +155,3 @@ def keep_big_blocks() -> None:
         return
     for option, value in ((-4, 0), (-1, 2**31 - 1), (-2, 256 * 2**20)):
         mallopt(option, value)
-

@@ -49,10 +49,10 @@ class ImageFolder(RealDataset):
     """Any folder of images with one folder per class, decoded once into a dense array.
 
     Two layouts are read: `<root>/train/<class>/` with `<root>/test/<class>/` or, where there is no test/,
-    `<root>/val/<class>/`; and `<root>/<class>/`, of which a share of each class, drawn with a fixed seed, becomes the test split. Class names
-    are sorted; images may lie in further folders below their class. An image becomes RGB, its short side is resized
-    to `resize` pixels (bilinear, antialiased) and the central square of `size` pixels is kept, as torchvision's Resize
-    and CenterCrop do. A sample id is the path relative to the root.
+    `<root>/val/<class>/`; and `<root>/<class>/`, of which a share of each class, drawn with a fixed seed, becomes the
+    test split. Class names are sorted; images may lie in further folders below their class. An image becomes RGB, its
+    short side is resized to `resize` pixels (bilinear, antialiased) and the central square of `size` pixels is kept,
+    as torchvision's Resize and CenterCrop do. A sample id is the path relative to the root.
 
     Args:
         root: your folder.

@@ -70,6 +70,8 @@ class CondensedDataModule(LightningDataModule):
     """Space of float images: "pixel" in [0, 1], or "normalised" by the dataset's mean and std."""
     selected_on: ClassVar[str] = "none"
     """Where this method's choices are made: "none", "held_out" or "test"."""
+    tiny: ClassVar[dict[str, Any]] = {}
+    """Argument values that make the method run in seconds, for `--tiny`."""
     tile_factor: int = 1
     """Images are mosaics of factor x factor patches."""
     learned_lr: float | None = None
@@ -99,6 +101,11 @@ class CondensedDataModule(LightningDataModule):
     def estimate_seconds(self) -> float:
         """Rough time to make the set on this machine; selectors are quick."""
         return 0.0
+
+    @property
+    def expected_images(self) -> int:
+        """Size of the set, known before it is made; 0 where the data must be read for it."""
+        return self.ipc * self.dataset.info.num_classes
 
     # --- the set's name ---
 

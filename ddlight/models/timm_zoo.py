@@ -25,13 +25,13 @@ def check_timm_name(name: str) -> None:
         )
 
 
-def timm_network(name: str, num_classes: int, channels: int, size: int | None = None) -> nn.Module:
+def timm_network(name: str, num_classes: int, channels: int | None = None, size: int | None = None) -> nn.Module:
     """Return timm's model `name` with random weights.
 
     Args:
         name: as in timm.list_models(), with or without a tag.
         num_classes: number of logits.
-        channels: channels of the images.
+        channels: channels of the images; None is the model's own.
         size: height and width of the images in pixels, for models that are built for one size (transformers); None
             is the model's own.
 

@@ -96,7 +96,7 @@ class Regime(LightningModule):
     # --- what a regime answers ---
 
     @property
-    def teachers(self) -> list[Teacher]:
+    def all_teachers(self) -> list[Teacher]:
         """The teachers, held outside module registration."""
         return []
 
@@ -175,7 +175,7 @@ class Regime(LightningModule):
                 self.network = self.student.build(data.dataset.num_classes, info.channels, info.size)
         if stage != "fit":
             return
-        for teacher in self.teachers:
+        for teacher in self.all_teachers:
             teacher.load(data.dataset.num_classes, info.channels, info.size)
         stored = data.require()
         self._run = self.resolve_run(data, len(stored.images), len(data.dataset.split("train").labels))

@@ -20,7 +20,7 @@ class MultiTeacherLabel(Regime):
 
     Args:
         student: the network that is trained.
-        teacher_ensemble: the teachers; each has its own normalisation and size, none is part of a checkpoint.
+        teachers: the teachers; each has its own normalisation and size, none is part of a checkpoint.
         protocol: published recipe; see `ddlight protocols`.
         recipe: numbers that replace the protocol's.
         budget: length that replaces the protocol's, in one of steps, epochs, images, full_epochs.
@@ -33,7 +33,7 @@ class MultiTeacherLabel(Regime):
     def __init__(
         self,
         student: Student,
-        teacher_ensemble: list[Teacher],
+        teachers: list[Teacher],
         protocol: str = "edc",
         recipe: Override | None = None,
         budget: Budget | None = None,
@@ -43,12 +43,12 @@ class MultiTeacherLabel(Regime):
         compile_student: bool = False,
     ) -> None:
         super().__init__(student, protocol, recipe, budget, seed, test_curve, save_epochs, compile_student)
-        self.teacher_ensemble = teacher_ensemble
+        self.teachers = teachers
 
     @property
-    def teachers(self) -> list[Teacher]:
+    def all_teachers(self) -> list[Teacher]:
         """The teachers."""
-        return self.teacher_ensemble
+        return self.teachers
 
     def targets(self, view: View) -> Tensor:
         """Mean logits of the teachers on this view: (B, K)."""

@@ -49,7 +49,7 @@ class SoftLabel(Regime):
         self.labels: Tensor | None = None
 
     @property
-    def teachers(self) -> list[Teacher]:
+    def all_teachers(self) -> list[Teacher]:
         """The teacher."""
         return [self.teacher]
 

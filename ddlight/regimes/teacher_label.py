@@ -44,7 +44,7 @@ class TeacherLabel(Regime):
         self.teacher = teacher
 
     @property
-    def teachers(self) -> list[Teacher]:
+    def all_teachers(self) -> list[Teacher]:
         """The teacher."""
         return [self.teacher]
 

@@ -371,7 +371,7 @@ def _unfinished(record: Record) -> Cell:
         student=_student(said("student.class") or "", json.loads(said("student.args") or "{}")),
         column=column,
         method=said("set.method") or "",
-        row=said("set.method") or "",
+        row=said("set.method") or said("cell") or "",
         status=record["status"],
         error=record["error"],
         path=record["path"],

@@ -4,6 +4,7 @@ The unit of replication is the condensed set. A number that enters here is the a
 over its trainings; n counts sets.
 """
 
+from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
@@ -143,12 +144,15 @@ def judge(samples: Sequence[Sample]) -> list[Verdict]:
     compute. FullData is neither tested nor best.
     """
     moments = Moments.of([s.values for s in samples], [s.step for s in samples])
-    reference = [_reference(samples, moments, i) for i in range(len(samples))]
-    equal = [_equal_compute(samples, i, reference[i]) for i in range(len(samples))]
+    columns: dict[Hashable, list[int]] = defaultdict(list)
+    for index, sample in enumerate(samples):
+        columns[sample.column].append(index)
+    neighbours = [columns[sample.column] for sample in samples]
+    reference = [_reference(samples, moments, i, near) for i, near in enumerate(neighbours)]
+    equal = [_equal_compute(samples, i, near, reference[i]) for i, near in enumerate(neighbours)]
     fair = [s.method != FULL and ok for s, ok in zip(samples, equal, strict=True)]
-    p = _against(
-        moments, [r if ok and s.method != RANDOM else None for s, ok, r in zip(samples, fair, reference, strict=True)]
-    )
+    tested = [ok and s.method != RANDOM for s, ok in zip(samples, fair, strict=True)]
+    p = _against(moments, [r if test else None for r, test in zip(reference, tested, strict=True)])
     adjusted = holm(p)
     best = _best(samples, moments, fair)
     effect, g = _effects(moments, reference)
@@ -166,20 +170,18 @@ def judge(samples: Sequence[Sample]) -> list[Verdict]:
     ]
 
 
-def _reference(samples: Sequence[Sample], moments: Moments, index: int) -> int | None:
+def _reference(samples: Sequence[Sample], moments: Moments, index: int, column: Sequence[int]) -> int | None:
     """The Random of a cell's column: that of its own context, otherwise the best one (which favours Random)."""
-    one = samples[index]
-    found = [i for i, s in enumerate(samples) if s.column == one.column and s.method == RANDOM]
-    return max(found, key=lambda i: (samples[i].context == one.context, moments.mean[i]), default=None)
+    found = [i for i in column if samples[i].method == RANDOM]
+    context = samples[index].context
+    return max(found, key=lambda i: (samples[i].context == context, moments.mean[i]), default=None)
 
 
-def _equal_compute(samples: Sequence[Sample], index: int, reference: int | None) -> bool:
-    one = samples[index]
-    if reference is not None:
-        wanted = samples[reference].images_seen
-    else:
-        wanted = float(np.median([s.images_seen for s in samples if s.column == one.column]))
-    return abs(one.images_seen - wanted) <= EQUAL_COMPUTE * wanted
+def _equal_compute(samples: Sequence[Sample], index: int, column: Sequence[int], reference: int | None) -> bool:
+    """Whether a cell's student saw as many images as Random's, or as its column's do in the median."""
+    compared = column if reference is None else [reference]
+    wanted = float(np.median([samples[i].images_seen for i in compared]))
+    return abs(samples[index].images_seen - wanted) <= EQUAL_COMPUTE * wanted
 
 
 def _against(moments: Moments, other: Sequence[int | None]) -> Floats:
@@ -193,13 +195,14 @@ def _against(moments: Moments, other: Sequence[int | None]) -> Floats:
 
 def _best(samples: Sequence[Sample], moments: Moments, fair: Sequence[bool]) -> list[bool]:
     """Highest mean of each column among fair cells of n >= 2, and those not significantly below it."""
-    candidates = [i for i in range(len(samples)) if fair[i] and moments.n[i] >= 2]
+    candidate = [ok and n >= 2 for ok, n in zip(fair, moments.n, strict=True)]
     top: dict[Hashable, int] = {}
-    for i in sorted(candidates, key=lambda i: moments.mean[i]):
-        top[samples[i].column] = i
-    rival = [top[s.column] if i in candidates and top[s.column] != i else None for i, s in enumerate(samples)]
+    for i in np.argsort(moments.mean, kind="stable"):
+        if candidate[i]:
+            top[samples[i].column] = int(i)
+    rival = [top[s.column] if candidate[i] and top[s.column] != i else None for i, s in enumerate(samples)]
     adjusted = holm(_against(moments, rival))
-    return [i in candidates and not adjusted[i] < ALPHA for i in range(len(samples))]
+    return [ok and not p < ALPHA for ok, p in zip(candidate, adjusted, strict=True)]
 
 
 def _effects(moments: Moments, reference: Sequence[int | None]) -> tuple[Floats, Floats]:

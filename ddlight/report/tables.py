@@ -134,8 +134,8 @@ def _lengths(table: _Table) -> list[str]:
         how = {"protocol": shared.protocol, "teachers": shared.teachers, "budget": budget}
         said = [f"{word} {text}" for word, text in how.items() if text]
         seen = [f"{table.seen[c]:,.0f} at {_size(c)}" for c in columns if c in table.seen]
-        images = f"; student images seen: {', '.join(seen)}" if seen else ""
-        lines.append(f"- {shared.regime or 'any regime'}: {', '.join(said)}{images}.")
+        images = [f"student images seen: {', '.join(seen)}"] if seen else []
+        lines.append(f"- {shared.regime}: {'; '.join([*said, *images]) or 'every run failed'}.")
     return lines
 
 
@@ -154,10 +154,10 @@ def _header(column: Column, columns: Iterable[Column]) -> str:
     """Regime and size, with protocol, teachers and budget where columns differ in nothing else."""
     same = [c for c in columns if c.regime == column.regime]
     parts = [column.regime]
-    if len({c.protocol for c in same}) > 1:
+    if len({c.protocol for c in same if c.protocol}) > 1:
         parts.append(column.protocol)
     same = [c for c in same if c.protocol == column.protocol]
-    if len({c.teachers for c in same}) > 1:
+    if len({c.teachers for c in same if c.budget_unit}) > 1:
         parts.append(column.teachers or "no teacher")
     same = [c for c in same if (c.teachers, c.ipc, c.size) == (column.teachers, column.ipc, column.size)]
     parts.append(_size(column))
@@ -188,7 +188,7 @@ def _text(table: _Table, cell: Cell | None, column: Column) -> str:
     spread = UNKNOWN if cell.std is None or cell.n_sets < 3 else f"{cell.std:.1f}"
     number = f"{cell.mean:.1f} ± {spread} ({cell.n_sets})"
     marks = ("†" if cell.above_random else "") + ("‡" if table.unequal(cell, column) else "")
-    return f"**{number}**" * cell.best + number * (not cell.best) + (f" {marks}" if marks else "")
+    return " ".join(filter(None, [f"**{number}**" if cell.best else number, marks]))
 
 
 def _escaped(text: str) -> str:
@@ -199,8 +199,8 @@ def _notes(table: _Table) -> list[str]:
     """What the marks mean, and everything that a reader must know before comparing."""
     tests = sum(cell.p is not None for cell in table.cells)
     notes = [
-        f"† significantly above {RANDOM} of the same column: Welch's t-test on sets, Holm over the {tests} tests of "
-        f"this table, adjusted p < {ALPHA}. Cells of fewer than two sets are not tested.",
+        f"† significantly above {RANDOM} of the same column: Welch's t-test on sets, Holm over all tests of this table "
+        f"({tests}), adjusted p < {ALPHA}. Cells of fewer than two sets are not tested.",
         "**Bold**: highest mean of its column, or not significantly below it (Welch, Holm over the table); "
         f"{FULL} and cells of fewer than two sets are left out.",
         f"{UNKNOWN} no standard deviation from fewer than three sets; {MISSING} not run. "
@@ -250,13 +250,17 @@ def _names(rows: Iterable[str]) -> str:
 
 
 def _listing(title: str, cells: Sequence[Cell]) -> str:
-    """Count and names of files without a result."""
+    """Count and names of files without a result, and what each says."""
     if not cells:
         return ""
-    lines = [f"- {cell.path}: {_first_line(cell.error)}" for cell in cells[:LISTED]]
+    lines = [f"- {cell.path}: {_problem(cell)}" for cell in cells[:LISTED]]
     more = [f"- and {len(cells) - LISTED} more"] if len(cells) > LISTED else []
     return "\n".join([f"## {title}: {len(cells)}", "", *lines, *more, ""])
 
 
-def _first_line(text: str) -> str:
-    return next(iter(text.strip().splitlines()), "").strip()
+def _problem(cell: Cell) -> str:
+    """Which cell it was, as far as the file says, and the first line of the error."""
+    size = [] if cell.column.ipc is None else [_size(cell.column)]
+    names = ", ".join(filter(None, [cell.row, cell.dataset, cell.student, cell.column.regime, *size]))
+    error = next(iter(cell.error.removeprefix(f"{cell.path}: ").strip().splitlines()), "")
+    return f"{names}: {error}" if names else error

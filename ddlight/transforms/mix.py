@@ -17,7 +17,7 @@ def beta_draw(u: np.ndarray, alpha: float) -> np.ndarray:
 
     Args:
         u: uniform numbers in [0, 1), any shape.
-        alpha: both parameters of the distribution, > 0; 1 returns `u`.
+        alpha: both parameters of the distribution, > 0; 1 gives `u` itself.
 
     Raises:
         UsageError: `alpha` is not positive.

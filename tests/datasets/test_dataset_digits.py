@@ -99,7 +99,7 @@ def test_holding_out_too_much_names_the_class_and_the_limit():
 
 
 def test_unknown_split_suggests_one():
-    with pytest.raises(UsageError, match="train, held_out, test.*Did you mean train"):
+    with pytest.raises(UsageError, match=r"train, held_out, test.*Did you mean train"):
         Digits().split("trian")
 
 

@@ -25,3 +25,8 @@ class FullData(CondensedDataModule):
     def make(self, unit: Unit) -> Selection:
         """Every index, in order."""
         return Selection(np.arange(len(self.dataset.split("train").labels)))
+
+    @property
+    def expected_images(self) -> int:
+        """Size of the training split."""
+        return self.dataset.info.train

@@ -1,0 +1,294 @@
+"""The commands that train or condense: fit, validate, test, condense. One YAML serves all of them."""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any, TextIO
+
+import yaml
+from lightning import Callback, LightningModule
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from ddlight import files, parsing
+from ddlight.dry_run import describe_run
+from ddlight.errors import UsageError
+from ddlight.methods.base import CondensedDataModule
+from ddlight.models.export import load_student
+from ddlight.record import record
+from ddlight.regimes.base import Regime
+from ddlight.result import FILE as RESULT
+from ddlight.result import Result, Seconds
+from ddlight.tiny import changes, make_tiny, tiny_teachers
+from ddlight.tracking import wandb_logger
+from ddlight.trainer import Trainer
+
+log = logging.getLogger("ddlight")
+SHAPING = ("precision", "accumulate_grad_batches", "gradient_clip_val")
+"""Trainer options that change what a run computes."""
+
+
+def rank_from_environment() -> int:
+    """Rank of this process before any process group exists."""
+    return int(next((os.environ[v] for v in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if v in os.environ), 0))
+
+
+def quiet() -> None:
+    """Let ddlight speak and Lightning only warn; hide warnings that are about neither the user's data nor the run."""
+    ours = logging.getLogger("ddlight")
+    if not ours.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        ours.addHandler(handler)
+        ours.propagate = False
+    ours.setLevel(logging.INFO if rank_from_environment() == 0 else logging.ERROR)
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for text in (".*LeafSpec.*", ".*args parameter is intended.*", ".*does not have many workers.*"):
+        warnings.filterwarnings("ignore", message=text)
+    for text in (".*Total length of `list`.*", ".*srun.*", ".*litlogger.*", ".*Checkpoint directory.*"):
+        warnings.filterwarnings("ignore", message=text)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    warnings.filterwarnings("ignore", module="jsonargparse")
+
+
+class CLI(LightningCLI):
+    """LightningCLI over regimes and condensed sets.
+
+    Args:
+        args: command line without the program's name.
+        tiny: rewrite the resolved config to something that runs in seconds.
+        dry_run: say what would be done, and do nothing.
+    """
+
+    def __init__(self, args: list[str], tiny: bool = False, dry_run: bool = False) -> None:
+        self.tiny, self.dry_run, self.started = tiny, dry_run, time.perf_counter()
+        self.lock: TextIO | None = None
+        kwargs = {"logger": parsing.parser_logger(), "allow_abbrev": False}
+        super().__init__(
+            Regime,
+            CondensedDataModule,
+            trainer_class=Trainer,
+            parser_class=parsing.Parser,
+            parser_kwargs={**kwargs, **dict.fromkeys(self.subcommands(), kwargs)},
+            save_config_callback=None,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            seed_everything_default=False,
+            args=args,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The commands, with the arguments of the Trainer's methods that the CLI fills in itself."""
+        loaders = {"dataloaders", "train_dataloaders", "val_dataloaders"}
+        filled = {"model", "datamodule", "ckpt_path", "weights_only", "verbose", *loaders}
+        return dict.fromkeys(("fit", "validate", "test", "condense"), filled)
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """No `--seed_everything`: `--data.seed` seeds the set, `--model.seed` the training."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Options that belong to the run as a whole."""
+        parser.add_argument("--wandb", type=str | None, default=None, help="W&B project to log to; offline-safe.")
+
+    def _set_seed(self) -> None:
+        """Seeds are arguments of data and model."""
+
+    @property
+    def options(self) -> Any:
+        """The parsed config of the chosen command."""
+        return self.config[self.config["subcommand"]]
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, shrink where asked to, and choose the run folder."""
+        super().parse_arguments(parser, args)
+        for key in ("model", "data"):
+            if self.options.get(key) is None and not (key == "model" and self.config["subcommand"] == "condense"):
+                raise UsageError(
+                    f"There is no {key}: give --config, or --{key} with a class. 'ddlight configs' lists configs."
+                )
+        if self.tiny:
+            self._shrink(parser)
+        if self.options.trainer.run is None:
+            self.options.trainer.run = str(choose_run(self.config_name, self.plain_config()))
+        if self.options.wandb:
+            self.options.trainer.logger = wandb_logger(self.options.wandb, Path(self.options.trainer.run))
+
+    def _shrink(self, parser: LightningArgumentParser) -> None:
+        before = self.plain_config()
+        after = make_tiny(before)
+        command = self.config["subcommand"]
+        if not self.dry_run and rank_from_environment() == 0:
+            for arguments in tiny_teachers(after):
+                run(["fit", *arguments])
+        log.info("--tiny changed:\n  %s", "\n  ".join(changes(before, after)))
+        self.config = parser.parse_object({"subcommand": command, command: after})
+
+    def plain_config(self) -> dict[str, Any]:
+        """The chosen command's config as plain YAML types."""
+        text = self.parser.dump(self.config, skip_none=False)
+        content = yaml.safe_load(text)
+        return dict(content.get(self.config["subcommand"], content))
+
+    @property
+    def config_name(self) -> str:
+        """Stem of the last config file given, else the method's name."""
+        given = self.options.get("config") or []
+        paths = [str(p) for p in (given if isinstance(given, list) else [given])]
+        return Path(paths[-1]).stem if paths else str(self.options.data.class_path).rsplit(".", 1)[-1].lower()
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        if self.dry_run:
+            sys.stdout.write("\n".join(describe_run(subcommand, self.trainer, self.model, self.datamodule)) + "\n")
+            return
+        getattr(self, f"_{subcommand}")()
+
+    def _condense(self) -> None:
+        self.trainer.condense(datamodule=self.datamodule)
+
+    def _test(self) -> None:
+        self.model.network, _ = load_student(self.trainer.run)
+        self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
+        log.info("acc %.1f %%", self.model.scores["test"].acc)
+
+    def _validate(self) -> None:
+        self.model.network, _ = load_student(self.trainer.run)
+        self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
+        if "held_out" not in self.model.scores:
+            raise UsageError("This dataset holds nothing out: give --data.dataset.held_out (images per class).")
+        log.info("held-out acc %.1f %%", self.model.scores["held_out"].acc)
+
+    def _fit(self) -> None:
+        trainer, model, data = self.trainer, self.model, self.datamodule
+        if rank_from_environment() == 0:
+            self._take_run(trainer.run)
+        trainer.callbacks.insert(0, Header(self.plain_config()))
+        trainer.fit_run(model, data)
+        if trainer.is_global_zero:
+            self._finish(trainer, model, data)
+        self._give_run_back()
+
+    def _take_run(self, folder: Path) -> None:
+        if (folder / RESULT).exists():
+            acc = Result.read(folder).acc.test
+            raise UsageError(
+                f"The run {folder} is finished (acc {acc:.1f} %). Give another folder with --trainer.run, or none."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        self.lock = (folder / ".lock").open("w")
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"Another process is writing the run {folder}. Give another --trainer.run.") from None
+
+    def _give_run_back(self) -> None:
+        if self.lock is not None:
+            Path(self.lock.name).unlink(missing_ok=True)
+            self.lock.close()
+
+    def _finish(self, trainer: Trainer, model: Regime, data: CondensedDataModule) -> None:
+        fit, evaluate = trainer.seconds["fit"], trainer.seconds["evaluate"]
+        total = time.perf_counter() - self.started
+        condense = float(data.require().manifest["seconds"])
+        seconds = Seconds(condense=condense, setup=max(0.0, total - fit - evaluate), fit=fit, evaluate=evaluate)
+        path = record(trainer, model, data, self.config_name, seconds).write(trainer.run / RESULT)
+        (trainer.run / "last.ckpt").unlink(missing_ok=True)
+        log.info("acc %.1f %%  %.0f s  %s", model.scores["test"].acc, total, path)
+
+
+class Header(Callback):
+    """Says what is about to run and writes `config.yaml` with every resolved number.
+
+    Args:
+        config: the parsed config.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.config = config
+
+    def on_fit_start(self, trainer: Any, pl_module: LightningModule) -> None:
+        """Write and speak, on rank 0."""
+        if not trainer.is_global_zero:
+            return
+        resolved = resolved_config(self.config, pl_module)
+        files.write_bytes(trainer.run / "config.yaml", yaml.safe_dump(resolved, sort_keys=False).encode())
+        for logger in trainer.loggers:
+            logger.log_hyperparams(resolved)
+        for line in header(trainer, pl_module):
+            log.info("%s", line)
+
+
+def header(trainer: Trainer, model: Any) -> list[str]:
+    """The lines before training: set, regime, teachers, student, budget, devices, run folder."""
+    run, data, parameters = model.run, model.data, sum(p.numel() for p in model.network.parameters())
+    manifest = data.require().manifest
+    teachers = ", ".join(t.name for t in model.all_teachers) or "none"
+    return [
+        f"set       {manifest['method']} of {manifest['dataset']}, ipc {data.ipc}: {run.images} images, {data.folder}",
+        f"regime    {type(model).__name__}, protocol {model.protocol}; teachers: {teachers}",
+        f"student   {model.student}, {parameters:,} parameters",
+        f"budget    {run.plan.budget.asked:g} {run.plan.budget.unit}: {run.steps} steps of {run.batch} images",
+        f"devices   {trainer.world_size} x {trainer.strategy.root_device.type}, {trainer.precision}",
+        f"run       {trainer.run}",
+    ]
+
+
+def resolved_config(config: dict[str, Any], model: Any) -> dict[str, Any]:
+    """The parsed config with the protocol's explicit numbers in place of nulls."""
+    plan = model.run.plan
+    arguments = {**config["model"].get("init_args", {})}
+    arguments["recipe"] = plan.as_override()
+    arguments["budget"] = {unit: getattr(plan.budget, unit) for unit in vars(plan.budget)}
+    content = {**config, "model": {**config["model"], "init_args": arguments}}
+    return {key: value for key, value in content.items() if key != "config"}
+
+
+def choose_run(name: str, config: dict[str, Any]) -> Path:
+    """Folder of a run: the same for the same config while it is unfinished, a new one afterwards."""
+    trainer = {key: config["trainer"][key] for key in SHAPING}
+    shaping = json.dumps([config["model"], config["data"], trainer], sort_keys=True)
+    arguments = (config["model"] or {}).get("init_args", {})
+    base = f"seed{arguments.get('seed', 0)}-{hashlib.sha256(shaping.encode()).hexdigest()[:6]}"
+    folder, number = Path("runs") / name / base, 1
+    while (folder / RESULT).exists():
+        number += 1
+        folder = Path("runs") / name / f"{base}-{number}"
+    return folder
+
+
+def run(arguments: list[str]) -> CLI:
+    """Run one of the training commands.
+
+    Args:
+        arguments: command and options; `--tiny` and `--dry-run` may stand anywhere.
+
+    Raises:
+        UsageError, DataError: what the user gave cannot be used.
+    """
+    quiet()
+    parsing.import_choices()
+    flags = {"--tiny", "--dry-run"}
+    rest = [a for a in arguments if a not in flags]
+    try:
+        return CLI(rest, tiny="--tiny" in arguments, dry_run="--dry-run" in arguments)
+    except (ValueError, TypeError) as error:
+        own = parsing.own_error(error)
+        if own is None or "DDLIGHT_DEBUG" in os.environ:
+            raise
+        raise own from None
+    except OSError as error:
+        raise files.explain(error, Path.cwd()) from error
+
+
+def main(argv: list[str]) -> int:
+    """Entry point of fit, validate, test and condense."""
+    run(argv)
+    return 0
