@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from math import ceil
+from typing import Literal, get_args
 
 from ddlight.errors import UsageError
 
-UNITS = ("steps", "epochs", "images", "full_epochs")
+Unit = Literal["steps", "epochs", "images", "full_epochs"]
+UNITS: tuple[Unit, ...] = get_args(Unit)
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Budget:
             raise UsageError(f"The budget must be positive; given: {given[0]}={getattr(self, given[0])}.")
 
     @property
-    def unit(self) -> str:
+    def unit(self) -> Unit:
         """The unit that is set."""
         return next(unit for unit in UNITS if getattr(self, unit) is not None)
 

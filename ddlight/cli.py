@@ -1,4 +1,4 @@
-"""The command `ddlight`: a table of commands, each imported when it is called, so that light ones never import torch."""
+"""The command `ddlight`: a table of commands, each imported when called, so that light ones never import torch."""
 
 import importlib
 import os

@@ -42,6 +42,7 @@ def choices(family: type) -> list[str]:
     """Names of the concrete classes of a family."""
 
     def below(cls: type) -> Iterator[type]:
+        sub: type
         for sub in cls.__subclasses__():
             yield sub
             yield from below(sub)
@@ -144,7 +145,7 @@ def _plain_types(line: str) -> str:
 
 
 class Dropped(logging.Filter):
-    """Passes on, in one line each, the options that changing a class drops; jsonargparse says so only when debugging."""
+    """Passes on, in one line each, the options that changing a class drops: jsonargparse hides them."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Show dropped options; hide the rest of the parser's log."""

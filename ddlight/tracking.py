@@ -1,4 +1,4 @@
-"""Weights & Biases: one run per ddlight run, offline where there is no login. wandb is imported only when it is used."""
+"""Weights & Biases: one run per ddlight run, offline without a login. wandb is imported only where it is used."""
 
 import logging
 import os

@@ -72,7 +72,7 @@ class Trainer(lightning.Trainer):
     ) -> None:
         keep_big_blocks()
         self.run, self.resume = Path(run or "runs/run"), resume
-        own = [RunBar()] if progress else []
+        own: list[Callback] = [RunBar()] if progress else []
         own = [*own, Curve(self.run), Export(self.run), *(callbacks or []), RunCheckpoint(self.run, checkpoint_every)]
         super().__init__(
             accelerator=accelerator,

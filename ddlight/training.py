@@ -66,6 +66,10 @@ class CLI(LightningCLI):
         dry_run: say what would be done, and do nothing.
     """
 
+    trainer: Trainer
+    model: Regime
+    datamodule: CondensedDataModule
+
     def __init__(self, args: list[str], tiny: bool = False, dry_run: bool = False) -> None:
         self.tiny, self.dry_run, self.started = tiny, dry_run, time.perf_counter()
         self.lock: TextIO | None = None
@@ -170,7 +174,7 @@ class CLI(LightningCLI):
         trainer, model, data = self.trainer, self.model, self.datamodule
         if rank_from_environment() == 0:
             self._take_run(trainer.run)
-        trainer.callbacks.insert(0, Header(self.plain_config()))
+        trainer.callbacks.insert(0, Header(self.plain_config()))  # type: ignore[attr-defined]
         trainer.fit_run(model, data)
         if trainer.is_global_zero:
             self._finish(trainer, model, data)

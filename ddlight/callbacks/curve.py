@@ -54,7 +54,7 @@ class Curve(Callback):
         if step % max(1, total // POINTS) == 0 or step == total:
             self._point(trainer, pl_module, step)
 
-    def _point(self, trainer: Trainer, model: LightningModule, step: int) -> None:
+    def _point(self, trainer: Trainer, model: Any, step: int) -> None:
         assert self._sum is not None
         loss = float(self._sum) / self._count
         if loss != loss or abs(loss) == float("inf"):

@@ -31,8 +31,9 @@ class Export(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Export after a pass that was asked for."""
-        step, per_pass = trainer.global_step, pl_module.run.steps_per_pass
-        if step != self._seen and step % per_pass == 0 and step // per_pass in pl_module.save_epochs:
+        model: Any = pl_module
+        step, per_pass = trainer.global_step, model.run.steps_per_pass
+        if step != self._seen and step % per_pass == 0 and step // per_pass in model.save_epochs:
             self._write(trainer, pl_module, step // per_pass)
         self._seen = step
 
@@ -41,7 +42,7 @@ class Export(Callback):
         self._write(trainer, pl_module, None)
 
     @torch.no_grad()
-    def _write(self, trainer: Trainer, model: LightningModule, epoch: int | None) -> None:
+    def _write(self, trainer: Trainer, model: Any, epoch: int | None) -> None:
         if not trainer.is_global_zero:
             return
         averages = [c for c in trainer.callbacks if isinstance(c, StudentEMA)]  # type: ignore[attr-defined]

@@ -40,7 +40,7 @@ class TestCurve(Callback):
             self.readings.append({"step": step, "acc": self._read(trainer, pl_module)})
 
     @torch.no_grad()
-    def _read(self, trainer: Trainer, model: LightningModule) -> float:
+    def _read(self, trainer: Trainer, model: Any) -> float:
         averages = [c for c in trainer.callbacks if isinstance(c, StudentEMA)]  # type: ignore[attr-defined]
         judge = Judge(model.data.dataset.num_classes, model.device)
         for average in averages:

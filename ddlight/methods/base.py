@@ -230,8 +230,8 @@ class CondensedDataModule(LightningDataModule):
 
     def train_dataloader(self) -> RunLoader:
         """The run's batches; length and batch come from the regime's resolved plan."""
-        trainer, run = self.trainer, self.trainer.lightning_module.run  # type: ignore[union-attr]
-        assert trainer is not None
+        trainer: Any = self.trainer
+        run = trainer.lightning_module.run
         accumulate = trainer.accumulate_grad_batches
         return RunLoader(
             run.images, run.batch, run.steps, run.seed, accumulate, trainer.global_rank, trainer.world_size

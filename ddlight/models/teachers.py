@@ -139,6 +139,11 @@ class Teacher(ABC):
         return self._ready().network
 
     @property
+    def input(self) -> Input:
+        """What the network takes, known after `load`."""
+        return self._ready().taken
+
+    @property
     def num_classes(self) -> int:
         """Number of logits, known after `load`."""
         return count_classes(self.network)

@@ -230,7 +230,7 @@ class Regime(LightningModule):
     def _rate(self, step: int) -> float:
         return self.run.plan.recipe.schedule.at(step, self.run.steps, self.run.steps_per_pass)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """The recipe's optimiser; its rate follows progress, once per optimiser step."""
         assert self.network is not None
         optimizer = build_optimizer(self.network, self.run.plan.recipe)

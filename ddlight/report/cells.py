@@ -293,7 +293,7 @@ def _differing(runs: list[_Run]) -> tuple[set[str], set[str]]:
             one_each = all(len(v) == 1 for v in by_seed.values()) and len(values) == len(by_seed)
             if len(values) > 1:
                 (varying if one_each else split).add(key)
-    return split, varying - split
+    return split, varying
 
 
 def _row(run: _Run, split: set[str]) -> str:
