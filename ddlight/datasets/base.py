@@ -93,7 +93,7 @@ class RealDataset(ABC):
         Raises:
             DataError: the data are missing.
         """
-        return {"name": self.info.name, "held_out": self.held_out, "files": self._files()}
+        return {"name": self.name, "held_out": self.held_out, "files": self._files()}
 
     @abstractmethod
     def _read(self, name: Split) -> dict[Split, ImageSet]:

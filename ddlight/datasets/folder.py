@@ -97,6 +97,7 @@ class ImageFolder(RealDataset):
         tree, held_out = self.tree, self.held_out * len(self.tree.classes)
         return replace(
             TABLE[self.name],
+            name=self._name(),
             classes=tree.classes,
             size=self.size,
             flip=self.flip,
@@ -104,6 +105,10 @@ class ImageFolder(RealDataset):
             test=len(tree.test.paths),
             held_out=held_out,
         )
+
+    def _name(self) -> str:
+        """Return what results call this data: other folders are other datasets."""
+        return f"{self.name}-{self.tree.root.name}"
 
     def identity(self) -> dict[str, object]:
         """Return what names this data, as JSON: options, and number, bytes and a digest of names and sizes of files."""
@@ -249,6 +254,18 @@ class ImageNet1K(ImageFolder):
     ) -> None:
         super().__init__(root, held_out, size, resize)
         self.wnids = wnids
+
+    @property
+    def info(self) -> DatasetInfo:
+        """The row of the table; with the counts of the files where they are there."""
+        try:
+            return super().info
+        except DataError:
+            row = replace(TABLE[self.name], size=self.size)
+            return row if self.wnids is None else replace(row, classes=self._wanted())
+
+    def _name(self) -> str:
+        return self.name
 
     def class_names(self) -> tuple[str, ...]:
         """Return what the classes are called in English, in class order, such as 'tench, Tinca tinca'."""

@@ -54,13 +54,14 @@ def test_split_folder(split_root):
     data = ImageFolder(str(split_root), size=8)
     train, test = data.split("train"), data.split("test")
     assert data.info.classes == ("cat", "dog", "owl") and data.num_classes == 3
-    assert (data.info.train, data.info.test, data.info.size, data.info.name) == (12, 5, 8, "ImageFolder")
+    assert (data.info.train, data.info.test, data.info.size, data.info.name) == (12, 5, 8, f"ImageFolder-{split_root.name}")
     assert train.labels.tolist() == [0] * 3 + [1] * 4 + [2] * 5
     assert reds(train) == [0, 1, 2, 20, 21, 22, 23, 40, 41, 42, 43, 44]
     assert test.ids.tolist() == [f"test/{name}.png" for name in ("cat/0", "cat/1", "dog/0", "dog/1", "owl/0")]
     assert train.images.shape == (12, 3, 8, 8) and train.images.dtype == np.uint8 and train.labels.dtype == np.int64
     assert train.images.flags.c_contiguous and not train.images.flags.writeable and train.ids.dtype.kind == "U"
     assert data.split("train") is train
+    assert data.info.flip and not ImageFolder(str(split_root), flip=False).info.flip
 
 
 def test_val_is_the_test_split_where_there_is_no_test(split_root):
@@ -164,6 +165,12 @@ def test_identity_follows_files_and_options(split_root, whole_root):
     grown = identity()
     image.rename(image.with_name("7.png"))
     assert len({first, grown, identity()}) == 3
+    dogs = [split_root / "train" / "dog" / f"{k}.png" for k in (0, 1)]
+    dogs[0].write_bytes(dogs[0].read_bytes() + b"\0")
+    one_grown = identity()
+    dogs[0].write_bytes(dogs[0].read_bytes()[:-1])
+    dogs[1].write_bytes(dogs[1].read_bytes() + b"\0")
+    assert identity() != one_grown  # names and total as before, the sizes of two files not
     moved = split_root.parent / "moved"
     before = identity()
     split_root.rename(moved)
@@ -314,7 +321,9 @@ def test_imagenet_complete_tree(tmp_path):
 
 def test_imagenet_absent_shows_the_tree_and_the_line(tmp_path):
     with pytest.raises(DataError) as error:
-        _ = ImageNet1K(str(tmp_path)).info
+        ImageNet1K(str(tmp_path)).split("train")
+    info = ImageNet1K(str(tmp_path), size=160).info
+    assert (info.num_classes, info.size, info.train) == (1000, 160, 1_281_167)  # known without the files
     for word in (str(tmp_path / "imagenet"), "train/<wnid>/*.JPEG", "val/<wnid>/*.JPEG", "image-net.org", "python -c"):
         assert word in str(error.value)
 
