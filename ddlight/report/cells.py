@@ -176,7 +176,7 @@ class _Run:
 
 
 def compare(frame: pd.DataFrame) -> list[Cell]:
-    """Compute all cells of the table that [collect][ddlight.report.collect.collect] returns.
+    """Compute all cells of the table that `collect` returns.
 
     Trainings of one set (the same content or the same recipe) are averaged first, so that n counts sets. Tests are
     adjusted over each table by itself.

@@ -33,7 +33,7 @@ def collect(paths: Iterable[str | Path]) -> pd.DataFrame:
     Returns:
         One row a file, in order of paths. `status` is "done", "failed" or "damaged"; `path` names the file; `error`
         says what is wrong with one that is not done. The other columns are the fields of
-        [Result][ddlight.result.Result] by dotted name, such as `set.ipc` and `acc.test`; objects of free content
+        `ddlight.result.Result` by dotted name, such as `set.ipc` and `acc.test`; objects of free content
         (`set.args`, `student.args`, `recipe`, `augment`) and `teachers` are JSON text with sorted keys. No file is
         left out: a half-written or foreign one is a row with status "damaged".
 

@@ -87,6 +87,22 @@ def test_a_file_may_have_the_classes_of_the_dataset(tmp_path):
         teacher.load(20, 3, 224)
 
 
+def test_googlenet_from_a_released_file_renormalises_and_drops_auxiliary_heads(tmp_path):
+    torch.manual_seed(0)
+    plain = torchvision.models.googlenet(transform_input=True, aux_logits=True, init_weights=False).eval()
+    for module in plain.modules():
+        if isinstance(module, nn.Conv2d):  # the default weights let the input fade away
+            nn.init.kaiming_normal_(module.weight)
+    torch.save(plain.state_dict(), tmp_path / "googlenet.pth")
+    teacher = TorchvisionTeacher("googlenet", file=str(tmp_path / "googlenet.pth"))
+    teacher.load(1000, 3, 224)
+    images = torch.rand(1, 3, 224, 224)
+    expected = plain(normalised(images, *IMAGENET)).detach()
+    torch.testing.assert_close(teacher.logits(images), expected)
+    plain.transform_input = False
+    assert (plain(normalised(images, *IMAGENET)) - expected).norm() > 0.01 * expected.norm()
+
+
 def test_torchvision_weights_come_from_torchs_cache(shufflenet, tmp_path, monkeypatch):
     network, _ = shufflenet
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from ddlight.errors import UsageError
 from ddlight.randomness import generator
-from ddlight.transforms.dsa import DSA_UNIFORMS, Operation, Strategy, apply, parameters
+from ddlight.transforms.dsa import DSA_UNIFORMS, Strategy, apply, draw, parameters
 
 ALL = Strategy().ops
 COUNT = 9
@@ -25,12 +25,12 @@ def uniforms(count=COUNT):
 
 
 def drawn(op, size=16, count=COUNT):
-    return Operation(op, parameters(op, uniforms(count), size))
+    return op, parameters(op, uniforms(count), size)
 
 
 def test_color_follows_the_table():
     batch, u = images(), uniforms()
-    result = apply(batch, Operation("color", parameters("color", u, 16))).numpy()
+    result = apply(batch, "color", parameters("color", u, 16)).numpy()
     for x, y, (u1, u2, u3) in zip(batch.numpy(), result, u, strict=True):
         x = x + (u1 - 0.5) * 1.0
         x = (x - x.mean(0)) * (2 * u2) + x.mean(0)
@@ -41,7 +41,7 @@ def test_color_follows_the_table():
 def test_saturation_is_the_identity_on_one_channel():
     batch = images(1, dtype=torch.float32)
     params = np.stack([np.zeros(COUNT), 2 * uniforms()[:, 1], np.ones(COUNT)], 1)
-    torch.testing.assert_close(apply(batch, Operation("color", params)), batch, atol=1e-6, rtol=0)
+    torch.testing.assert_close(apply(batch, "color", params), batch, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(("size", "most"), [(28, 4), (32, 4), (64, 8)])
@@ -53,7 +53,7 @@ def test_crop_shifts_by_whole_pixels_and_fills_with_zero(size, most):
         np.testing.assert_array_equal(numbers, np.arange(-most, most + 1))
         assert counts.min() > 0.6 * 3000 / len(numbers)
     batch = images(2, size)
-    result = apply(batch, Operation("crop", shifts[:COUNT])).numpy()
+    result = apply(batch, "crop", shifts[:COUNT]).numpy()
     for x, y, (dy, dx) in zip(batch.numpy(), result, shifts.astype(int), strict=False):
         for i in range(size):
             for j in range(size):
@@ -68,7 +68,7 @@ def test_cutout_clips_its_box_at_the_border(size, side, centres):
     u[:, 1] = 1 - 1e-9
     boxes = parameters("cutout", u, size)
     ones = torch.ones(centres, 1, size, size)
-    result = apply(ones, Operation("cutout", boxes)).numpy()[:, 0]
+    result = apply(ones, "cutout", boxes).numpy()[:, 0]
     for centre in range(centres):
         expected = np.ones((size, size))
         rows = np.clip(np.arange(side) + centre - side // 2, 0, size - 1)
@@ -79,7 +79,7 @@ def test_cutout_clips_its_box_at_the_border(size, side, centres):
 
 def test_flip_below_one_half():
     batch, u = images(), uniforms()
-    result = apply(batch, Operation("flip", parameters("flip", u, 16)))
+    result = apply(batch, "flip", parameters("flip", u, 16))
     for i in range(COUNT):
         assert torch.equal(result[i], batch[i].flip(-1) if u[i, 0] < 0.5 else batch[i])
     assert 0 < (u[:, 0] < 0.5).sum() < COUNT
@@ -104,27 +104,27 @@ def matrices(op, params):
 @pytest.mark.parametrize("size", [15, 16])
 def test_scale_and_rotate_equal_scipy_and_the_affine_grid(op, size):
     """To 1e-9 of scipy in float64, to 1e-5 of the repository's affine grid in float32."""
-    batch, operation = images(size=size), drawn(op, size)
-    result = apply(batch, operation)
-    theta = matrices(op, operation.params)
+    batch, (_, params) = images(size=size), drawn(op, size)
+    result = apply(batch, op, params)
+    theta = matrices(op, params)
     expected = np.stack([sampled(image, matrix) for image, matrix in zip(batch.numpy(), theta, strict=True)])
     np.testing.assert_allclose(result.numpy(), expected, atol=1e-9)
     wide = torch.tensor(np.concatenate([theta, np.zeros((COUNT, 2, 1))], 2), dtype=torch.float32)
     grid = functional.affine_grid(wide, list(batch.shape), align_corners=False)
     theirs = functional.grid_sample(batch.float(), grid, align_corners=False)
-    torch.testing.assert_close(apply(batch.float(), operation), theirs, atol=1e-5, rtol=0)
+    torch.testing.assert_close(apply(batch.float(), op, params), theirs, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("size", [28, 32, 64])
 def test_scale_one_and_rotate_zero_are_the_identity(size):
     batch = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-    for operation in (Operation("scale", np.ones((2, 2))), Operation("rotate", np.zeros((2, 1)))):
-        torch.testing.assert_close(apply(batch, operation), batch, atol=1e-6, rtol=0)
+    for op, params in (("scale", np.ones((2, 2))), ("rotate", np.zeros((2, 1)))):
+        torch.testing.assert_close(apply(batch, op, params), batch, atol=1e-6, rtol=0)
 
 
 def test_positive_angles_turn_anticlockwise():
     batch = images(size=8)
-    turned = apply(batch, Operation("rotate", np.full((1, 1), np.pi / 2)))
+    turned = apply(batch, "rotate", np.full((1, 1), np.pi / 2))
     torch.testing.assert_close(turned, batch.rot90(1, (2, 3)), atol=1e-9, rtol=0)
 
 
@@ -142,40 +142,38 @@ def test_ranges_of_scale_and_rotate():
 def test_one_operation_on_two_batches_is_that_on_both_together(op):
     real, synthetic = images(count=7), images(count=3)
     strategy = Strategy(op)
-    shared = strategy.draw(0.0, uniforms(), 16, siamese=True)
-    assert shared.op == op and len(shared.params) == 1
-    np.testing.assert_array_equal(shared.params, strategy.draw(0.0, uniforms(), 16).params[:1])
-    together = apply(torch.cat([real, synthetic]), shared)
-    assert torch.equal(together, torch.cat([apply(real, shared), apply(synthetic, shared)]))
-    each = strategy.draw(0.0, uniforms(10), 16)
-    both = apply(torch.cat([real, synthetic]), each)
-    assert torch.equal(both[:7], apply(real, Operation(op, each.params[:7])))
-    assert torch.equal(both[7:], apply(synthetic, Operation(op, each.params[7:])))
+    name, shared = draw(strategy, 0.0, uniforms(10), 16, siamese=True)
+    _, each = draw(strategy, 0.0, uniforms(10), 16)
+    assert name == op and len(shared) == 1 and len(each) == 10
+    np.testing.assert_array_equal(shared, each[:1])
+    together = apply(torch.cat([real, synthetic]), op, shared)
+    assert torch.equal(together, torch.cat([apply(real, op, shared), apply(synthetic, op, shared)]))
+    both = apply(torch.cat([real, synthetic]), op, each)
+    assert torch.equal(both, torch.cat([apply(real, op, each[:7]), apply(synthetic, op, each[7:])]))
 
 
 @pytest.mark.parametrize("op", ALL)
 def test_gradients_are_exact(op):
     batch = images(2, 6, 3).requires_grad_()
-    operation = drawn(op, 6, 3)
-    assert torch.autograd.gradcheck(lambda x: apply(x, operation), (batch,))
+    assert torch.autograd.gradcheck(lambda x: apply(x, *drawn(op, 6, 3)), (batch,))
 
 
 @pytest.mark.parametrize("op", ALL)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_dtype_is_kept(op, dtype):
-    assert apply(images(dtype=dtype), drawn(op)).dtype == dtype
+    assert apply(images(dtype=dtype), *drawn(op)).dtype == dtype
 
 
 def test_each_operation_is_equally_likely():
     strategy = Strategy("color_crop_cutout_scale_rotate")
     assert strategy.ops == ("color", "crop", "cutout", "scale", "rotate")
-    ops = [strategy.draw(u, uniforms(), 16).op for u in (np.arange(500) + 0.5) / 500]
+    ops = [draw(strategy, u, uniforms(), 16)[0] for u in (np.arange(500) + 0.5) / 500]
     assert [ops.count(op) for op in strategy.ops] == [100] * 5
 
 
 def test_no_augmentation():
     batch = images()
-    assert torch.equal(apply(batch, Strategy("None").draw(0.3, uniforms(), 16)), batch)
+    assert torch.equal(apply(batch, *draw(Strategy("None"), 0.3, uniforms(), 16)), batch)
 
 
 def test_unknown_operations_are_refused_with_the_nearest():
@@ -184,4 +182,4 @@ def test_unknown_operations_are_refused_with_the_nearest():
     with pytest.raises(UsageError, match="Unknown operation ''"):
         Strategy("")
     with pytest.raises(TypeError, match="uint8"):
-        apply(images().byte(), drawn("flip"))
+        apply(images().byte(), *drawn("flip"))

@@ -44,7 +44,7 @@ FLOATS: dict[str, Callable[[Tensor], Tensor]] = {
     "lighting": lambda x: lighting(x, U[:, :3]),
     "mixup": lambda x: mixup(x, x.flip(0), U[:, 0]),
     **{
-        f"dsa {op}": lambda x, op=op: dsa.apply(x, dsa.Strategy(op).draw(0.0, U[:, :3], 64))
+        f"dsa {op}": lambda x, op=op: dsa.apply(x, *dsa.draw(dsa.Strategy(op), 0.0, U[:, :3], 64))
         for op in dsa.Strategy().ops
     },
 }

@@ -1,0 +1,79 @@
+"""README's commands parse and resolve, and its example of a method works as it stands."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from ddlight import cli, discover
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)
+
+
+def commands():
+    """The ddlight command lines of README's shell blocks, comments and continuations resolved."""
+    text = "\n".join(blocks("bash")).replace("\\\n", " ")
+    lines = [shlex.split(line, comments=True) for line in text.splitlines()]
+    found = [
+        words[next(i for i, w in enumerate(words) if w.endswith("ddlight")) + 1 :]
+        for words in lines
+        if any(w.endswith("ddlight") for w in words[:1])
+    ]
+    return [words for words in found if words]
+
+
+@pytest.fixture(autouse=True)
+def away(tmp_path, monkeypatch):
+    """Run in an empty folder that sees the repository's configs."""
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "my_photos").mkdir()
+    for name in ("cat", "dog"):
+        folder = tmp_path / "my_photos" / name
+        folder.mkdir()
+        from PIL import Image
+
+        for k in range(30):
+            Image.new("RGB", (20, 20), (k, 40, 60)).save(folder / f"{k}.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DDLIGHT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+
+
+def test_there_are_commands():
+    assert len(commands()) >= 8
+
+
+@pytest.mark.parametrize("words", commands(), ids=lambda words: " ".join(words)[:60])
+def test_command_resolves(words, tmp_path, capsys):
+    if words[0] == "report":
+        assert (ROOT / "configs" / "studies" / f"{Path(words[1]).name}.yaml").exists()
+        return
+    if words[0] == "grid":
+        words = [*words, "--list"] if "--list" not in words else words
+    elif words[0] != "submit" and "--dry-run" not in words:
+        words = [*words, "--dry-run"]
+    assert cli.main(words) == 0
+    assert not list(tmp_path.glob("runs/**/result.json"))
+
+
+def test_python_block_is_a_method(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "brightest.py").write_text(blocks("python")[0])
+    monkeypatch.setenv("DDLIGHT_METHODS", str(tmp_path / "mine"))
+    assert "Brightest" in [entry.name for entry in discover.extra_methods(tmp_path / "mine")]
+    fit = ["fit", "--config", "configs/quickstart.yaml", "--data=Brightest", "--tiny", "--trainer.progress=false"]
+    assert cli.main(fit) == 0
+    assert len(list(tmp_path.glob("cache/Digits/Brightest/ipc10/*/selection.csv"))) == 1
+
+
+def test_protocols_in_the_table_are_all_there_are():
+    from ddlight.protocols import PROTOCOLS
+
+    row = next(line for line in README.splitlines() if line.startswith("| Protocols"))
+    assert set(re.findall(r"`(\w+)`", row.split(":")[0])) == set(PROTOCOLS)
