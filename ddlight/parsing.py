@@ -1,12 +1,17 @@
 """The command line of the training commands: LightningCLI with short class names and errors that say what to type."""
 
+import argparse
 import importlib
 import inspect
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, NoReturn
 
+import yaml
+from jsonargparse import ActionConfigFile
 from lightning.pytorch.cli import LightningArgumentParser
 
 import ddlight.datasets as datasets
@@ -22,13 +27,21 @@ log = logging.getLogger("ddlight")
 
 LENGTHS = ("max_epochs", "max_steps", "max_time", "min_epochs", "min_steps", "limit_train_batches")
 FAMILIES = {
-    "model": Regime,
-    "data": CondensedDataModule,
-    "dataset": RealDataset,
-    "student": Student,
-    "teacher": Teacher,
-    "teachers": Teacher,
+    "model": ("regime", Regime),
+    "data": ("method", CondensedDataModule),
+    "dataset": ("dataset", RealDataset),
+    "student": ("student", Student),
+    "teacher": ("teacher", Teacher),
+    "teachers": ("teacher", Teacher),
 }
+"""Keys that take a class: what they take, and its base class."""
+NO_CLASS = (
+    r"Expected a dot import path string: (\S+)",
+    r"Unexpected import path format: (\S+)",
+    r"class_path '([\w.]+)':\s+No module named",
+    r"does not correspond to a subclass of [\s\S]*?Given value: (?:\{'class_path': ')?([\w.]+)",
+)
+"""How jsonargparse says that a name is no class, or one of another family."""
 
 
 def import_choices() -> None:
@@ -41,13 +54,12 @@ def import_choices() -> None:
 def choices(family: type) -> list[str]:
     """Names of the concrete classes of a family."""
 
-    def below(cls: type) -> Iterator[type]:
-        sub: type
+    def below(cls: type[Any]) -> Iterator[type[Any]]:
         for sub in cls.__subclasses__():
             yield sub
             yield from below(sub)
 
-    hidden = {"Selector", "Synthesiser", "ArrayDataset"}
+    hidden = {"Selector", "Synthesiser", "ArrayDataset", "IdxDataset"}
     found = {c.__name__ for c in below(family) if not inspect.isabstract(c)}
     return sorted(name for name in found - hidden if not name.startswith("_"))
 
@@ -55,9 +67,63 @@ def choices(family: type) -> list[str]:
 class Parser(LightningArgumentParser):
     """LightningCLI's parser, whose errors name the value, what is allowed and the nearest names."""
 
+    def add_argument(self, *args: Any, **kwargs: Any) -> argparse.Action:
+        """Add an argument; `--config` becomes one whose files may build on others."""
+        if kwargs.get("action") is ActionConfigFile:
+            kwargs["action"] = ConfigFile
+        return super().add_argument(*args, **kwargs)
+
+    def add_lightning_class_args(self, *args: Any, **kwargs: Any) -> list[str]:
+        """Add a class's arguments as not required: the commands themselves say which of them is missing."""
+        return super().add_lightning_class_args(*args, **{**kwargs, "required": False})
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Turn a parse error into one clear message (exit code 2)."""
+        """Turn a parse error into one clear message (exit code 2); parsers of nested classes pass theirs on."""
+        if not self.exit_on_error:
+            super().error(message, ex)
         raise own_error(ex) or UsageError(explain(message, self))
+
+
+class ConfigFile(ActionConfigFile):
+    """`--config FILE`, where `config: OTHER` in FILE means OTHER first, then FILE over it, key by key.
+
+    jsonargparse reads such a key too, but lets FILE's `model:` replace the whole of OTHER's.
+    """
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        """Apply the files that `values` builds on, then `values`."""
+        for path in config_chain(Path(values)):
+            self.apply_config(parser, cfg, self.dest, str(path))
+
+
+def config_chain(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
+    """Files that a config builds on by `config:` (relative to the file that says so), each after its own, then itself.
+
+    Args:
+        path: a YAML file of keys such as data:, model:, trainer:.
+        above: files that led here.
+
+    Raises:
+        UsageError: a file is missing, is not valid YAML, holds no keys, or builds on itself.
+    """
+    if path.resolve() in above:
+        raise UsageError(f"The config {path} builds on itself: see the key config: in {above[-1]}.")
+    named = _read_config(path).get("config", [])
+    bases = [named] if isinstance(named, str) else named
+    below = [file for base in bases for file in config_chain(path.parent / base, (*above, path.resolve()))]
+    return [*below, path]
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UsageError(f"There is no config {path}. 'ddlight configs' lists those that are shipped.")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} is not a config: it holds no keys such as data:, model: or trainer:.")
+    return content
 
 
 def own_error(error: BaseException | None) -> DDLightError | None:
@@ -71,97 +137,153 @@ def own_error(error: BaseException | None) -> DDLightError | None:
     return None
 
 
-def explain(message: str, parser: Any) -> str:
+# Parse errors in words
+
+
+def explain(message: str, parser: argparse.ArgumentParser) -> str:
     """Say in words what a parse error means.
 
     Args:
-        message: jsonargparse's text.
+        message: jsonargparse's text; the errors of nested classes stand below those of the classes around them.
         parser: the parser that raised it.
     """
-    for rule in (_unknown_argument, _unknown_option, _unknown_class, _missing, _wrong_value):
-        if text := rule(message, parser):
-            return text
-    return message.strip().splitlines()[0] if message.strip() else "The command line could not be read."
+    keys = re.findall(r'Parser key "([\w.]+)"', message)
+    rules: tuple[Callable[[str, list[str]], str | None], ...] = (_class_option, _class, _missing, _file, _value)
+    found = (rule(message, keys) for rule in rules)
+    return _option(message, parser) or next(filter(None, found), message.strip())
 
 
-def _unknown_argument(message: str, parser: Any) -> str | None:
-    match = re.search(r"[Uu]nrecognized arguments: (\S+)", message) or re.search(
-        r"(?:Option|Key) '?\"?(trainer\.\w+)'?\"? is not (?:accepted|expected)", message
-    )
+def _option(message: str, parser: argparse.ArgumentParser) -> str | None:
+    """An option of a command (not of a class) that does not exist."""
+    match = re.search(r"^[Uu]nrecognized arguments: (\S+)|^\w+ '\w+' does not accept option '([\w.]+)'", message)
     if not match:
         return None
-    option = match[1].split("=")[0].lstrip("-")
-    if option.split(".")[-1] in LENGTHS:
+    word = (match[1] or match[2]).split("=")[0]
+    option = word.lstrip("-")
+    if match[1] and option == word:
+        return f"Unexpected word '{word}': an option is written --name=value. 'ddlight fit --help' lists all of them."
+    if get_close_matches(option.split(".")[-1], LENGTHS, cutoff=0.8):
         return (
             f"'{option}' is not an option here: a run's length is its budget, and the schedule ends with it. "
             "Write for example --model.budget.epochs=300 (or steps, images, full_epochs)."
         )
-    known = {s.lstrip("-") for action in parser._actions for s in action.option_strings if s.startswith("--")}
-    return f"Unknown option '--{option}'.{nearest(option, known)} 'ddlight fit --help' lists all of them."
+    known = _known(parser)
+    if option.split(".")[0] not in {name.split(".")[0] for name in known}:
+        option = option.split(".")[0]
+    return f"Unknown option '{option}'.{nearest(option, known)} 'ddlight fit --help' lists all of them."
 
 
-def _unknown_option(message: str, parser: Any) -> str | None:
-    matches = re.findall(r"class_path '([\w.]+)':\s+Option '([\w.]+)' is not accepted", message)
+def _known(parser: argparse.ArgumentParser) -> set[str]:
+    """Names of the options of a parser and of its subcommands."""
+    inner = [a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    names = {s.lstrip("-") for action in parser._actions for s in action.option_strings if s.startswith("--")}
+    for subparsers in inner:
+        names = names.union(*(_known(sub) for sub in (subparsers or {}).values()))
+    return {name for name in names if not name.endswith((".help", "+")) and name != "help"}
+
+
+def _class_option(message: str, keys: list[str]) -> str | None:
+    """An option that a class does not have."""
+    pattern = r"class_path '([\w.]+)':\s+(?:Option '([\w.]+)' is not accepted|[Uu]nrecognized arguments: --([\w.]+))"
+    matches = re.findall(pattern, message)
     if not matches:
         return None
-    path, option = matches[-1]
+    path, *options = matches[-1]
+    option = next(filter(None, options))
     module, name = path.rsplit(".", 1)
     allowed = [n for n in inspect.signature(getattr(importlib.import_module(module), name)).parameters if n != "self"]
-    return f"{name} has no option '{option}'.{nearest(option, allowed)} Its options: {', '.join(allowed)}."
+    close = nearest(option.split(".")[0], allowed)
+    return f"{name} has no option '{option}'.{close} Its options: {', '.join(allowed)}."
 
 
-def _unknown_class(message: str, parser: Any) -> str | None:
-    match = re.search(r"Expected a dot import path string: (\S+)", message)
-    match = match or re.search(r"Unexpected import path format: (\S+)", message)
-    if not match:
+def _class(message: str, keys: list[str]) -> str | None:
+    """A class that does not exist, or is not of the family that its key takes."""
+    match = next(filter(None, (re.search(pattern, message) for pattern in NO_CLASS)), None)
+    given = [key.split(".")[-1] for key in keys if key.split(".")[-1] in FAMILIES]
+    if not match or not given:
         return None
-    key = ([k for k in re.findall(r'Parser key "([\w.]+)"', message) if k.split(".")[-1] in FAMILIES] or ["data"])[-1]
-    allowed = choices(FAMILIES[key.split(".")[-1]])
     value = match[1].rstrip(".")
-    return f"Unknown {key.split('.')[-1]} '{value}'.{nearest(value, allowed)} Allowed: {', '.join(allowed)}."
+    if "/" in value or value.endswith(".yaml"):
+        return f"{'.'.join(keys)}: there is no file {value}."
+    what, family = FAMILIES[given[-1]]
+    allowed = choices(family)
+    return f"Unknown {what} '{value}'.{nearest(value, allowed)} Allowed: {', '.join(allowed)}."
 
 
-def _missing(message: str, parser: Any) -> str | None:
-    match = re.search(r'Key "([\w.]+)" is required|Missing required (?:key|argument|option):? "?([\w.]+)', message)
+def _missing(message: str, keys: list[str]) -> str | None:
+    """A required option that is not given."""
+    pattern = r'Key "([\w.]+)" is required|Missing required (?:key|argument|option):? "?([\w.]+)|are required: ([\w.]+)'
+    match = re.search(pattern, message)
     if not match:
         return None
-    key = (match[1] or match[2]).removeprefix("init_args.")
+    key = next(filter(None, match.groups())).removeprefix("init_args.")
     family = FAMILIES.get(key.split(".")[-1])
-    allowed = f" Allowed: {', '.join(choices(family))}." if family else ""
-    return f"'{key}' is missing: give it in the config or on the command line.{allowed}"
+    allowed = f" Allowed: {', '.join(choices(family[1]))}." if family else ""
+    place = ".".join([*keys, key])
+    return f"'{place}' is missing: give it in the config, or as --{place}=...{allowed}"
 
 
-def _wrong_value(message: str, parser: Any) -> str | None:
-    keys = re.findall(r'Parser key "([\w.]+)"', message)
-    lines = [line.strip(" -") for line in message.splitlines()]
-    expected = [line for line in lines if line.startswith("Expected") and "NoneType" not in line]
-    if not keys or not expected:
+def _file(message: str, keys: list[str]) -> str | None:
+    """A fragment that cannot be read."""
+    match = re.search(r"Unable to load config ['\"](\S+)['\"]", message)
+    return f"{'.'.join(keys[:1])}: the file {match[1]} cannot be read." if match else None
+
+
+def _value(message: str, keys: list[str]) -> str | None:
+    """A value of another type than the option's."""
+    expected = [e for e in re.findall(r"Expected an? (.+?)(?:\. Got value|$)", message, re.M) if "NoneType" not in e]
+    given = re.search(r"Got value: (.*)|Given value: (.*)", message)
+    if not keys or not expected or not given:
         return None
-    return f"{keys[-1]}: {_plain_types(expected[-1])}"
+    types = " or ".join(dict.fromkeys(map(_plain_type, expected)))
+    return f"{'.'.join(keys)}: expected {types}; given: {next(filter(None, given.groups()), '')}."
 
 
-def _plain_types(line: str) -> str:
-    return re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", line).replace("Expected a ", "expected ").replace("Got", "got")
+def _plain_type(text: str) -> str:
+    if literal := re.match(r"typing\.Literal\[(.*)\]", text):
+        return "one of " + literal[1].replace("'", "")
+    return re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
+
+
+# Dropped options
 
 
 class Dropped(logging.Filter):
-    """Passes on, in one line each, the options that changing a class drops: jsonargparse hides them."""
+    """Says in one line each which options a change of class drops; jsonargparse does so only when debugging."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Show dropped options; hide the rest of the parser's log."""
-        match = re.search(r"from '([\w.]+)' to '([\w.]+)', discarding init_args: (.*)\.$", record.getMessage())
+        """Show dropped options, each once; hide the rest of the parser's log."""
+        match = re.search(r"from '([\w.]+)' to '([\w.]+)', discarding init_args: \{(.*)\}\.$", record.getMessage())
         if match:
             old, new = (path.rsplit(".", 1)[-1] for path in match.groups()[:2])
-            log.warning("%s in place of %s: these options of the config are dropped: %s", new, old, match[3])
+            for option in _keys(match[3]):
+                self._say(f"{new} in place of {old}: the option '{option}' of the config is dropped.")
         return False
+
+    def _say(self, line: str) -> None:
+        if line not in self.said:
+            self.said.add(line)
+            log.warning("%s", line)
+
+
+def _keys(text: str) -> list[str]:
+    """Keys at the outermost level of a printed dictionary, its braces left out."""
+    depth, outer = 0, []
+    for character in text:
+        depth -= character in ")]}"
+        outer.append(character if depth == 0 else "")
+        depth += character in "([{"
+    return re.findall(r"'(\w+)': ", "".join(outer))
 
 
 def parser_logger() -> logging.Logger:
-    """The logger to give to jsonargparse, which shows dropped options only."""
+    """The logger to give to jsonargparse, which shows dropped options only, each once after this call."""
     logger = logging.getLogger("ddlight.parsing")
     logger.setLevel(logging.DEBUG)
     logger.propagate = False
-    if not logger.handlers:
-        logger.addHandler(logging.NullHandler())
-        logger.addFilter(Dropped())
+    logger.filters[:] = [Dropped()]
     return logger

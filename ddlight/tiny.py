@@ -21,7 +21,9 @@ def make_tiny(config: dict[str, Any]) -> dict[str, Any]:
     data.update(dataset=copy.deepcopy(DATASET), ipc=min(data.get("ipc", IPC), IPC), **_method_values(tiny["data"]))
     if tiny.get("model"):
         _shrink_model(tiny["model"]["init_args"])
-    tiny["trainer"].update(devices=1, num_nodes=1, strategy="auto", run=None)
+    run = tiny["trainer"]["run"]
+    kept = run if run and "tiny" in Path(run).parts else None  # a folder of tiny runs, never one of real ones
+    tiny["trainer"].update(devices=1, num_nodes=1, strategy="auto", run=kept)
     return tiny
 
 

@@ -19,8 +19,10 @@ from lightning.pytorch.strategies import Strategy
 
 from ddlight.callbacks.checkpoint import STOPPED, RunCheckpoint
 from ddlight.callbacks.curve import Curve
+from ddlight.callbacks.ema import StudentEMA
 from ddlight.callbacks.export import Export
 from ddlight.callbacks.progress import RunBar
+from ddlight.callbacks.test_curve import TestCurve
 from ddlight.errors import UsageError
 from ddlight.methods.base import CondensedDataModule
 
@@ -73,7 +75,8 @@ class Trainer(lightning.Trainer):
         keep_big_blocks()
         self.run, self.resume = Path(run or "runs/run"), resume
         own: list[Callback] = [RunBar()] if progress else []
-        own = [*own, Curve(self.run), Export(self.run), *(callbacks or []), RunCheckpoint(self.run, checkpoint_every)]
+        own += [StudentEMA(), Curve(self.run), TestCurve(), Export(self.run), *(callbacks or [])]
+        own.append(RunCheckpoint(self.run, checkpoint_every))
         super().__init__(
             accelerator=accelerator,
             strategy=strategy,

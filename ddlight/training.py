@@ -8,12 +8,14 @@ import os
 import sys
 import time
 import warnings
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO
 
 import yaml
 from lightning import Callback, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ddlight import files, parsing
 from ddlight.dry_run import describe_run
@@ -49,7 +51,7 @@ def quiet() -> None:
     ours.setLevel(logging.INFO if rank_from_environment() == 0 else logging.ERROR)
     for name in ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    for text in (".*LeafSpec.*", ".*args parameter is intended.*", ".*does not have many workers.*"):
+    for text in (".*LeafSpec.*", ".*args parameter is intended.*", ".*does not have many workers.*", ".*log_every_n.*"):
         warnings.filterwarnings("ignore", message=text)
     for text in (".*Total length of `list`.*", ".*srun.*", ".*litlogger.*", ".*Checkpoint directory.*"):
         warnings.filterwarnings("ignore", message=text)
@@ -111,6 +113,14 @@ class CLI(LightningCLI):
         """The parsed config of the chosen command."""
         return self.config[self.config["subcommand"]]
 
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        """Build the Trainer. Raises UsageError where Lightning refuses its options on this machine."""
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (TypeError, ValueError, MisconfigurationException) as error:
+            own = parsing.own_error(error)
+            raise own or UsageError(f"The trainer's options cannot be used here: {str(error).strip()}") from error
+
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, shrink where asked to, and choose the run folder."""
         super().parse_arguments(parser, args)
@@ -119,17 +129,17 @@ class CLI(LightningCLI):
                 raise UsageError(
                     f"There is no {key}: give --config, or --{key} with a class. 'ddlight configs' lists configs."
                 )
+        name = f"tiny/{self.config_name}" if self.tiny else self.config_name
         if self.tiny:
             self._shrink(parser)
         if self.options.trainer.run is None:
-            self.options.trainer.run = str(choose_run(self.config_name, self.plain_config()))
+            self.options.trainer.run = str(choose_run(name, self.plain_config()))
         if self.options.wandb:
             self.options.trainer.logger = wandb_logger(self.options.wandb, Path(self.options.trainer.run))
 
     def _shrink(self, parser: LightningArgumentParser) -> None:
-        before = self.plain_config()
+        before, command = self.plain_config(), self.config["subcommand"]
         after = make_tiny(before)
-        command = self.config["subcommand"]
         if not self.dry_run and rank_from_environment() == 0:
             for arguments in tiny_teachers(after):
                 run(["fit", *arguments])
@@ -142,12 +152,13 @@ class CLI(LightningCLI):
         content = yaml.safe_load(text)
         return dict(content.get(self.config["subcommand"], content))
 
-    @property
+    @cached_property
     def config_name(self) -> str:
-        """Stem of the last config file given, else the method's name."""
+        """Stem of the last config file given, fragments in `base/` left out; without files, the method's name."""
         given = self.options.get("config") or []
-        paths = [str(p) for p in (given if isinstance(given, list) else [given])]
-        return Path(paths[-1]).stem if paths else str(self.options.data.class_path).rsplit(".", 1)[-1].lower()
+        paths = [Path(str(p)) for p in (given if isinstance(given, list) else [given])]
+        paths = [p for p in paths if "base" not in p.parts] or paths
+        return paths[-1].stem if paths else str(self.options.data.class_path).rsplit(".", 1)[-1].lower()
 
     def _run_subcommand(self, subcommand: str) -> None:
         if self.dry_run:
@@ -175,10 +186,12 @@ class CLI(LightningCLI):
         if rank_from_environment() == 0:
             self._take_run(trainer.run)
         trainer.callbacks.insert(0, Header(self.plain_config()))  # type: ignore[attr-defined]
-        trainer.fit_run(model, data)
-        if trainer.is_global_zero:
-            self._finish(trainer, model, data)
-        self._give_run_back()
+        try:
+            trainer.fit_run(model, data)
+            if trainer.is_global_zero:
+                self._finish(trainer, model, data)
+        finally:
+            self._give_run_back()
 
     def _take_run(self, folder: Path) -> None:
         if (folder / RESULT).exists():

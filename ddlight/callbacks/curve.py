@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
+from torch.optim import Optimizer
 
 from ddlight import files
 from ddlight.errors import DDLightError
@@ -34,36 +35,40 @@ class Curve(Callback):
         self._sum: Tensor | None = None
         self._count = 0
         self._seen = 0
+        self._rate = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start where the checkpoint ended."""
         self._seen = trainer.global_step
         self._sum = torch.zeros((), device=pl_module.device) if self._sum is None else self._sum.to(pl_module.device)
 
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Note the rate of this step; after it, the scheduler has moved on."""
+        self._rate = float(optimizer.param_groups[0]["lr"])
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Add the loss; at a point, read it."""
+        """Add the loss, which Lightning has divided by the number of micro-batches; at a point, read it."""
         assert self._sum is not None
         self._sum += outputs["loss"].detach()
-        self._count += 1
         if trainer.global_step == self._seen:
             return
         self._seen = step = trainer.global_step
+        self._count += 1
         total = int(trainer.estimated_stepping_batches)
         if step % max(1, total // POINTS) == 0 or step == total:
             self._point(trainer, pl_module, step)
 
     def _point(self, trainer: Trainer, model: Any, step: int) -> None:
         assert self._sum is not None
-        loss = float(self._sum) / self._count
+        loss = float(trainer.strategy.reduce(self._sum / self._count, reduce_op="mean"))
         if loss != loss or abs(loss) == float("inf"):
             raise TrainingError(
                 f"The loss became {loss} before step {step}. Lower the learning rate (--model.recipe.lr=...), "
                 "or use --trainer.precision=32-true if the run was in 16 bit."
             )
-        rate = float(trainer.optimizers[0].param_groups[0]["lr"])
-        self.rows.append({"step": step, "images": model.images_seen(step), "loss": loss, "lr": rate})
+        self.rows.append({"step": step, "images": model.images_seen(step), "loss": loss, "lr": self._rate})
         self._sum, self._count = torch.zeros_like(self._sum), 0
         self._write(trainer)
 
@@ -77,6 +82,15 @@ class Curve(Callback):
         files.write_bytes(self.folder / "metrics.csv", text.getvalue().encode())
         for logger in trainer.loggers:
             logger.log_metrics({f"train/{k}": v for k, v in self.rows[-1].items()}, step=int(self.rows[-1]["step"]))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop where the last update left weights that are not numbers: no loss was computed after it."""
+        weights = [parameter.detach() for parameter in pl_module.parameters()]
+        if not torch.stack([weight.isfinite().all() for weight in weights]).all():
+            raise TrainingError(
+                "The last update left weights that are infinite or not numbers. Lower the learning rate "
+                "(--model.recipe.lr=...)."
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Rows and the running sum, as plain types."""

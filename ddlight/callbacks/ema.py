@@ -16,13 +16,16 @@ class StudentEMA(Callback):
     min(decay, (1 + t) / (10 + t)), so that a short run never evaluates nearly untrained weights; at 0.99 both use the
     same decay from step 890 on.
 
+    It is always among the Trainer's callbacks and does nothing where the recipe has no average.
+
     Args:
-        decay: in (0, 1).
+        decay: in (0, 1); null takes the recipe's `ema`, where 0 is no average.
     """
 
-    def __init__(self, decay: float) -> None:
+    def __init__(self, decay: float | None = None) -> None:
         self.decay = decay
         self.steps = 0
+        self._used = 0.0
         self.average: dict[str, Tensor] = {}
         self._live: dict[str, Tensor] = {}
 
@@ -34,9 +37,13 @@ class StudentEMA(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin at the student's weights, or go on from a checkpoint."""
+        model: Any = pl_module
+        self._used = model.run.plan.recipe.ema if self.decay is None else self.decay
+        if not self._used:
+            return
         named = dict(self._network(pl_module).named_parameters())
-        if not self.average:
-            self.average = {name: p.detach().clone() for name, p in named.items()}
+        if trainer.global_step == 0:
+            self.steps, self.average = 0, {name: p.detach().clone() for name, p in named.items()}
         self.average = {name: value.to(named[name].device) for name, value in self.average.items()}
 
     @torch.no_grad()
@@ -44,10 +51,10 @@ class StudentEMA(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move the average towards the student, once per optimiser step."""
-        if trainer.global_step == self.steps:
+        if not self._used or trainer.global_step == self.steps:
             return
         self.steps = trainer.global_step
-        weight = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
+        weight = 1 - min(self._used, (1 + self.steps) / (10 + self.steps))
         live = dict(self._network(pl_module).named_parameters())
         names = list(self.average)
         torch._foreach_lerp_([self.average[n] for n in names], [live[n].detach() for n in names], weight)

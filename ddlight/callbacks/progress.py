@@ -22,6 +22,7 @@ class RunBar(ProgressBar):
         self._bar: Progress | None = None
         self._drawn = 0.0
         self._start = 0.0
+        self._seen = 0
 
     def disable(self) -> None:
         """Show nothing (ranks other than 0)."""
@@ -33,7 +34,7 @@ class RunBar(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar."""
-        self._start = time.perf_counter()
+        self._start, self._seen = time.perf_counter(), trainer.global_step
         self._total = int(trainer.estimated_stepping_batches)
         if self._enabled and sys.stderr.isatty():
             columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -46,11 +47,14 @@ class RunBar(ProgressBar):
     ) -> None:
         """Move the bar, or write a line at each quarter."""
         step = trainer.global_step
+        if step == self._seen:
+            return
+        self._seen = step
         if self._bar is not None:
             if time.perf_counter() - self._drawn > 0.5 or step == self._total:
                 self._drawn = time.perf_counter()
                 self._bar.update(self._task, completed=step)
-        elif self._enabled and step * LINES // self._total > max(0, step - 1) * LINES // self._total:
+        elif self._enabled and step * LINES // self._total > (step - 1) * LINES // self._total:
             log.info("step %d of %d, %.0f s", step, self._total, time.perf_counter() - self._start)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -10,34 +10,34 @@ from ddlight.metrics.judge import Judge
 
 
 class TestCurve(Callback):
-    """Reads the test split at evenly spaced optimiser steps; the result then says how often.
+    """Reads the test split at evenly spaced optimiser steps, `test_curve` times; the result then says how often.
 
-    Args:
-        times: readings during training, the last of them before the end.
+    It is always among the Trainer's callbacks and does nothing where the regime asks for no curve.
     """
 
     __test__ = False  # not a test class, whatever pytest thinks of its name
 
-    def __init__(self, times: int) -> None:
-        self.times = times
+    def __init__(self) -> None:
         self.readings: list[dict[str, float]] = []
         self._seen = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start where the checkpoint ended."""
         self._seen = trainer.global_step
+        self.readings = self.readings if self._seen else []
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Read where a reading is due."""
-        step = trainer.global_step
-        if step == self._seen:
+        model: Any = pl_module
+        step, times = trainer.global_step, model.test_curve
+        if not times or step == self._seen:
             return
         self._seen = step
         total = int(trainer.estimated_stepping_batches)
-        if step < total and step * (self.times + 1) // total > (step - 1) * (self.times + 1) // total:
-            self.readings.append({"step": step, "acc": self._read(trainer, pl_module)})
+        if step < total and step * (times + 1) // total > (step - 1) * (times + 1) // total:
+            self.readings.append({"step": step, "acc": self._read(trainer, model)})
 
     @torch.no_grad()
     def _read(self, trainer: Trainer, model: Any) -> float:

@@ -98,7 +98,7 @@ class Workspace:
         claim.unlink(missing_ok=True)
         try:
             with claim.open("x") as file:
-                file.write(f"{socket.gethostname()} {os.getpid()}")
+                file.write(f"{socket.gethostname()} {os.getpid()} {_born(os.getpid())}")
         except FileExistsError:
             return False
         return True
@@ -147,9 +147,23 @@ def _alive(claim: Path) -> bool:
         age = time.time() - claim.stat().st_mtime
     except FileNotFoundError:
         return False
+    if len(words) == 3 and words[0] == socket.gethostname():
+        return _born(int(words[1])) == words[2]
     if len(words) == 2 and words[0] == socket.gethostname():
         return _running(int(words[1]))
     return age < CLAIM_SECONDS
+
+
+def _born(pid: int) -> str:
+    """When a process started, in clock ticks: in a restarted container another one soon has the same number.
+
+    "" for one that is gone or a zombie, and for all where there is no /proc.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]
 
 
 def _running(pid: int) -> bool:
@@ -200,9 +214,15 @@ def seal(folder: Path, made: Made, ids: np.ndarray, labels: np.ndarray, manifest
 def _move(temporary: Path, folder: Path) -> None:
     try:
         temporary.rename(folder)
-    except OSError:
-        if not (folder / "manifest.json").exists():
-            raise
+    except OSError as error:
+        if (folder / "manifest.json").exists():
+            return
+        if folder.exists():
+            raise DataError(
+                f"{folder} is in the way: it has no manifest.json, so it is no condensed set, and nothing is "
+                "overwritten. Move it away and run the same command again: it continues."
+            ) from error
+        raise
 
 
 def _files(folder: Path) -> Iterator[Path]:

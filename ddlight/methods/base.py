@@ -24,7 +24,7 @@ from ddlight.condensed import store
 from ddlight.condensed.loader import Batch, EvalLoader, RunLoader
 from ddlight.condensed.store import Made, Selection, StoredSet, Synthesis, Unit, Workspace
 from ddlight.datasets.base import RealDataset
-from ddlight.errors import UsageError
+from ddlight.errors import DataError, UsageError
 from ddlight.result import peak_host_memory, versions
 
 log = logging.getLogger("ddlight")
@@ -81,6 +81,11 @@ class CondensedDataModule(LightningDataModule):
 
     def __init__(self, dataset: RealDataset, ipc: int = 10, seed: int = 0, cache: str | None = None) -> None:
         super().__init__()
+        if not isinstance(dataset, RealDataset):
+            raise UsageError(
+                f"{type(self).__name__} takes a dataset, such as Digits(); given: {dataset!r}. "
+                "A method of your own says so in its constructor: dataset: RealDataset."
+            )
         if ipc < 1 or seed < 0:
             raise UsageError(f"ipc must be at least 1 and seed at least 0; given: ipc={ipc}, seed={seed}.")
         self.dataset, self.ipc, self.seed, self.cache = dataset, ipc, seed, cache
@@ -138,20 +143,28 @@ class CondensedDataModule(LightningDataModule):
             rank: this process; only spreads where processes begin.
             ranks: number of processes.
         """
-        if (self.folder / "manifest.json").exists():
+        if self._sealed():
             return self.folder
         start = time.perf_counter()
         work, units = Workspace(self.folder), self.units()
         first = rank * len(units) // max(ranks, 1)
-        todo = units[first:] + units[:first]
-        while missing := work.pending(todo):
-            if not self._make_one(work, missing) and not self._sealed():
-                time.sleep(0.05)
-            if self._sealed():
-                return self.folder
-        self._seal(work, units, time.perf_counter() - start)
+        try:
+            self._make_all(work, units[first:] + units[:first])
+            if not self._sealed():
+                self._seal(work, units, time.perf_counter() - start)
+        except (OSError, DataError):
+            if not self._sealed():
+                raise
+            log.debug("another process sealed %s first", self.folder)
+        work.remove()
         self.condense_seconds = time.perf_counter() - start
         return self.folder
+
+    def _make_all(self, work: Workspace, todo: list[Unit]) -> None:
+        """Until every unit has a file: make one that nobody has, or wait. The first to seal removes the workspace."""
+        while (missing := work.pending(todo)) and not self._sealed():
+            if not self._make_one(work, missing):
+                time.sleep(0.05)
 
     def _sealed(self) -> bool:
         return (self.folder / "manifest.json").exists()
@@ -170,7 +183,6 @@ class CondensedDataModule(LightningDataModule):
         made = store.join([work.get(unit) for unit in units])
         split = self.dataset.split("train")
         store.seal(self.folder, made, split.ids, split.labels, self._manifest(seconds))
-        work.remove()
 
     def _manifest(self, seconds: float) -> dict[str, Any]:
         info = self.dataset.info

@@ -6,19 +6,17 @@ protocol, resolved in `setup` when the condensed set is known.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from lightning import Callback, LightningModule
+from lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from ddlight import budget as length
 from ddlight.budget import Budget
-from ddlight.callbacks.ema import StudentEMA
-from ddlight.callbacks.test_curve import TestCurve
 from ddlight.condensed.loader import Batch
 from ddlight.errors import UsageError
 from ddlight.methods.base import CondensedDataModule
@@ -26,6 +24,7 @@ from ddlight.metrics.judge import Judge, Scores
 from ddlight.models.students import Student
 from ddlight.models.teachers import Teacher
 from ddlight.protocols import Override, Plan, Recipe, Setting, resolve
+from ddlight.randomness import generator
 from ddlight.transforms.normalise import normalise
 from ddlight.transforms.view import View, Viewer
 
@@ -152,6 +151,7 @@ class Regime(LightningModule):
         if batch > images:
             log.info("batch %d of protocol %s is capped at the set's %d images", batch, self.protocol, images)
         batch = min(batch, images)
+        plan = replace(plan, recipe=replace(plan.recipe, batch=batch))
         return Run(plan, images, full_images, batch, plan.budget.total_steps(images, batch, full_images), self.seed)
 
     def images_seen(self, step: int) -> int:
@@ -190,21 +190,12 @@ class Regime(LightningModule):
         if self.compile_student:
             self.network.compile()
 
-    def configure_callbacks(self) -> list[Callback]:
-        """The average of weights and the test curve, where asked for."""
-        callbacks: list[Callback] = []
-        if self._run is not None and self._run.plan.recipe.ema:
-            callbacks.append(StudentEMA(self._run.plan.recipe.ema))
-        if self.test_curve:
-            callbacks.append(TestCurve(self.test_curve))
-        return callbacks
-
     # --- steps ---
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One micro-batch. Draws inside the network depend on seed, batch and rank alone, so that resume is exact."""
         step = batch.epoch * self.run.steps_per_pass + batch.index
-        torch.manual_seed((self.seed << 48) + (step << 16) + batch.rows[0])
+        torch.manual_seed(int(generator(self.seed, "network", step, batch.rows[0]).integers(2**63)))
         view = self.view(batch, self.global_step)
         logits = self.forward(view.images)
         return self.loss(logits, self.targets(view), view) * batch.weight
@@ -221,11 +212,14 @@ class Regime(LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Forget the optimiser's state at the drops of a step schedule, where the recipe says so."""
-        recipe, step = self.run.plan.recipe, self.global_step
-        if recipe.reset_momentum and step and self._rate(step) != self._rate(step - 1):
-            optimizer = self.trainer.optimizers[0]
-            if batch_idx % self.trainer.accumulate_grad_batches == 0:
-                optimizer.state.clear()
+        first = batch_idx % self.trainer.accumulate_grad_batches == 0
+        if self.run.plan.recipe.reset_momentum and first and self._drops_at(self.global_step):
+            self.trainer.optimizers[0].state.clear()
+
+    def _drops_at(self, step: int) -> bool:
+        schedule = replace(self.run.plan.recipe.schedule, warmup=0.0)
+        before, now = (schedule.at(s, self.run.steps, self.run.steps_per_pass) for s in (max(0, step - 1), step))
+        return schedule.name == "step" and now != before
 
     def _rate(self, step: int) -> float:
         return self.run.plan.recipe.schedule.at(step, self.run.steps, self.run.steps_per_pass)

@@ -1,0 +1,471 @@
+"""What every method, regime and student must do, whoever wrote it; found by reading the source folders, not by name."""
+
+import copy
+import inspect
+import threading
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ddlight import discover
+from ddlight.budget import Budget
+from ddlight.condensed import store
+from ddlight.condensed.store import Synthesis, Unit
+from ddlight.datasets import Digits
+from ddlight.files import sha256
+from ddlight.methods.base import Selector, Synthesiser
+from ddlight.methods.baselines.random import Random
+from ddlight.models.students import MLP, ConvNet, ResNet, ResNetAP, Timm, Torchvision
+from ddlight.models.teachers import RunTeacher
+from ddlight.randomness import generator
+from ddlight.regimes.hard_label import HardLabel
+
+METHODS = [entry.name for entry in discover.methods()]
+REGIMES = [entry.name for entry in discover.regimes()]
+IPC = 2
+
+
+@pytest.fixture
+def method(command, home):
+    """Build a method as the command line does, at its own tiny size, with a cache of its own: method("Random", ...)."""
+    from ddlight.training import run
+
+    built = {}
+
+    def build(name, cache="cache", seed=0, ipc=IPC):
+        key = (name, seed, ipc)
+        if key not in built:
+            words = [f"--data={name}", "--data.dataset=Digits", f"--data.ipc={ipc}", f"--data.seed={seed}"]
+            built[key] = run(["condense", "--tiny", "--dry-run", *words]).datamodule
+        data = copy.copy(built[key])
+        data.cache = str(home / cache)
+        return data
+
+    return build
+
+
+def files_of(folder):
+    """Hash of each file of a set but the manifest, which holds times."""
+    return {str(p.relative_to(folder)): sha256(p) for p in folder.rglob("*") if p.is_file() and p.suffix != ".json"}
+
+
+def same_set(first, second):
+    """Whether two sealed sets hold the same bytes."""
+    manifests = [store.verify(folder) for folder in (first, second)]
+    return files_of(first) == files_of(second) and len({m["content_sha256"] for m in manifests}) == 1
+
+
+class Stop(Exception):
+    """What a killed process looks like from inside."""
+
+
+def stop_after(data, units, monkeypatch):
+    """Let `make` raise once it has made so many units."""
+    make, made = data.make, []
+
+    def stopping(unit):
+        if len(made) == units:
+            raise Stop
+        made.append(unit.number)
+        return make(unit)
+
+    monkeypatch.setattr(data, "make", stopping)
+    return made
+
+
+# --- the contract of a method ---
+
+
+def check_counts(method, name):
+    """Right number of images of each class, and the labels that go with them."""
+    data = method(name)
+    stored = store.load(data.condense(), data.dataset)
+    labels = stored.labels if stored.labels.ndim == 1 else stored.labels.argmax(1)
+    assert len(stored.images) == len(stored.labels) == stored.manifest["images"]
+    assert stored.images.shape[1:] == (1, 32, 32)
+    if data.expected_images:
+        assert len(stored.images) == data.expected_images
+    if isinstance(data, Selector):
+        assert np.bincount(labels, minlength=10).tolist() == [IPC] * 10
+    assert set(labels) == set(range(10))
+
+
+def check_same_bytes(method, name, monkeypatch):
+    """One process, a second one, two and four workers at once, and a killed and resumed one: the same bytes."""
+    alone = method(name, "alone").condense()
+    assert same_set(alone, method(name, "again").condense())
+    for ranks in (2, 4):
+        workers = [method(name, f"ranks{ranks}") for _ in range(ranks)]
+        errors = run_together([lambda w=w, r=r, n=ranks: w.condense(r, n) for r, w in enumerate(workers)])
+        assert not errors
+        assert same_set(alone, workers[0].folder)
+        assert not list(workers[0].folder.parent.glob("*.partial"))
+    killed = method(name, "killed")
+    before = len(killed.units()) // 2
+    first = stop_after(killed, before, monkeypatch)
+    with pytest.raises(Stop):
+        killed.condense()
+    assert not killed.folder.exists()
+    resumed = method(name, "killed")
+    rest = stop_after(resumed, len(resumed.units()), monkeypatch)
+    assert same_set(alone, resumed.condense())
+    assert sorted([*first, *rest]) == [unit.number for unit in resumed.units()]
+
+
+def run_together(calls):
+    """Run calls in threads; give back what they raised."""
+    errors = []
+
+    def guarded(call):
+        try:
+            call()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(call,)) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    return errors
+
+
+def check_round_trip(method, name):
+    """What `make` gives is what `load` gives; a selection's ids are those of its images."""
+    data = method(name)
+    folder = data.condense()
+    made = store.join([data.make(unit) for unit in data.units()])
+    stored = store.load(folder, data.dataset)
+    if isinstance(made, Synthesis):
+        np.testing.assert_array_equal(stored.images, made.images)
+        np.testing.assert_array_equal(stored.labels, made.labels)
+        return
+    train = data.dataset.split("train")
+    indices, ids = store.read_selection(folder)
+    np.testing.assert_array_equal(indices, made.indices)
+    np.testing.assert_array_equal(ids, train.ids[indices])
+    np.testing.assert_array_equal(stored.images, train.images[indices])
+    np.testing.assert_array_equal(stored.labels, train.labels[indices])
+    assert len(set(ids)) == len(ids)
+
+
+def check_names(method, name):
+    """The set's name depends on what shapes it, and arguments can be read back by name."""
+    data = method(name)
+    assert data.fingerprint == method(name, "elsewhere").fingerprint
+    assert data.fingerprint not in (method(name, seed=1).fingerprint, method(name, ipc=IPC + 1).fingerprint)
+    for argument in inspect.signature(type(data).__init__).parameters:
+        assert argument == "self" or hasattr(data, argument)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_gives_the_right_images_of_each_class(method, name):
+    check_counts(method, name)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_gives_the_same_bytes_however_it_is_run(method, name, monkeypatch):
+    check_same_bytes(method, name, monkeypatch)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_set_comes_back_from_disk_as_it_was_made(method, name):
+    check_round_trip(method, name)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_set_is_named_by_what_shapes_it(method, name):
+    check_names(method, name)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_says_what_it_is(name):
+    entry = next(e for e in discover.methods() if e.name == name)
+    assert entry.summary.endswith(".")
+    assert entry.paper
+
+
+def test_another_seed_is_another_random_set(method):
+    sets = [frozenset(store.read_selection(method("Random", seed=seed).condense())[1]) for seed in range(5)]
+    assert len(set(sets)) == 5
+
+
+# --- a method that takes gradients, and whose units are not classes ---
+
+
+class Matched(Synthesiser):
+    """Images moved by gradient descent towards the mean of their class, two classes and one ipc index at a time."""
+
+    space = "normalised"
+
+    def __init__(self, dataset, ipc=2, seed=0, cache=None, steps=8):
+        super().__init__(dataset, ipc, seed, cache)
+        self.steps = steps
+
+    def estimate_seconds(self):
+        return 1.0
+
+    def units(self):
+        places = [(pair, k) for pair in range(5) for k in range(self.ipc)]
+        return [Unit(n, (2 * pair, 2 * pair + 1), (k,)) for n, (pair, k) in enumerate(places)]
+
+    def means(self, classes):
+        """Mean image of each class, normalised: (2, 1, 32, 32)."""
+        split, info = self.dataset.split("train"), self.dataset.info
+        means = [split.images[split.labels == c].mean(0) / 255 for c in classes]
+        return torch.tensor((np.stack(means) - info.mean[0]) / info.std[0], dtype=torch.float32)
+
+    def make(self, unit):
+        goal = self.means(unit.classes)
+        noise = generator(self.seed, "matched", unit.number).standard_normal(goal.shape)
+        images = torch.tensor(noise, dtype=torch.float32, requires_grad=True)
+        optimizer = torch.optim.SGD([images], lr=0.25 * goal.numel())
+        for _ in range(self.steps):
+            optimizer.zero_grad()
+            (images - goal).square().mean().backward()
+            optimizer.step()
+        return self.finish(images.detach().numpy(), np.array(unit.classes))
+
+    def finish(self, images, classes):
+        return Synthesis(images, classes.astype(np.int64), source_images=144)
+
+
+class MatchedBytes(Matched):
+    """The same, as pictures of 8 bits."""
+
+    space = "pixel"
+
+    def finish(self, images, classes):
+        info = self.dataset.info
+        pixels = (images * info.std[0] + info.mean[0]).clip(0, 1) * 255
+        return Synthesis(pixels.round().astype(np.uint8), classes.astype(np.int64), source_images=144)
+
+
+class MatchedSoft(Matched):
+    """The same, with probabilities for labels."""
+
+    label_kind = "probabilities"
+
+    def finish(self, images, classes):
+        return Synthesis(images, np.eye(10, dtype=np.float32)[classes] * 0.9 + 0.01, source_images=144)
+
+
+VARIANTS = (Matched, MatchedBytes, MatchedSoft)
+
+
+@pytest.fixture
+def own_method(home):
+    """Build one of the variants as `method` does."""
+
+    def build(name, cache="cache", seed=0, ipc=IPC):
+        return globals()[name](Digits(), ipc=ipc, seed=seed, cache=str(home / cache))
+
+    return build
+
+
+@pytest.mark.parametrize("kind", VARIANTS, ids=lambda kind: kind.__name__)
+def test_gradients_and_units_of_any_shape_meet_the_contract(own_method, monkeypatch, kind):
+    check_counts(own_method, kind.__name__)
+    check_same_bytes(own_method, kind.__name__, monkeypatch)
+    check_round_trip(own_method, kind.__name__)
+    check_names(own_method, kind.__name__)
+
+
+def test_gradients_moved_the_images(own_method):
+    data = own_method("Matched")
+    stored = store.load(data.condense(), data.dataset)
+    goal = data.means(range(10)).numpy()
+    far = np.square(generator(0, "matched", 0).standard_normal((1, 1, 32, 32)) - goal).mean()
+    near = np.square(stored.images - goal[stored.labels]).mean()
+    assert near < 1e-3 * far  # 8 steps that each halve the distance leave (1/2)**16 of its square
+    assert stored.images.dtype == np.float32
+    assert stored.images.min() < 0
+    assert (stored.manifest["space"], stored.manifest["source_images"]) == ("normalised", 144 * 10)
+
+
+def test_bytes_are_pictures_in_class_folders(own_method):
+    data = own_method("MatchedBytes")
+    folder = data.condense()
+    assert len(list(folder.glob("images/00003_3/*.png"))) == IPC
+    assert store.load(folder).images.dtype == np.uint8
+
+
+# --- every regime and every student ---
+
+
+@pytest.fixture(scope="module")
+def teachers(tmp_path_factory):
+    """Folders of two tiny runs."""
+    from ddlight.trainer import Trainer
+
+    torch.set_num_threads(1)
+    folders = []
+    for depth in (1, 2):
+        home = tmp_path_factory.mktemp(f"teacher{depth}")
+        model = HardLabel(ConvNet(depth, 8), budget=Budget(steps=3), seed=depth)
+        data = Random(Digits(), ipc=2, cache=str(home))
+        Trainer(run=str(home), accelerator="cpu", devices=1, progress=False).fit(model, datamodule=data)
+        folders.append(str(home))
+    return folders
+
+
+def build_regime(name, teachers, student=None, **options):
+    """A regime with as many teachers as it takes."""
+    entry = next(e for e in discover.regimes() if e.name == name)
+    cls = getattr(import_module(entry.module), name)
+    takes = inspect.signature(cls.__init__).parameters
+    given = {"teacher": RunTeacher(teachers[0]), "teachers": [RunTeacher(folder) for folder in teachers]}
+    options |= {key: value for key, value in given.items() if key in takes}
+    return cls(student or ConvNet(2, 8), budget=Budget(steps=2), **options)
+
+
+def losses(folder):
+    """The training curve's losses."""
+    return [float(line.split(",")[2]) for line in Path(folder, "metrics.csv").read_text().splitlines()[1:]]
+
+
+@pytest.mark.parametrize("kind", (Random, *VARIANTS), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("name", REGIMES)
+def test_every_regime_trains_on_every_kind_of_set(fit, home, teachers, name, kind):
+    model = build_regime(name, teachers)
+    trainer = fit(model, kind(Digits(), ipc=IPC))
+    assert trainer.global_step == 2
+    assert len(losses(home / "run")) == 2
+    assert np.isfinite(losses(home / "run")).all()
+    assert np.isfinite(model.scores["test"].nll)
+    assert model.scores["test"].images == len(Digits().split("test").labels)
+
+
+@pytest.mark.parametrize("name", REGIMES)
+def test_a_regime_keeps_teachers_out_of_the_checkpoint(fit, home, teachers, name):
+    student = ConvNet(2, 8)
+    trainer = fit(build_regime(name, teachers, student), Random(Digits(), ipc=IPC), test=False)
+    trainer.save_checkpoint(home / "x.ckpt")
+    state = torch.load(home / "x.ckpt", weights_only=True)["state_dict"]
+    own = {f"network.{key}" for key in student.build(10, 1, 32).state_dict()}
+    assert {key for key in state if key.startswith("network.")} == own
+    assert not [key for key in state if "teacher" in key]
+
+
+class ColourDigits(Digits):
+    """Digits with three equal channels."""
+
+    @property
+    def info(self):
+        info = super().info
+        return replace(info, channels=3, mean=info.mean * 3, std=info.std * 3)
+
+    def _read(self, name):
+        return {k: replace(v, images=v.images.repeat(3, 1)) for k, v in super()._read(name).items()}
+
+
+STUDENTS = {
+    "ConvNet": ConvNet(3, 8),
+    "MLP": MLP(16),
+    "ResNet": ResNet(18),
+    "ResNetAP": ResNetAP(10),
+    "Timm": Timm("test_resnet"),
+    "Torchvision": Torchvision("shufflenet_v2_x0_5"),
+}
+
+
+def test_every_student_is_tried():
+    assert set(STUDENTS) == {entry.name for entry in discover.students()}
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_every_student_trains(fit, home, name):
+    dataset = {"Torchvision": ColourDigits(), "ResNet": Digits(size=16)}.get(name, Digits())
+    data = Random(dataset, ipc=1)
+    trainer = fit(HardLabel(STUDENTS[name], budget=Budget(steps=2)), data, test=False)
+    assert trainer.global_step == 2
+    assert np.isfinite(losses(home / "run")).all()
+    assert (home / "run" / "student.safetensors").exists()
+
+
+# --- a method in a folder of the user's ---
+
+MINE = '''
+"""Mine: the first images of each class."""
+
+from ddlight.datasets import RealDataset
+from ddlight.methods.base import Selector
+
+
+class FirstOfEach(Selector):
+    """The first ipc images of each class.
+
+    Paper: none.
+
+    Args:
+        dataset: the real dataset.
+        ipc: images per class.
+        seed: without effect.
+        cache: folder of condensed sets.
+        skip: images of each class to leave out first.
+    """
+
+    tiny = {"skip": 1}
+
+    def __init__(
+        self, dataset: RealDataset, ipc: int = 10, seed: int = 0, cache: str | None = None, skip: int = 0
+    ) -> None:
+        super().__init__(dataset, ipc, seed, cache)
+        self.skip = skip
+
+    def select(self, unit, candidates):
+        return candidates[self.skip : self.skip + self.ipc]
+'''
+
+
+@pytest.fixture
+def mine(home, monkeypatch):
+    """A folder of the user's with one method, named by DDLIGHT_METHODS."""
+    folder = home / "my_methods"
+    folder.mkdir()
+    (folder / "first_of_each.py").write_text(MINE)
+    monkeypatch.setenv("DDLIGHT_METHODS", str(folder))
+    return folder
+
+
+def test_a_method_of_the_users_is_listed(command, mine):
+    answer = command("methods", "FirstOfEach")
+    assert answer.code == 0
+    assert "FirstOfEach: The first ipc images of each class." in answer.out
+    assert "select" in answer.out
+
+
+def test_a_method_of_the_users_is_an_option_of_every_command(command, mine, home):
+    words = ("--data=FirstOfEach", "--data.dataset=Digits", "--data.ipc=3", "--data.skip=2")
+    cpu = ("--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.progress=false")
+    fitted = command("fit", *words, "--model=HardLabel", "--model.student=MLP", "--model.budget.steps=2", *cpu)
+    assert fitted.code == 0, fitted.err
+    indices, _ = store.read_selection(next((home / "cache").rglob("selection.csv")).parent)
+    labels = Digits().split("train").labels
+    assert indices.tolist() == [i for c in range(10) for i in np.flatnonzero(labels == c)[2:5]]
+    shown = command("show", next((home / "cache").rglob("manifest.json")).parent)
+    assert (shown.code, "FirstOfEach" in shown.out) == (0, True)
+    wrong = command("fit", "--data=FirstOfEch", "--data.dataset=Digits", "--model=HardLabel", "--model.student=MLP")
+    assert wrong.code == 2
+    assert "Did you mean FirstOfEach" in wrong.err
+
+
+def test_a_method_that_does_not_say_what_its_dataset_is_gets_told(command, mine):
+    (mine / "first_of_each.py").unlink()
+    (mine / "untyped.py").write_text(MINE.replace("dataset: RealDataset", "dataset").replace("FirstOfEach", "Untyped"))
+    answer = command("condense", "--data=Untyped", "--data.dataset=Digits")
+    assert answer.code == 2
+    assert "Untyped takes a dataset" in answer.err
+    assert "dataset: RealDataset" in answer.err
+
+
+def test_a_method_of_the_users_meets_the_contract(method, mine, monkeypatch):
+    check_counts(method, "FirstOfEach")
+    check_same_bytes(method, "FirstOfEach", monkeypatch)
+    check_round_trip(method, "FirstOfEach")
+    check_names(method, "FirstOfEach")
