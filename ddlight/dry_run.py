@@ -1,15 +1,13 @@
 """`--dry-run`: what a command would do, from the config, the tables and one measured step; nothing is written."""
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ddlight.budget import images_seen
-from ddlight.datasets.base import ImageSet, RealDataset, Split
-from ddlight.datasets.table import TABLE, DatasetInfo
 from ddlight.errors import DataError, DDLightError
 from ddlight.methods.base import CondensedDataModule
 from ddlight.models.teachers import Teacher
@@ -19,44 +17,6 @@ PROBE_IMAGES = 8
 """Images of the measured step; larger batches are taken to cost in proportion."""
 PROBE_SECONDS = 3.0
 """No further step is measured after this long."""
-
-
-class Absent(RealDataset):
-    """Stands in for a dataset that is not on this machine: knows what the table knows, and has no images.
-
-    Args:
-        dataset: the dataset.
-        error: what reading it raised.
-    """
-
-    def __init__(self, dataset: RealDataset, error: DataError) -> None:
-        super().__init__(dataset.root, dataset.held_out)
-        self.name = dataset.name  # type: ignore[misc]
-        self.dataset, self.error = dataset, error
-
-    @property
-    def info(self) -> DatasetInfo:
-        """The row of the table at the size asked for; without the number of images where only some classes are read."""
-        row = TABLE[self.dataset.name]
-        wnids = getattr(self.dataset, "wnids", None)
-        if wnids and not row.classes:
-            row = replace(row, classes=tuple(sorted(wnids)), train=0)
-        return replace(row, size=getattr(self.dataset, "size", row.size))
-
-    def _read(self, name: Split) -> dict[Split, ImageSet]:
-        raise self.error
-
-    def _files(self) -> object:
-        raise self.error
-
-
-def known(dataset: RealDataset) -> RealDataset:
-    """Return the dataset, or a stand-in where its files are needed to know its classes and are not there."""
-    try:
-        _ = dataset.info
-    except DataError as error:
-        return Absent(dataset, error)
-    return dataset
 
 
 @dataclass(frozen=True)
@@ -146,12 +106,15 @@ def describe_run(command: str, trainer: Any, model: Regime | None, data: Condens
         model: the regime; None for condense without one.
         data: the condensed set's data module.
     """
-    data.dataset = known(data.dataset)
-    lines = [f"dry run of '{command}': nothing is written", *_data_lines(data)]
-    images, full_images = data.expected_images, data.dataset.info.train
-    if model is None or command != "fit" or not images or not full_images:
+    lines = [f"dry run of '{command}': nothing is written"]
+    try:
+        lines += _data_lines(data)
+    except DataError as error:  # a folder whose classes only its files tell
+        return [*lines, f"missing   {error}"]
+    images = data.expected_images
+    if model is None or command != "fit" or not images:
         return lines
-    run = model.resolve_run(data, images, full_images)
+    run = model.resolve_run(data, images, data.dataset.info.train)
     lines += _plan_lines(run, model)
     cost = estimate(run, model, data, trainer.strategy.root_device, trainer.world_size)
     missing = _missing_teachers(model, data)
@@ -165,8 +128,7 @@ def describe_run(command: str, trainer: Any, model: Regime | None, data: Condens
 
 def _data_lines(data: CondensedDataModule) -> list[str]:
     info = data.dataset.info
-    classes = info.num_classes or "its own"
-    lines = [f"data      {info.name}: {classes} classes, {info.channels} x {info.size} x {info.size}"]
+    lines = [f"data      {info.name}: {info.num_classes} classes, {info.channels} x {info.size} x {info.size}"]
     try:
         exists = (data.folder / "manifest.json").exists()
     except DDLightError as error:

@@ -58,6 +58,6 @@ def explain(error: OSError, path: Path) -> Exception:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DataError(
             f"The disk is full: {path} was not written. Nothing finished was changed. "
-            "Free space (or point DDLIGHT_CACHE or --run elsewhere) and run the same command again: it continues."
+            "Free space (or set DDLIGHT_CACHE or --trainer.run elsewhere) and run the same command again: it continues."
         )
     return error

@@ -302,7 +302,7 @@ def run(arguments: list[str]) -> CLI:
             raise
         raise own from None
     except OSError as error:
-        raise files.explain(error, Path.cwd()) from error
+        raise files.explain(error, Path(error.filename or Path.cwd())) from error
 
 
 def main(argv: list[str]) -> int:

@@ -1,5 +1,7 @@
 """What tests of whole runs share: a tiny training run in this process, in folders of its own."""
 
+import multiprocessing
+
 import pytest
 
 
@@ -21,7 +23,7 @@ def fit(home):
     torch.set_num_threads(1)
 
     def run_it(model, data, run="run", callbacks=(), test=True, **options):
-        options = {"accelerator": "cpu", "devices": 1, "progress": False, **options}
+        options = {"accelerator": "cpu", "devices": 1, "progress": False, "resume": False, **options}
         trainer = Trainer(run=str(home / run), callbacks=list(callbacks), **options)
         if test:
             trainer.fit_run(model, data)
@@ -30,6 +32,14 @@ def fit(home):
         return trainer
 
     return run_it
+
+
+@pytest.fixture(scope="session")
+def processes():
+    """A multiprocessing context whose processes begin with the heavy libraries imported: for ranks and signals."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["ddlight.training", "sklearn.datasets"])
+    return context
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ WORDS = {
     "method": (["--data=Randon"], "Unknown method 'Randon'. Did you mean Random?", "Allowed: ", "FullData"),
     "regime": (["--model=HardLabl"], "Unknown regime 'HardLabl'. Did you mean HardLabel", "MultiTeacherLabel"),
     "student": (["--model.student=ConvNt"], "Unknown student 'ConvNt'. Did you mean ConvNet?", "ResNetAP"),
-    "dataset": (["--data.dataset=Digit"], "Unknown dataset 'Digit'. Did you mean Digits?", "CIFAR10"),
+    "dataset": (["--data.dataset=Digit"], "Unknown dataset 'Digit'. Did you mean Digits", "CIFAR10"),
     "teacher": ([TEACHER[0], "--model.teacher=RunTeachr"], "Unknown teacher 'RunTeachr'. Did you mean RunTeacher"),
     "family": (["--data=Digits"], "Unknown method 'Digits'. Allowed: "),
     "import path": (["--data=no.Such"], "Unknown method 'no.Such'. Allowed: "),
@@ -340,14 +340,19 @@ def test_a_disk_that_is_really_full(command, small_disk):
     assert store.verify(next(place.rglob("manifest.json")).parent)["images"] == 100
 
 
-def test_a_disk_that_is_full_when_a_run_saves(command, home, small_disk):
+@pytest.mark.parametrize(("size", "file"), [("8k", "metrics.csv"), ("60k", "last.ckpt"), ("76k", "student")])
+def test_a_disk_that_is_full_when_a_run_saves(command, home, small_disk, size, file):
     place, resize = small_disk
-    words = (*FIT, f"--trainer.run={place / 'run'}", "--model.budget.steps=20")
-    check(command(*words), 3, "The disk is full", str(place))
+    assert resize(size) == 0
+    words = (*FIT, "--model.budget.steps=20")
+    check(command(*words, f"--trainer.run={place / 'run'}"), 3, "The disk is full", f"{place / 'run'}/", file)
     assert not list(place.rglob("result.json"))
+    assert not list(place.rglob("last.part"))
     assert resize("4m") == 0
-    assert command(*words).code == 0
-    assert command(*words[:-2], "--trainer.run=other", words[-1]).code == 0
+    again = command(*words, f"--trainer.run={place / 'run'}")
+    assert again.code == 0
+    assert ("continuing from" in again.err) == (size != "8k")
+    assert command(*words, "--trainer.run=other").code == 0
     student = "student.safetensors"
     assert (place / "run" / student).read_bytes() == (home / "other" / student).read_bytes()
 
@@ -360,15 +365,15 @@ def test_wandb_without_a_login_goes_on_offline(command, home, monkeypatch):
     for name in ("WANDB_API_KEY", "WANDB_MODE", "NETRC"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(home))
-    answer = command(*FIT, "--wandb=project", "--trainer.run=runs/a")
-    wandb.finish(quiet=True)
+    answer = command(*FIT, "--wandb=project", "--trainer.run=runs/a", "--data.dataset.held_out=5")
+    wandb.finish()
     wandb.teardown()
     assert answer.code == 0, answer.err
     assert "W&B has no login here: logging offline to runs/a" in answer.err
     assert [p.parent.parent.name for p in home.rglob("offline-run-*")] == ["a"]
     assert not (home / "wandb").exists()
     log = next((home / "runs" / "a" / "wandb").glob("offline-run-*/*.wandb")).read_bytes()
-    for word in (b"dcbench", b"train/loss", b"test/acc"):
+    for word in (b"dcbench", b"train/loss", b"val/acc", b"test/acc"):
         assert word in log
     assert yaml.safe_load((home / "runs" / "a" / "config.yaml").read_text())["wandb"] == "project"
 
@@ -393,7 +398,7 @@ def wait_for(condition, process, seconds=120):
 
 
 def test_sigterm_saves_and_the_run_goes_on_as_if_nothing_had_happened(command, home):
-    words = (*FIT, "--model.budget.steps=800", "--trainer.checkpoint_every=0")
+    words = (*FIT, "--model.budget.steps=200", "--trainer.checkpoint_every=0")
     process = start(*words, "--trainer.run=run")
     wait_for((home / "run" / "metrics.csv").exists, process)
     process.send_signal(signal.SIGTERM)
@@ -403,7 +408,7 @@ def test_sigterm_saves_and_the_run_goes_on_as_if_nothing_had_happened(command, h
     assert (home / "run" / "last.ckpt").exists()
     assert not (home / "run" / "result.json").exists()
     stopped = torch.load(home / "run" / "last.ckpt", weights_only=True)["global_step"]
-    assert 0 < stopped < 800
+    assert 0 < stopped < 200
     again = command(*words, "--trainer.run=run")
     assert again.code == 0
     assert "continuing from run/last.ckpt" in again.err

@@ -9,6 +9,8 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from ddlight import files
+
 STOPPED = 143
 """Exit code after a signal: 128 + SIGTERM."""
 
@@ -66,9 +68,17 @@ class RunCheckpoint(Checkpoint):
         return trainer.strategy.reduce_boolean_decision(self.signalled is not None, all=False)
 
     def save(self, trainer: Trainer) -> None:
-        """Write the checkpoint under another name and rename it: a reader never sees half of one."""
+        """Write the checkpoint under another name and rename it: a reader never sees half of one.
+
+        Raises:
+            DataError: the disk is full; the checkpoint before stays.
+        """
         part = self.path.with_suffix(".part")
-        trainer.save_checkpoint(part)
+        try:
+            trainer.save_checkpoint(part)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise files.explain(error, self.path) from error
         if trainer.is_global_zero:
             part.replace(self.path)
 

@@ -4,18 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning import Callback, LightningModule, Trainer
 
 from ddlight.callbacks.ema import StudentEMA
 from ddlight.models.export import save_student
 
 
-class Export(Checkpoint):
+class Export(Callback):
     """Writes `student.safetensors` and `student.json` at the end, and `student_epoch<k>.safetensors` where asked.
 
-    With an average of weights, the average is what is written. A `Checkpoint`, so that Lightning calls it after the
-    average has taken the step in.
+    With an average of weights, the average is what is written.
 
     Args:
         folder: run folder.

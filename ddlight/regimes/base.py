@@ -231,6 +231,35 @@ class Regime(LightningModule):
         schedule = LambdaLR(optimizer, self._rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    # --- checkpoints ---
+
+    def _named(self) -> dict[str, Any]:
+        """What a checkpoint and the run that continues from it must have in common, by name."""
+        student, content = repr(self.student), self.data.require().manifest["content_sha256"]
+        teachers = [teacher.name for teacher in self.all_teachers]
+        own = {"regime": type(self).__name__, "student": student, "teachers": teachers, "set": content}
+        accumulate = self.trainer.accumulate_grad_batches
+        length = {"seed": self.seed, "steps": self.run.steps, "accumulate_grad_batches": accumulate}
+        return {**own, **length, **self.run.plan.as_override()}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write into a checkpoint which run it belongs to."""
+        checkpoint["ddlight"] = self._named()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to continue from a checkpoint of another run. Raises UsageError."""
+        if self._run is None:
+            return
+        own, other = self._named(), checkpoint.get("ddlight", {})
+        wrong = [
+            f"{name} was {other.get(name)} and is {value}" for name, value in own.items() if other.get(name) != value
+        ]
+        if wrong:
+            raise UsageError(
+                f"The checkpoint in the run folder belongs to another run: {'; '.join(wrong)}. "
+                "Give another --trainer.run, or --trainer.resume=false to start again there."
+            )
+
     # --- evaluation ---
 
     def _open(self) -> None:
