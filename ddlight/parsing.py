@@ -108,7 +108,7 @@ def config_chain(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
     """
     if path.resolve() in above:
         raise UsageError(f"The config {path} builds on itself: see the key config: in {above[-1]}.")
-    named = _read_config(path).get("config", [])
+    named = _read_config(path).get("config") or []
     bases = [named] if isinstance(named, str) else named
     below = [file for base in bases for file in config_chain(path.parent / base, (*above, path.resolve()))]
     return [*below, path]

@@ -16,7 +16,7 @@ from types import FrameType, TracebackType
 from typing import Any, Literal
 
 from ddlight.errors import DDLightError
-from ddlight.result import Result
+from ddlight.result import FILE, Result
 from ddlight.study import Cell, note_failure, note_start, note_success
 
 STOPPED = 143
@@ -111,11 +111,15 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def attempt(cell: Cell, run: Run) -> Outcome:
-    """Run a cell, its output in the folder's `log.txt`, and say how it ended, whatever it raises."""
+    """Run a cell, its output in the folder's `log.txt`, and say how it ended, whatever it raises.
+
+    A cell that another process has finished in the meantime is done.
+    """
     start = time.perf_counter()
     write_to(cell.run / "log.txt")
     try:
-        run(list(cell.arguments))
+        if not (cell.run / FILE).exists():
+            run(list(cell.arguments))
         acc = Result.read(cell.run).acc.test
     except SystemExit as end:
         if end.code == STOPPED:

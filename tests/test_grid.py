@@ -288,6 +288,19 @@ def test_runs_that_others_need_come_first_even_with_free_workers(read):
     assert calls() == ["t", "u", "a"]
 
 
+def test_a_cell_that_another_process_finished_is_done(read, capfd):
+    study = read(acting(a="", b=""))
+    Result.from_json(copy.deepcopy(EXAMPLE)).write(made(study.cells[0].run) / "result.json")
+    assert grid.run_study(study.cells, study.cells, 1, stand_in) == 0  # both were missing when the list was made
+    assert calls() == ["b"]
+    assert not Path("runs/demo/a/failed.json").exists()
+
+
+def made(folder):
+    folder.mkdir(parents=True)
+    return folder
+
+
 def test_nothing_runs_on_a_teacher_that_failed(read, capfd):
     before = {"t": {"act": "usage"}, "u": {"x": "{run:t}"}}
     study = read(acting(a="", b=""), before=before, axes={"c": {"a": {"x": "{run:u}"}, "b": {"x": 1}}})

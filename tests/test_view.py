@@ -1,131 +1,236 @@
-"""Views: what the student sees depends on seed, pass, image and batch alone, and is what the transforms say."""
+"""Views: the same whoever builds them and in whatever order, and each augmentation as its transform does it."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from scipy.special import ndtri
+from torch import nn
 
-from ddlight.condensed.loader import RunLoader
+from ddlight.budget import Budget
+from ddlight.condensed.loader import Batch, RunLoader
 from ddlight.datasets import Digits
-from ddlight.protocols import Augment
+from ddlight.datasets.table import TABLE
+from ddlight.methods.baselines.random import Random
+from ddlight.models.students import ConvNet
+from ddlight.protocols import Augment, Override
 from ddlight.randomness import generator
-from ddlight.transforms import crop, dsa, mix
-from ddlight.transforms.normalise import denormalise, normalise
+from ddlight.regimes.hard_label import HardLabel
+from ddlight.transforms import colour, crop, dsa, mix, patches
+from ddlight.transforms.normalise import normalise
 from ddlight.transforms.view import Viewer, to_unit
 
-INFO = Digits().info
-COUNT, BATCH = 50, 20
-EVERYTHING = Augment(patches=2, crop_scale=(0.5, 1.0), flip=True, jitter=0.4, mix="cutmix")
-AUGMENTS = {
+COUNT, BATCH, SIZE, SEED = 30, 8, 12, 5
+INFO = replace(TABLE["CIFAR10"], size=SIZE)
+MEAN, STD = (torch.tensor(v).view(3, 1, 1) for v in (INFO.mean, INFO.std))
+PIXELS = torch.from_numpy(generator(0, "pixels").integers(0, 256, (COUNT, 3, SIZE, SIZE), dtype=np.uint8))
+LABELS = torch.arange(COUNT) % 10
+
+ONE = {
     "none": Augment(),
-    "everything": EVERYTHING,
+    "patches": Augment(patches=3),
+    "crop": Augment(crop_scale=(0.3, 0.9), crop_ratio=(0.8, 1.2)),
+    "flip": Augment(flip=True),
+    "jitter": Augment(jitter=0.4),
+    "lighting": Augment(lighting=0.1),
     "dsa": Augment(dsa="color_crop_cutout_flip_scale_rotate"),
-    "mixup per image": Augment(crop_scale=(0.5, 1.0), mix="mixup", mix_per="sample"),
-    "cutmix per image": Augment(mix="cutmix", mix_per="sample"),
+    "cutmix": Augment(mix="cutmix"),
+    "cutmix per image": Augment(mix="cutmix", mix_per="sample", mix_alpha=0.7),
+    "mixup": Augment(mix="mixup", mix_alpha=0.8),
+    "mixup per image": Augment(mix="mixup", mix_per="sample"),
 }
+ALL = Augment(2, (0.3, 1.0), flip=True, jitter=0.4, lighting=0.1, dsa="color_crop_cutout_flip_scale_rotate")
+MANY = {**ONE, "all": replace(ALL, mix="cutmix"), "all per image": replace(ALL, mix="mixup", mix_per="sample")}
 
 
-@pytest.fixture(scope="module")
-def tensors():
-    split = Digits().split("train")
-    return torch.from_numpy(split.images[:COUNT].copy()), torch.from_numpy(split.labels[:COUNT].copy())
+def viewer(augment, space="pixel", images=COUNT, seed=SEED):
+    return Viewer(augment, INFO, space, BATCH, images, seed)
 
 
-def views(augment, tensors, epochs=2, ranks=1, rank=0, accumulate=1, space="pixel", seed=3):
-    viewer = Viewer(augment, INFO, space, BATCH, COUNT, seed)
-    loader = RunLoader(COUNT, BATCH, 3 * epochs, seed, accumulate, rank, ranks)
-    return [(batch, viewer(batch.attach(*tensors))) for batch in loader]
+def batches(steps=16, ranks=1, rank=0, accumulate=1, images=PIXELS):
+    return [b.attach(images, LABELS) for b in RunLoader(COUNT, BATCH, steps, SEED, accumulate, rank, ranks)]
 
 
-@pytest.mark.parametrize("augment", AUGMENTS.values(), ids=AUGMENTS.keys())
-@pytest.mark.parametrize(("ranks", "accumulate"), [(2, 1), (1, 3), (2, 2)])
-def test_parts_make_up_the_whole(augment, tensors, ranks, accumulate):
-    whole = [view for _, view in views(augment, tensors)]
-    parts = [views(augment, tensors, ranks=ranks, rank=r, accumulate=accumulate) for r in range(ranks)]
-    for step, view in enumerate(whole):
-        own = [parts[r][step * accumulate + m][1] for m in range(accumulate) for r in range(ranks)]
+def equal(a, b):
+    return all(
+        torch.equal(getattr(a, f), getattr(b, f)) for f in ("images", "labels", "partner_labels", "share", "ids")
+    )
+
+
+# --- who builds them ---
+
+
+@pytest.mark.parametrize("name", MANY)
+@pytest.mark.parametrize("parts", [2, 3, 8])
+def test_parts_of_a_view_are_the_view(name, parts):
+    whole = [viewer(MANY[name])(batch) for batch in batches()]
+    found = [[viewer(MANY[name])(b) for b in batches(ranks=parts, rank=rank) if b.weight] for rank in range(parts)]
+    weights = [[b.weight > 0 for b in batches(ranks=parts, rank=rank)] for rank in range(parts)]
+    for step, expected in enumerate(whole):
+        own = [views[sum(kept[:step])] for views, kept in zip(found, weights, strict=True) if kept[step]]
         for field in ("images", "labels", "partner_labels", "share", "ids", "partner_ids"):
-            assert torch.equal(torch.cat([getattr(v, field) for v in own]), getattr(view, field)), field
+            assert torch.equal(torch.cat([getattr(v, field) for v in own]), getattr(expected, field)), (step, field)
 
 
-@pytest.mark.parametrize("augment", AUGMENTS.values(), ids=AUGMENTS.keys())
-def test_views_do_not_depend_on_history(augment, tensors):
-    all_views = views(augment, tensors, epochs=3)
-    viewer = Viewer(augment, INFO, "pixel", BATCH, COUNT, 3)
-    batch, view = all_views[-2]
-    assert torch.equal(viewer(batch.attach(*tensors)).images, view.images)
+@pytest.mark.parametrize("name", MANY)
+def test_a_view_does_not_know_what_was_seen_before(name):
+    all_batches = batches()
+    fresh = [viewer(MANY[name])(batch) for batch in all_batches]
+    forward, backward = viewer(MANY[name]), viewer(MANY[name])
+    assert all(equal(forward(batch), view) for batch, view in zip(all_batches, fresh, strict=True))
+    assert all(equal(backward(batch), view) for batch, view in zip(all_batches[::-1], fresh[::-1], strict=True))
+    assert [b.epoch for b in all_batches[::4]] == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("augment", [a for n, a in AUGMENTS.items() if n != "none"])
-def test_views_change_with_pass_and_seed(augment, tensors):
-    first = torch.cat([v.images[v.ids.argsort()] for _, v in views(augment, tensors)[:3]])
-    second = torch.cat([v.images[v.ids.argsort()] for _, v in views(augment, tensors)[3:]])
-    other = torch.cat([v.images[v.ids.argsort()] for _, v in views(augment, tensors, seed=4)[:3]])
-    assert not torch.equal(first, second) and not torch.equal(first, other)
+@pytest.mark.parametrize("name", [name for name in MANY if name != "none"])
+def test_views_differ_between_passes_and_seeds(name):
+    batch = Batch(torch.arange(8), (0, 8), 1.0, 0, 0, PIXELS, LABELS)
+    pictures = [viewer(MANY[name], seed=seed)(replace(batch, epoch=e)).images for seed in (0, 1) for e in range(6)]
+    assert len({picture.numpy().tobytes() for picture in pictures}) > 6
 
 
-def test_plain_view_is_the_normalised_image(tensors):
-    batch, view = views(Augment(), tensors)[1]
-    expected = (tensors[0][batch.ids].float() / 255 - INFO.mean[0]) / INFO.std[0]
-    assert torch.allclose(view.images, expected, atol=2e-6)
-    assert torch.equal(view.labels, tensors[1][batch.ids]) and not view.mixed
-    assert view.share.eq(1).all() and torch.equal(view.partner_labels, view.labels)
+def test_the_set_is_left_as_it_is():
+    before = PIXELS.clone()
+    for augment in MANY.values():
+        viewer(augment)(batches()[5])
+    assert torch.equal(PIXELS, before)
 
 
-def test_crop_and_flip_are_those_of_the_draws(tensors):
-    batch, view = views(Augment(crop_scale=(0.3, 1.0), flip=True), tensors)[4]
-    u = generator(3, "crop", 1).random((COUNT, crop.CROP_UNIFORMS))[batch.ids.numpy()]
-    boxes = crop.crop_boxes(u, INFO.size, (0.3, 1.0), (3 / 4, 4 / 3))
-    mirrored = generator(3, "flip", 1).random(COUNT)[batch.ids.numpy()] < 0.5
-    images = crop.resized_crop(tensors[0][batch.ids], boxes, INFO.size)
-    expected = torch.stack([i.flip(-1) if m else i for i, m in zip(images, mirrored, strict=True)])
-    assert torch.equal(view.images, normalise(expected, INFO.mean, INFO.std))
-    assert 0 < mirrored.sum() < len(mirrored)
+# --- what they show ---
 
 
-def test_cutmix_takes_the_box_from_the_partner(tensors):
-    _, view = views(Augment(mix="cutmix"), tensors)[2]
-    clean = normalise(tensors[0], INFO.mean, INFO.std)
-    box = mix.cutmix_draw(generator(3, "mix", 0).random((3, mix.CUTMIX_UNIFORMS))[2], INFO.size)
-    top, bottom, left, right = box
-    expected = clean[view.ids].clone()
-    expected[:, :, top:bottom, left:right] = clean[view.partner_ids][:, :, top:bottom, left:right]
-    assert torch.equal(view.images, expected)
-    assert view.share[0] == pytest.approx(1 - (bottom - top) * (right - left) / INFO.size**2)
-    assert sorted(view.partner_ids.tolist()) == sorted(view.ids.tolist()) and view.mixed
-    assert torch.equal(view.partner_labels, tensors[1][view.partner_ids])
-    assert not torch.equal(view.partner_ids, view.ids)
+def draws(purpose, epoch, shape):
+    return generator(SEED, purpose, epoch).random(shape)
 
 
-def test_mixup_blends_with_its_share(tensors):
-    _, view = views(Augment(mix="mixup", mix_alpha=0.8, mix_per="sample"), tensors)[0]
-    clean = normalise(tensors[0], INFO.mean, INFO.std)
-    share = view.share[:, None, None, None]
-    assert torch.allclose(view.images, share * clean[view.ids] + (1 - share) * clean[view.partner_ids], atol=1e-5)
-    assert len(view.share.unique()) == BATCH
+def plain(images):
+    return (images.double() / 255 - MEAN.double()) / STD.double()
 
 
-def test_dsa_is_one_operation_a_batch(tensors):
-    name = "crop_flip"
-    batch, view = views(Augment(dsa=name), tensors)[3]
-    op_draw = generator(3, "dsa_op", 1).random(3)[0]
-    u = generator(3, "dsa", 1).random((COUNT, dsa.DSA_UNIFORMS))[batch.ids.numpy()]
-    clean = normalise(tensors[0][batch.ids], INFO.mean, INFO.std)
-    assert torch.equal(view.images, dsa.apply(clean, *dsa.draw(dsa.Strategy(name), op_draw, u, INFO.size)))
+def expected(name, batch):
+    """The augmentation by direct calls of the transforms, for the whole set and then for the batch."""
+    a, ids, e = MANY[name], batch.ids.numpy(), batch.epoch
+    images = PIXELS[batch.ids]
+    if a.patches > 1:
+        u = draws("patches", e, (COUNT, 2 * a.patches))[ids]
+        images = patches.shuffle_patches(images, a.patches, patches.patch_orders(u, a.patches))
+    if a.crop_scale:
+        u = draws("crop", e, (COUNT, crop.CROP_UNIFORMS))[ids]
+        images = crop.resized_crop(images, crop.crop_boxes(u, SIZE, a.crop_scale, a.crop_ratio), SIZE)
+    if a.flip:
+        images = torch.where(
+            torch.tensor(draws("flip", e, COUNT)[ids] < 0.5)[:, None, None, None], images.flip(3), images
+        )
+    images = images.float() / 255
+    if a.jitter:
+        images = colour.jitter(images, draws("jitter", e, (COUNT, colour.JITTER_UNIFORMS))[ids], a.jitter)
+    if a.lighting:
+        images = colour.lighting(images, ndtri(draws("lighting", e, (COUNT, 3))[ids]), a.lighting)
+    images = (images - MEAN) / STD
+    if a.dsa:
+        op, u = draws("dsa_op", e, 4)[batch.index], draws("dsa", e, (COUNT, dsa.DSA_UNIFORMS))[ids]
+        images = dsa.apply(images, *dsa.draw(dsa.Strategy(a.dsa), op, u, SIZE))
+    return mixed(a, images, batch)
 
 
-def test_normalised_sets_are_taken_as_they_are(tensors):
-    images = normalise(tensors[0], INFO.mean, INFO.std)
-    batch, view = views(Augment(), (images, tensors[1]), space="normalised")[0]
-    assert torch.equal(view.images, images[batch.ids])
-    assert torch.allclose(to_unit(images, INFO, "normalised"), tensors[0] / 255, atol=1e-6)
-    pixel = views(replace(EVERYTHING, patches=1), tensors)[0][1]
-    normalised = views(replace(EVERYTHING, patches=1), (images, tensors[1]), space="normalised")[0][1]
-    difference = denormalise(pixel.images - normalised.images, (0.0,), INFO.std).abs()
-    assert difference.max() < 1.5 / 255  # uint8 crops are rounded to grey levels, float ones are not
+def mixed(a, images, batch):
+    """One image after the other."""
+    start, count = batch.index * BATCH, len(batch.ids)
+    partners = np.argsort(draws("partner", batch.epoch, COUNT)[start : start + count])
+    per_batch = draws("mix", batch.epoch, (4, 3))[[batch.index] * count]
+    u = per_batch if a.mix_per == "batch" else draws("mix", batch.epoch, (COUNT, 3))[batch.ids.numpy()]
+    out, shares = images.clone(), torch.ones(count)
+    for i in range(count if a.mix != "none" else 0):
+        lam = float(mix.beta_draw(u[i, 0], a.mix_alpha))
+        if a.mix == "mixup":
+            out[i], shares[i] = lam * images[i] + (1 - lam) * images[partners[i]], lam
+            continue
+        top, bottom, left, right = mix.cutmix_draw(u[i], SIZE, a.mix_alpha)
+        out[i, :, top:bottom, left:right] = images[partners[i], :, top:bottom, left:right]
+        shares[i] = 1 - (bottom - top) * (right - left) / SIZE**2
+    return out, shares, (partners if a.mix != "none" else np.arange(count))
 
 
-def test_draws_are_uniform_over_images():
-    u = generator(0, "crop", 5).random((4000, 2))
-    assert np.abs(np.quantile(u, [0.25, 0.5, 0.75]) - [0.25, 0.5, 0.75]).max() < 0.03
+@pytest.mark.parametrize("name", MANY)
+def test_a_view_is_what_the_transforms_make_of_its_draws(name):
+    for batch in batches(9):
+        view = viewer(MANY[name])(batch)
+        images, shares, partners = expected(name, batch)
+        torch.testing.assert_close(view.images, images, rtol=0, atol=2e-5)
+        torch.testing.assert_close(view.share, shares, rtol=0, atol=1e-6)
+        assert view.images.dtype == torch.float32 and view.mixed == (MANY[name].mix != "none")
+        assert view.ids.tolist() == batch.ids.tolist()
+        assert view.partner_ids.tolist() == batch.ids[partners].tolist()
+        assert torch.equal(view.labels, LABELS[view.ids]) and torch.equal(view.partner_labels, LABELS[view.partner_ids])
+
+
+def test_partners_are_a_permutation_of_the_whole_batch_and_not_the_same_in_each():
+    found = [viewer(ONE["cutmix"])(batch) for batch in batches()]
+    for view in found:
+        assert sorted(view.partner_ids.tolist()) == sorted(view.ids.tolist())
+    assert any(v.partner_ids.tolist() != v.ids.tolist() for v in found)
+
+
+def test_soft_labels_are_carried_along():
+    soft = torch.rand(COUNT, 7)
+    batch = replace(batches()[2], labels=soft)
+    view = viewer(ONE["mixup"])(batch)
+    assert torch.equal(view.labels, soft[view.ids]) and torch.equal(view.partner_labels, soft[view.partner_ids])
+
+
+# --- where images live ---
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_spaces_agree(name):
+    """Bytes, floats in [0, 1] and normalised floats of the same images look the same, to a rounded grey level."""
+    pixel, normalised = PIXELS.float() / 255, normalise(PIXELS, INFO.mean, INFO.std)
+    for index in (1, 7):
+        views = [
+            viewer(MANY[name], space)(batches(images=images)[index]).images
+            for images, space in ((PIXELS, "pixel"), (pixel, "pixel"), (normalised, "normalised"))
+        ]
+        grey = 0.0 if MANY[name].crop_scale is None else 2 / 255 / min(INFO.std)  # bytes are rounded after the crop
+        torch.testing.assert_close(views[1], views[0], rtol=0, atol=grey + 2e-5)
+        torch.testing.assert_close(views[2], views[1], rtol=0, atol=2e-5)
+
+
+def test_a_set_without_augmentation_is_just_normalised():
+    view = viewer(ONE["none"])(batches()[0])
+    torch.testing.assert_close(view.images.double(), plain(PIXELS[view.ids]), rtol=0, atol=1e-5)
+    floats = torch.randn(COUNT, 3, SIZE, SIZE)
+    view = viewer(ONE["none"], "normalised")(batches(images=floats)[0])
+    assert torch.equal(view.images, floats[view.ids])  # as they are, not clamped
+
+
+def test_to_unit():
+    torch.testing.assert_close(to_unit(PIXELS, INFO, "pixel"), PIXELS.float() / 255)
+    floats = torch.rand(4, 3, SIZE, SIZE)
+    assert torch.equal(to_unit(floats, INFO, "pixel"), floats)
+    torch.testing.assert_close(to_unit((floats - MEAN) / STD, INFO, "normalised"), floats)
+
+
+@pytest.mark.parametrize("size", [16, 24])
+def test_larger_images_are_cropped_to_the_datasets_size(size):
+    large = torch.randint(0, 256, (COUNT, 3, size, size), dtype=torch.uint8)
+    view = viewer(ONE["crop"])(batches(images=large)[0])
+    assert view.images.shape == (BATCH, 3, SIZE, SIZE)
+
+
+# --- the compiled student ---
+
+
+def test_a_compiled_student_keeps_its_names(fit, monkeypatch):
+    compiled, inner = [], nn.Module.compile
+
+    def eager(self, *args, **kwargs):
+        compiled.append(self)
+        return inner(self, backend="eager")
+
+    monkeypatch.setattr(nn.Module, "compile", eager)
+    model = HardLabel(ConvNet(depth=1, width=4), recipe=Override(batch=8), budget=Budget(steps=2), compile_student=True)
+    trainer = fit(model, Random(Digits(size=8), ipc=1))
+    names = set(ConvNet(depth=1, width=4).build(10, 1, 8).state_dict())
+    assert compiled == [model.network] and set(model.network.state_dict()) == names
+    assert (trainer.run / "student.safetensors").exists()

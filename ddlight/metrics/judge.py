@@ -9,6 +9,8 @@ from torchmetrics import MeanMetric, Metric, SumMetric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 
 ECE_BINS = 15
+BELOW_ONE = 1 - 2**-24
+"""The largest float32 below 1. torchmetrics gives a confidence of exactly 1 a bin of its own, not the last one."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Scores:
         acc: top-1 accuracy in percent.
         top5: top-5 accuracy in percent; None with fewer than 6 classes.
         per_class: accuracy of each class in percent.
-        nll: mean negative log-likelihood, in nats.
+        nll: mean negative log-likelihood, in nats; infinite where a logit is not a number.
         ece: expected calibration error with 15 equal bins, in [0, 1] (arXiv 1706.04599, eq. 3).
         images: images counted, over all ranks.
     """
@@ -49,7 +51,7 @@ class Judge:
         if num_classes > 5:
             self.top5 = MulticlassAccuracy(num_classes, top_k=5, average="micro").to(device)
         self.ece: Metric = MulticlassCalibrationError(num_classes, n_bins=ECE_BINS, norm="l1").to(device)
-        self.nll: Metric = MeanMetric().to(device)
+        self.nll: Metric = MeanMetric(nan_strategy=float("inf")).to(device)
         self.count: Metric = SumMetric().to(device)
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
@@ -58,7 +60,7 @@ class Judge:
         for metric in (self.top1, self.each, self.top5):
             if metric is not None:
                 metric.update(logits, labels)
-        self.ece.update(logits.softmax(1), labels)
+        self.ece.update(logits.softmax(1).clamp(max=BELOW_ONE), labels)
         self.nll.update(F.cross_entropy(logits, labels, reduction="none"))
         self.count.update(torch.tensor(float(len(labels)), device=labels.device))
 

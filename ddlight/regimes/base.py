@@ -273,7 +273,7 @@ class Regime(LightningModule):
         self.scores[split] = scores
         name = {"held_out": "val"}.get(split, split)
         values = {f"{name}/acc": scores.acc, f"{name}/nll": scores.nll, f"{name}/ece": scores.ece}
-        self.log_dict(values, rank_zero_only=False, sync_dist=False)
+        self.log_dict(values, sync_dist=True)  # the same on all ranks; so Lightning need not warn
 
     def on_validation_epoch_start(self) -> None:
         """Begin the held-out split."""

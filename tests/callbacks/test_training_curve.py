@@ -59,16 +59,16 @@ def prepared():
     return module
 
 
-@pytest.mark.parametrize("accumulate", [1, 3])
-@pytest.mark.parametrize(("steps", "every"), [(13, 1), (230, 2)])
+@pytest.mark.parametrize(("steps", "every", "accumulate"), [(13, 1, 1), (13, 1, 3), (203, 2, 1)])
 def test_the_curve_is_the_loss_and_the_rate_of_the_steps(fit, home, steps, every, accumulate):
     data_module = prepared()
     seen = Losses(data_module.require())
     fit(regime(steps), data_module, callbacks=[seen], accumulate_grad_batches=accumulate)
     found = rows(home / "run")
-    points = list(range(every, steps + 1, every))
+    points = [*range(every, steps, every), steps]
     assert [row["step"] for row in found] == points
-    means = [sum(seen.losses[p - every : p]) / every for p in points]
+    spans = zip([0, *points], points, strict=False)
+    means = [sum(seen.losses[a:b]) / (b - a) for a, b in spans]
     assert [row["loss"] for row in found] == pytest.approx(means, rel=1e-4)
     assert [row["lr"] for row in found] == pytest.approx([seen.rates[p - 1] for p in points])
     assert found[0]["images"] == 8 * every and found[-1]["images"] == steps // 4 * 30 + steps % 4 * 8
@@ -83,9 +83,9 @@ class BreaksAt(HardLabel):
         return super().loss(logits, targets, view) * (float("nan") if self.global_step == self.step - 1 else 1.0)
 
 
-@pytest.mark.parametrize("step", [1, 101, 250])
+@pytest.mark.parametrize("step", [1, 100, 101])
 def test_a_loss_that_is_no_number_ends_the_run(fit, home, step):
-    model = regime(250, BreaksAt)
+    model = regime(101, BreaksAt)
     model.step = step
     with pytest.raises(TrainingError, match=r"loss became nan before step.*recipe\.lr"):
         fit(model, data())
