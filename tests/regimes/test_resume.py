@@ -54,6 +54,15 @@ class Stop(Callback):
             os.kill(os.getpid(), self.number)
 
 
+class Count(Callback):
+    """Images that went by, whichever run they belong to."""
+
+    images = 0
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.images += len(batch.own)
+
+
 class End(Callback):
     """Everything that a run ends with, copied at the end of training."""
 
@@ -124,11 +133,12 @@ def test_stopped_anywhere_and_continued_is_never_stopped(fit, home, name):
     whole = ended(fit, regime(name), "whole", **options)
     assert whole[0]["step"] == STEPS and whole[0]["images"] == 98
     for step in (1, 4, 7, STEPS - 1, STEPS):
-        run = f"stopped{step}"
-        assert stopped(fit, regime(name), run, Stop(step), **options) == 143
+        run, seen = f"stopped{step}", Count()
+        assert stopped(fit, regime(name), run, Stop(step), seen, **options) == 143
         saved = torch.load(home / run / "last.ckpt", weights_only=True)
         assert saved["global_step"] == step
-        continued = ended(fit, regime(name), run, resume=True, **options)
+        continued = ended(fit, regime(name), run, seen, resume=True, **options)
+        assert seen.images == 98
         for key in whole[0]:
             assert same(continued[0][key], whole[0][key]), f"{key} after a stop at step {step}"
         assert continued[1:] == whole[1:]
@@ -191,9 +201,11 @@ def test_checkpoints_come_at_fractions_of_the_run(fit, home):
         def on_save_checkpoint(self, trainer, pl_module, checkpoint):
             self.steps.append(trainer.global_step)
 
-    saved = Saved()
-    fit(regime("plain"), data(), callbacks=[saved], checkpoint_every=0.25)
-    assert saved.steps == [3, 6, 9, 12]
+    saved, before = Saved(), {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGUSR1)}
+    model = HardLabel(MLP(width=4, depth=1), recipe=Override(batch=8), budget=Budget(steps=12))
+    fit(model, data(), callbacks=[saved], checkpoint_every=0.25)
+    assert saved.steps == [3, 6, 9]  # the end is no checkpoint: the run is about to be finished
+    assert {n: signal.getsignal(n) for n in before} == before
 
 
 class Dies(Callback):

@@ -332,3 +332,33 @@ def test_teachers_do_not_change_how_the_student_starts(fit, home, teacher_file, 
     model = labelled(STUDENT, file_teacher(home), budget=Budget(steps=1), seed=4)
     fit(model, Random(DIGITS, ipc=1), run="b", callbacks=[taught], test=False)
     torch.testing.assert_close(plain.weights, taught.weights, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype", "near"),
+    [
+        ("64-true", torch.float64, 1e-5),
+        ("bf16-mixed", torch.float32, 0.02),
+        ("16-mixed", torch.float32, 0.02),
+        ("bf16-true", torch.bfloat16, 0.05),
+    ],
+)
+@pytest.mark.parametrize("kind", [HardLabel, SoftLabel, TeacherLabel, MultiTeacherLabel])
+def test_every_precision_trains(fit, home, teacher_file, kind, precision, dtype, near):
+    teachers = {
+        TeacherLabel: file_teacher(home),
+        SoftLabel: file_teacher(home),
+        MultiTeacherLabel: [file_teacher(home)],
+    }
+    given = (STUDENT, teachers[kind]) if kind in teachers else (STUDENT,)
+
+    def trained(run, precision):
+        recipe = Override(**{**RECIPE, "optimizer": "sgd", "lr": 0.01, "ema": 0.9})
+        model = kind(*given, recipe=recipe, budget=Budget(steps=4))
+        fit(model, Random(DIGITS, ipc=3), run=run, precision=precision)
+        return model
+
+    model = trained("run", precision)
+    found, single = weights(model), weights(trained("single", "32-true"))
+    assert found.dtype == dtype and model.scores["test"].images == 359
+    torch.testing.assert_close(found.float(), single, rtol=0, atol=near)
