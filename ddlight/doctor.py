@@ -87,7 +87,7 @@ PINS = {
     "lightning": Pin("2.6.6"),
     "timm": Pin("1.0.20"),
     "torchmetrics": Pin("1.4"),
-    "jsonargparse": Pin("4.44", below="5"),
+    "jsonargparse": Pin("4.53", below="5"),
     "wandb": Pin("0.18"),
 }
 STOLEN = ("2.6.2", "2.6.3")
