@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ddlight.budget import images_seen
 from ddlight.errors import DataError, DDLightError
 from ddlight.methods.base import CondensedDataModule
+from ddlight.models.flops import build_checked
 from ddlight.models.teachers import Teacher
 from ddlight.regimes.base import Regime, Run, build_optimizer
 
@@ -45,7 +46,7 @@ def estimate(run: Run, model: Regime, data: CondensedDataModule, device: torch.d
         ranks: processes that share each batch.
     """
     info, images = data.dataset.info, PROBE_IMAGES
-    network = model.student.build(info.num_classes, info.channels, info.size).to(device)
+    network = build_checked(model.student, info.num_classes, info.channels, info.size).to(device)
     x = torch.randn(images, info.channels, info.size, info.size, device=device)
     seconds, saved = _step(network, x, model, run)
     for teacher in model.all_teachers:

@@ -1,10 +1,33 @@
-"""Floating-point operations of a network, counted on shapes alone."""
+"""What a network does with an image, found on shapes alone: whether it takes it, and with how many operations."""
 
 from copy import deepcopy
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from ddlight.errors import DDLightError, UsageError
+from ddlight.models.students import Student
+
+
+def build_checked(student: Student, num_classes: int, channels: int, size: int) -> nn.Module:
+    """Build a student and try an image's shape on it.
+
+    Raises:
+        UsageError: the network cannot take such images.
+    """
+    network = student.build(num_classes, channels, size)
+    try:
+        forward_flops(network, channels, size)
+    except DDLightError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UsageError(
+            f"{student} cannot take images of {channels} x {size} x {size}: {reason}. "
+            "Choose another --model.student, or larger images where the dataset has a size."
+        ) from error
+    return network
 
 
 def forward_flops(network: nn.Module, channels: int, size: int) -> float:

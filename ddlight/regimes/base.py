@@ -21,6 +21,7 @@ from ddlight.condensed.loader import Batch
 from ddlight.errors import UsageError
 from ddlight.methods.base import CondensedDataModule
 from ddlight.metrics.judge import Judge, Scores
+from ddlight.models.flops import build_checked
 from ddlight.models.students import Student
 from ddlight.models.teachers import Teacher
 from ddlight.protocols import Override, Plan, Recipe, Setting, resolve
@@ -172,7 +173,7 @@ class Regime(LightningModule):
         if self.network is None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seed)
-                self.network = self.student.build(data.dataset.num_classes, info.channels, info.size)
+                self.network = build_checked(self.student, data.dataset.num_classes, info.channels, info.size)
         if stage != "fit":
             return
         for teacher in self.all_teachers:
