@@ -1,0 +1,26 @@
+"""Readings of the test split during training: how often, when, and what the result says of them."""
+
+from ddlight.budget import Budget
+from ddlight.callbacks.test_curve import TestCurve
+from ddlight.datasets import Digits
+from ddlight.methods.baselines.random import Random
+from ddlight.models.students import ConvNet
+from ddlight.protocols import Override
+from ddlight.record import record
+from ddlight.regimes.hard_label import HardLabel
+from ddlight.result import Seconds
+
+
+def hard(steps=10, lr=0.05, **options):
+    recipe = Override(lr=lr, batch=5, ema=options.pop("ema", None))
+    return HardLabel(ConvNet(width=8, norm="batch"), recipe=recipe, budget=Budget(steps=steps), **options)
+
+
+def test_test_split_is_read_as_often_as_asked(fit, home):
+    model, data = hard(test_curve=3, ema=0.5), Random(Digits(), ipc=2)
+    trainer = fit(model, data)
+    (curve,) = [c for c in trainer.callbacks if isinstance(c, TestCurve)]
+    assert [reading["step"] for reading in curve.readings] == [3, 5, 8]
+    result = record(trainer, model, data, "curve", Seconds(condense=0.0, setup=0.0, fit=0.0, evaluate=0.0))
+    assert result.acc.test_reads == 4
+    assert result.acc.best_on_test == max(*[r["acc"] for r in curve.readings], result.acc.test)
