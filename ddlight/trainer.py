@@ -7,7 +7,7 @@ import signal
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import lightning
 import torch
@@ -27,6 +27,7 @@ from ddlight.errors import UsageError
 from ddlight.methods.base import CondensedDataModule
 
 log = logging.getLogger("ddlight")
+Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 
 
 class Trainer(lightning.Trainer):
@@ -45,7 +46,8 @@ class Trainer(lightning.Trainer):
         strategy: as Lightning's.
         devices: as Lightning's.
         num_nodes: as Lightning's.
-        precision: as Lightning's.
+        precision: as Lightning's, without "bf16-true" and "64-true": they change torch's default type, and with it
+            views, teachers and scores.
         logger: loggers beside metrics.csv.
         callbacks: callbacks beside ddlight's own.
         accumulate_grad_batches: micro-batches per optimiser step; the protocol's batch is what a step sees in all.
@@ -64,7 +66,7 @@ class Trainer(lightning.Trainer):
         strategy: str | Strategy = "auto",
         devices: int | str | list[int] = "auto",
         num_nodes: int = 1,
-        precision: Literal["32-true", "16-mixed", "bf16-mixed", "bf16-true", "64-true"] = "32-true",
+        precision: Precision = "32-true",
         logger: list[Logger] | Logger | bool = False,
         callbacks: list[Callback] | None = None,
         accumulate_grad_batches: int = 1,
@@ -72,6 +74,11 @@ class Trainer(lightning.Trainer):
         deterministic: bool | Literal["warn"] | None = None,
         sync_batchnorm: bool = False,
     ) -> None:
+        if precision not in get_args(Precision):
+            allowed = ", ".join(get_args(Precision))
+            raise UsageError(
+                f"precision is {precision!r}; allowed: {allowed}. For example --trainer.precision=bf16-mixed"
+            )
         keep_big_blocks()
         self.run, self.resume = Path(run or "runs/run"), resume
         own: list[Callback] = [RunBar()] if progress else []
@@ -105,7 +112,13 @@ class Trainer(lightning.Trainer):
         if again:
             log.info("continuing from %s", checkpoint)
         self._timed("fit", lambda: self.fit(model, datamodule=datamodule, ckpt_path=checkpoint if again else None))
-        self._timed("evaluate", lambda: self.test(model, datamodule=datamodule, verbose=False))
+        self._timed("evaluate", lambda: self._evaluate(model, datamodule))
+
+    def _evaluate(self, model: Any, data: CondensedDataModule) -> None:
+        """Read the test split; and the held-out one, which Lightning skips in a run that was stopped at its end."""
+        if "held_out" not in model.scores and len(data.dataset.split("held_out").labels):
+            self.validate(model, datamodule=data, verbose=False)
+        self.test(model, datamodule=data, verbose=False)
 
     def _timed(self, phase: str, work: Any) -> None:
         start = time.perf_counter()

@@ -16,9 +16,9 @@ from torch import Tensor
 from ddlight.randomness import generator
 
 
-@dataclass
+@dataclass(frozen=True)
 class Batch:
-    """One rank's part of a global batch. Not frozen: Lightning copies batches field by field in 64 or 16 bit runs.
+    """One rank's part of a global batch.
 
     Args:
         ids: int64 (B,): positions in the condensed set of the whole global batch.

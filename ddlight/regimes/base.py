@@ -202,9 +202,9 @@ class Regime(LightningModule):
         return self.loss(logits, self.targets(view), view) * batch.weight
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, K) of normalised images (B, C, H, W), which are brought to the precision of the weights."""
+        """Logits (B, K) of normalised images (B, C, H, W)."""
         assert self.network is not None
-        return self.network(images.to(self.dtype))  # type: ignore[no-any-return]
+        return self.network(images)  # type: ignore[no-any-return]
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits (B, K) of uint8 images (B, C, H, W)."""

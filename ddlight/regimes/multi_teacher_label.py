@@ -57,4 +57,4 @@ class MultiTeacherLabel(Regime):
     def loss(self, logits: Tensor, targets: Tensor, view: View) -> Tensor:
         """MSE(student, mean logits) + ce_weight * CE(student, unmixed class)."""
         hard = F.cross_entropy(logits, hard_classes(view.labels))
-        return F.mse_loss(logits, targets.to(logits.dtype)) + self.run.plan.recipe.ce_weight * hard
+        return F.mse_loss(logits, targets) + self.run.plan.recipe.ce_weight * hard

@@ -154,6 +154,21 @@ def test_stopped_again_and_again(fit):
     assert same(continued[0], whole[0]) and continued[1:] == whole[1:]
 
 
+@pytest.mark.parametrize("step", [STEPS - 1, STEPS])
+def test_held_out_images_are_scored_after_a_late_stop(fit, step):
+    def held_out():
+        return Random(Digits(size=8, held_out=4), ipc=3)
+
+    whole = regime("plain")
+    fit(whole, held_out(), run="whole")
+    with pytest.raises(SystemExit):
+        fit(regime("plain"), held_out(), callbacks=[Stop(step)])
+    continued = regime("plain")
+    fit(continued, held_out(), resume=True)
+    assert whole.scores["held_out"].images == 40
+    assert continued.scores == whole.scores
+
+
 def test_a_frozen_label_is_the_same_after_a_stop(fit, home):
     fit(regime("plain"), data(), run="teacher")
 
