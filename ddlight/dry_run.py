@@ -41,7 +41,7 @@ def estimate(run: Run, model: Regime, data: CondensedDataModule, device: torch.d
     Args:
         run: resolved run.
         model: the regime; its student is built anew here.
-        data: the condensed set's data module; not read.
+        data: the condensed set's data module; its images are not read.
         device: where the run would go.
         ranks: processes that share each batch.
     """
@@ -51,11 +51,12 @@ def estimate(run: Run, model: Regime, data: CondensedDataModule, device: torch.d
     seconds, saved = _step(network, x, model, run)
     for teacher in model.all_teachers:
         seconds += _teacher_seconds(teacher, x, info.num_classes)
-    weights = sum(p.numel() * p.element_size() for p in network.parameters())
+    weights = _bytes(network)
     states = 1 if run.plan.recipe.optimizer == "sgd" else 2
     held = run.images * info.channels * info.size**2
     per_rank = -(-run.batch // ranks)
     memory = weights * (2 + states) + held + saved * per_rank // images
+    memory += sum(_bytes(teacher.network) for teacher in model.all_teachers if _loads(teacher, x, info.num_classes))
     seen = model_images(run)
     return Estimate(seconds * seen / images / ranks, memory, weights * (2 + states))
 
@@ -67,13 +68,15 @@ def model_images(run: Run) -> int:
 
 def _step(network: nn.Module, x: Tensor, model: Regime, run: Run) -> tuple[float, int]:
     optimizer = build_optimizer(network, run.plan.recipe)
-    saved: dict[int, int] = {}
+    seconds: list[float] = []
+    weights = {p.data_ptr() for p in network.parameters()}
+    saved: dict[int, int] = {}  # of the first step: later ones use the same addresses for other tensors
 
     def pack(tensor: Tensor) -> Tensor:
-        saved[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+        if not seconds and tensor.data_ptr() not in weights:
+            saved[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
         return tensor
 
-    seconds: list[float] = []
     while len(seconds) < 3 and sum(seconds) < PROBE_SECONDS:
         start = time.perf_counter()
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
@@ -84,13 +87,23 @@ def _step(network: nn.Module, x: Tensor, model: Regime, run: Run) -> tuple[float
         if x.is_cuda:
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
-    return min(seconds), sum(saved.values()) // len(seconds)
+    return min(seconds), sum(saved.values())
 
 
-def _teacher_seconds(teacher: Teacher, x: Tensor, classes: int) -> float:
+def _bytes(network: nn.Module) -> int:
+    return sum(p.numel() * p.element_size() for p in network.parameters())
+
+
+def _loads(teacher: Teacher, x: Tensor, classes: int) -> bool:
     try:
         teacher.load(classes, x.shape[1], x.shape[2])
     except DDLightError:
+        return False
+    return True
+
+
+def _teacher_seconds(teacher: Teacher, x: Tensor, classes: int) -> float:
+    if not _loads(teacher, x, classes):
         return 0.0
     teacher.logits(x)
     start = time.perf_counter()

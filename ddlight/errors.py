@@ -16,6 +16,10 @@ class UsageError(DDLightError):
     code = 2
 
 
+class BusyError(UsageError):
+    """Another process is writing the run that was asked for (exit code 2)."""
+
+
 class DataError(DDLightError):
     """Data, weights or a condensed set are missing, wrong or damaged (exit code 3)."""
 

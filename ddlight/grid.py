@@ -30,11 +30,13 @@ def main(argv: Sequence[str]) -> int:
     """Run `ddlight grid` with the arguments after the command's name.
 
     Returns:
-        0; 1 where a cell failed; 143 where a signal stopped it.
+        0; 1 where a cell failed, or is left to another process that has not finished it; 143 where a signal stopped
+            the command.
 
     Raises:
-        DataError: the study or a file that it names is missing or damaged.
-        UsageError: the study says something that cannot be, has changed since it was run, or no cell is chosen.
+        DataError: the study is missing or damaged.
+        UsageError: the study says something that cannot be, names a config that is missing or damaged, has changed
+            since it was run, or no cell is chosen.
     """
     options = _parser().parse_args(list(argv))
     if options.jobs is not None and options.jobs < 1:
@@ -130,12 +132,14 @@ def run_study(cells: Sequence[Cell], todo: Sequence[Cell], jobs: int, run: Run) 
     _say(f"{len(cells)} runs: {count} done, {len(todo)} to go, {jobs} at a time")
     outcomes = []
     for outcome in run_cells(todo, jobs, run):
-        outcomes.append(outcome.word)
+        outcomes.append(outcome)
         count += outcome.word != "stopped"
         _say(progress(outcome, count, len(cells)))
-    if "stopped" in outcomes or len(outcomes) < len(todo):
+    if len(outcomes) < len(todo) or any(outcome.word == "stopped" for outcome in outcomes):
         return STOPPED
-    return 1 if "failed" in outcomes else 0
+    left = [outcome.cell for outcome in outcomes if outcome.word == "busy"]
+    failed = any(outcome.word == "failed" for outcome in outcomes)
+    return 1 if failed or any(state(cell).word != "done" for cell in left) else 0
 
 
 def progress(outcome: Outcome, count: int, total: int) -> str:

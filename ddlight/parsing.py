@@ -10,12 +10,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
 from jsonargparse import ActionConfigFile
 from lightning.pytorch.cli import LightningArgumentParser
 
 import ddlight.datasets as datasets
 from ddlight import discover
+from ddlight.configs import config_chain
 from ddlight.datasets.base import RealDataset
 from ddlight.errors import DDLightError, UsageError, nearest
 from ddlight.methods.base import CondensedDataModule
@@ -94,36 +94,6 @@ class ConfigFile(ActionConfigFile):
         """Apply the files that `values` builds on, then `values`."""
         for path in config_chain(Path(values)):
             self.apply_config(parser, cfg, self.dest, str(path))
-
-
-def config_chain(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
-    """Files that a config builds on by `config:` (relative to the file that says so), each after its own, then itself.
-
-    Args:
-        path: a YAML file of keys such as data:, model:, trainer:.
-        above: files that led here.
-
-    Raises:
-        UsageError: a file is missing, is not valid YAML, holds no keys, or builds on itself.
-    """
-    if path.resolve() in above:
-        raise UsageError(f"The config {path} builds on itself: see the key config: in {above[-1]}.")
-    named = _read_config(path).get("config") or []
-    bases = [named] if isinstance(named, str) else named
-    below = [file for base in bases for file in config_chain(path.parent / base, (*above, path.resolve()))]
-    return [*below, path]
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise UsageError(f"There is no config {path}. 'ddlight configs' lists those that are shipped.")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"{path} is not a config: it holds no keys such as data:, model: or trainer:.")
-    return content
 
 
 def own_error(error: BaseException | None) -> DDLightError | None:

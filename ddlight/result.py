@@ -173,7 +173,15 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Seconds:
-    """Wall-clock time of each phase. `condense` is None where others made the set and did not say."""
+    """Wall-clock time of each phase.
+
+    Attributes:
+        condense: making the set, whenever that was; None where others made it and did not say.
+        setup: from the command's start to the first step, in the last process of a run that was continued; making a
+            missing set is part of it.
+        fit: from the first step to the last, over all processes.
+        evaluate: reading the test split at the end.
+    """
 
     condense: Amount | None
     setup: Amount

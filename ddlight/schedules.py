@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from math import cos, floor, pi
 from typing import Literal
 
+from ddlight.errors import UsageError
+
 Name = Literal["constant", "linear", "cosine", "ssrs", "step", "rex", "wsd"]
 
 
@@ -19,7 +21,8 @@ class Schedule:
         zeta: stretches linear, cosine and ssrs: 1 ends at 0, 2 ends the cosine and the line at 0.5.
         milestones: `step` only: fractions of the run after which the rate is multiplied by `gamma`.
         gamma: `step` only: factor at each milestone.
-        warmup: fraction of the run with a linear rise from 0.
+        warmup: fraction of the run with a linear rise from 0, by steps; the shape is fitted into what follows, and
+            milestones and cooldown are fractions of that.
         cooldown: `wsd` only: last fraction of the run, with a linear fall to 0.
         stepped: "epoch" holds the rate during each pass over the set, as the published code does; "step" does not.
     """
@@ -32,16 +35,28 @@ class Schedule:
     cooldown: float = 0.2
     stepped: Literal["step", "epoch"] = "step"
 
+    def __post_init__(self) -> None:
+        """Check the numbers. Raises UsageError."""
+        for name, fine, allowed in (
+            ("zeta", self.zeta > 0, "above 0"),
+            ("gamma", self.gamma > 0, "above 0"),
+            ("warmup", 0 <= self.warmup < 1, "0 or more, below 1"),
+            ("cooldown", 0 < self.cooldown <= 1, "above 0, at most 1"),
+        ):
+            if not fine:
+                raise UsageError(f"The schedule's {name} is {getattr(self, name)}; allowed: {allowed}.")
+
     def factor(self, x: float) -> float:
-        """Multiple of the peak at progress `x`: 1 at the start (after the warm-up), the end value at 1."""
+        """Multiple of the peak at progress `x`: a rise from 0 to 1, then the shape, fitted into the rest of the run."""
         if x < self.warmup:
             return x / self.warmup
-        return float(SHAPES[self.name](self, x))
+        return float(SHAPES[self.name](self, (x - self.warmup) / (1 - self.warmup)))
 
     def at(self, step: int, total: int, steps_per_epoch: int) -> float:
         """Multiple of the peak for optimiser step `step` of `total`."""
-        if self.stepped == "epoch":
-            step = floor(step / steps_per_epoch) * steps_per_epoch
+        if self.stepped == "epoch" and step >= self.warmup * total:
+            begun = floor(step / steps_per_epoch) * steps_per_epoch
+            return self.factor(max(begun / total, self.warmup))
         return self.factor(step / total)
 
 

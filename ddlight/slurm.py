@@ -69,8 +69,9 @@ def render(job: Job) -> str:
 
     SLURM signals the processes that srun started (not the batch shell: no `B:`) 120 s before the time limit; they
     save and ask to be requeued, and the requeued job finds its run folder again because nothing in that folder's
-    name depends on the job. `--ntasks-per-node` is what Lightning needs, and `--cpus-per-task` is given to srun
-    again since SLURM 22.05 no longer hands it on.
+    name depends on the job. `--kill-on-bad-exit` ends the other ranks where one refuses to start.
+    `--ntasks-per-node` is what Lightning needs, and `--cpus-per-task` is given to srun again since SLURM 22.05 no
+    longer hands it on.
 
     Raises:
         UsageError: a field is out of range or not in SLURM's form.
@@ -113,7 +114,7 @@ def sbatch_options(job: Job) -> list[str]:
 def srun_words(job: Job) -> list[str]:
     """Return the job's one command in shell words, quoted, an option and its value in one word where it has any."""
     words = [
-        f"srun --cpus-per-task={job.cpus}",
+        f"srun --kill-on-bad-exit=1 --cpus-per-task={job.cpus}",
         f"ddlight {job.command}",
         f"--config {shlex.quote(job.config)}",
         f"--trainer.num_nodes={job.nodes}",

@@ -38,6 +38,7 @@ from typing import Any
 
 import yaml
 
+from ddlight.configs import config_chain, contents, fragments
 from ddlight.errors import DataError, UsageError, nearest
 from ddlight.files import read_json, write_json
 from ddlight.result import FILE, Result
@@ -66,7 +67,7 @@ class Cell:
         arguments: the command line of the run.
         run: run folder.
         needs: run folders that it reads, of entries of `before`.
-        digest: hash of everything that shapes the run.
+        digest: hash of everything that shapes the run: options, configs and the files that these build on or name.
     """
 
     name: str
@@ -135,7 +136,7 @@ def read_study(path: Path, runs: Path, tiny: bool = False) -> Study:
 
     Raises:
         DataError: the file is missing or not YAML.
-        UsageError: a key, value or placeholder is not what a study may hold.
+        UsageError: a key, value or placeholder is not what a study may hold, or a config is missing or not YAML.
     """
     content = _mapping(_load(path), f"{path}")
     _known(content, KEYS, f"{path} has the key")
@@ -175,7 +176,8 @@ class _Reader:
         needed = [self._needed(name) for name in dict.fromkeys(PLACE.findall(json.dumps(merged, default=str)))]
         filled = _filled(merged, {cell.name: str(cell.run) for cell in needed})
         shaping = {k: v for k, v in merged.items() if k not in WITHOUT_EFFECT}
-        told = [shaping, [_load(c) for c in configs], [cell.digest for cell in needed], self.tiny]
+        files = [file for config in configs for file in config_chain(config)] + fragments(shaping, Path())
+        told = [shaping, [contents(file) for file in files], [cell.digest for cell in needed], self.tiny]
         digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
         arguments = [*command_line(filled, configs), f"--trainer.run={run}", *(["--tiny"] if self.tiny else [])]
         return Cell(run.name, values, filled, tuple(arguments), run, tuple(c.run for c in needed), digest)

@@ -2,20 +2,46 @@
 
 import logging
 import os
+import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
 from ddlight.doctor import check_wandb
+from ddlight.errors import UsageError
+from ddlight.files import write_bytes
 
 log = logging.getLogger("ddlight")
+ID = "wandb_id"
+"""File of a run folder: the id of its W&B run."""
 
 
-def wandb_logger(project: str, run: Path) -> list[dict[str, Any]]:
-    """Config of a WandbLogger whose id is the run folder's, so that a continued run goes on in the same W&B run.
+def with_wandb(configured: Any, project: str, run: Path, write: bool) -> list[Any]:
+    """Configured loggers and a WandbLogger, which takes the place of a configured one: that may be another run's.
+
+    Args:
+        configured: value of `trainer.logger`.
+        project: W&B project.
+        run: run folder; W&B's own files go there too.
+        write: keep a new id in the run folder.
+
+    Raises:
+        UsageError: `trainer.logger` is true, which names no logger.
+    """
+    if configured is True:
+        raise UsageError("trainer.logger is true; beside --wandb it takes names: --trainer.logger=CSVLogger, or none.")
+    given = configured if isinstance(configured, list) else [configured] if configured else []
+    others = [logger for logger in given if not str(logger.get("class_path")).endswith(".WandbLogger")]
+    return [*others, wandb_logger(project, run, write)]
+
+
+def wandb_logger(project: str, run: Path, write: bool) -> dict[str, Any]:
+    """Config of a WandbLogger; a continued ddlight run goes on in the same W&B run.
 
     Args:
         project: W&B project.
         run: run folder; W&B's own files go there too.
+        write: keep a new id in the run folder.
     """
     offline = os.environ.get("WANDB_MODE") in ("offline", "disabled")
     if not offline and check_wandb(os.environ, Path.home()).status != "ok":
@@ -24,9 +50,30 @@ def wandb_logger(project: str, run: Path) -> list[dict[str, Any]]:
     arguments = {
         "project": project,
         "name": "-".join(run.parts[-2:]),
-        "id": "-".join(run.parts[-2:]).replace("/", "-"),
+        "id": wandb_id(run, write),
         "save_dir": str(run),
         "resume": "allow",
         "offline": offline,
     }
-    return [{"class_path": "lightning.pytorch.loggers.WandbLogger", "init_args": arguments}]
+    return {"class_path": "lightning.pytorch.loggers.WandbLogger", "init_args": arguments}
+
+
+def wandb_id(run: Path, write: bool) -> str | None:
+    """Id of a run folder's W&B run: the one in its file `wandb_id`, or a random one.
+
+    Args:
+        run: run folder.
+        write: make the file where there is none; else the id is None then, as for ranks that do not log.
+    """
+    path = run / ID
+    if write and not path.exists():
+        write_bytes(path, f"{uuid.uuid4().hex[:12]}\n".encode())
+    return path.read_text().strip() if path.exists() else None
+
+
+def finish_wandb() -> None:
+    """End this process's W&B run where there is one: a WandbLogger made later would go on in it."""
+    if "wandb" in sys.modules:
+        import wandb
+
+        wandb.finish()

@@ -18,6 +18,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import Strategy
 
 from ddlight.callbacks.checkpoint import STOPPED, RunCheckpoint
+from ddlight.callbacks.clock import Clock
 from ddlight.callbacks.curve import Curve
 from ddlight.callbacks.ema import StudentEMA
 from ddlight.callbacks.export import Export
@@ -82,7 +83,8 @@ class Trainer(lightning.Trainer):
         keep_big_blocks()
         self.run, self.resume = Path(run or "runs/run"), resume
         own: list[Callback] = [RunBar()] if progress else []
-        own += [StudentEMA(), Curve(self.run), TestCurve(), Export(self.run), *(callbacks or [])]
+        self.clock = Clock()
+        own += [self.clock, StudentEMA(), Curve(self.run), TestCurve(), Export(self.run), *(callbacks or [])]
         own.append(RunCheckpoint(self.run, checkpoint_every))
         super().__init__(
             accelerator=accelerator,
@@ -103,7 +105,7 @@ class Trainer(lightning.Trainer):
             use_distributed_sampler=False,
             default_root_dir=self.run,
         )
-        self.seconds: dict[str, float] = {}
+        self.evaluate_seconds = 0.0
 
     def fit_run(self, model: LightningModule, datamodule: CondensedDataModule) -> None:
         """Fit from the run folder's checkpoint, or from the start, and read the test split once."""
@@ -111,19 +113,16 @@ class Trainer(lightning.Trainer):
         again = self.resume and checkpoint.exists()
         if again:
             log.info("continuing from %s", checkpoint)
-        self._timed("fit", lambda: self.fit(model, datamodule=datamodule, ckpt_path=checkpoint if again else None))
-        self._timed("evaluate", lambda: self._evaluate(model, datamodule))
+        self.fit(model, datamodule=datamodule, ckpt_path=checkpoint if again else None)
+        start = time.perf_counter()
+        self._evaluate(model, datamodule)
+        self.evaluate_seconds = time.perf_counter() - start
 
     def _evaluate(self, model: Any, data: CondensedDataModule) -> None:
         """Read the test split; and the held-out one, which Lightning skips in a run that was stopped at its end."""
         if "held_out" not in model.scores and len(data.dataset.split("held_out").labels):
             self.validate(model, datamodule=data, verbose=False)
         self.test(model, datamodule=data, verbose=False)
-
-    def _timed(self, phase: str, work: Any) -> None:
-        start = time.perf_counter()
-        work()
-        self.seconds[phase] = time.perf_counter() - start
 
     def condense(self, model: LightningModule | None = None, datamodule: CondensedDataModule | None = None) -> None:
         """Make the data module's condensed set, its units spread over devices and nodes; resumable, no barrier.

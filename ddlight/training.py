@@ -19,7 +19,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ddlight import files, parsing
 from ddlight.dry_run import describe_run
-from ddlight.errors import UsageError
+from ddlight.errors import BusyError, UsageError
 from ddlight.methods.base import CondensedDataModule
 from ddlight.models.export import load_student
 from ddlight.record import record
@@ -27,17 +27,22 @@ from ddlight.regimes.base import Regime
 from ddlight.result import FILE as RESULT
 from ddlight.result import Result, Seconds
 from ddlight.tiny import changes, make_tiny, tiny_teachers
-from ddlight.tracking import wandb_logger
+from ddlight.tracking import with_wandb
 from ddlight.trainer import Trainer
 
 log = logging.getLogger("ddlight")
-SHAPING = ("precision", "accumulate_grad_batches", "gradient_clip_val")
+SHAPING = ("precision", "accumulate_grad_batches", "gradient_clip_val", "sync_batchnorm")
 """Trainer options that change what a run computes."""
 
 
 def rank_from_environment() -> int:
-    """Rank of this process before any process group exists."""
-    return int(next((os.environ[v] for v in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if v in os.environ), 0))
+    """Rank of this process before any process group exists; on nodes after the first, some number above 0.
+
+    LOCAL_RANK comes before SLURM_PROCID: in an interactive SLURM shell, Lightning's own children inherit the latter.
+    """
+    rank = int(next((os.environ[v] for v in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if v in os.environ), 0))
+    node = int(next((os.environ[v] for v in ("NODE_RANK", "GROUP_RANK") if v in os.environ), 0))
+    return rank or node
 
 
 def quiet() -> None:
@@ -133,9 +138,11 @@ class CLI(LightningCLI):
         if self.tiny:
             self._shrink(parser)
         if self.options.trainer.run is None:
-            self.options.trainer.run = str(choose_run(name, self.plain_config()))
+            finished = self.config["subcommand"] in ("test", "validate")
+            self.options.trainer.run = str(choose_run(name, self.plain_config(), finished))
         if self.options.wandb:
-            self.options.trainer.logger = wandb_logger(self.options.wandb, Path(self.options.trainer.run))
+            trainer, first = self.options.trainer, rank_from_environment() == 0 and not self.dry_run
+            trainer.logger = with_wandb(trainer.logger, self.options.wandb, Path(trainer.run), first)
 
     def _shrink(self, parser: LightningArgumentParser) -> None:
         before, command = self.plain_config(), self.config["subcommand"]
@@ -192,6 +199,8 @@ class CLI(LightningCLI):
                 self._finish(trainer, model, data)
         finally:
             self._give_run_back()
+            if "wandb" in sys.modules:
+                sys.modules["wandb"].finish()
 
     def _take_run(self, folder: Path) -> None:
         if (folder / RESULT).exists():
@@ -204,7 +213,7 @@ class CLI(LightningCLI):
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UsageError(f"Another process is writing the run {folder}. Give another --trainer.run.") from None
+            raise BusyError(f"Another process is writing the run {folder}. Give another --trainer.run.") from None
 
     def _give_run_back(self) -> None:
         if self.lock is not None:
@@ -212,10 +221,10 @@ class CLI(LightningCLI):
             self.lock.close()
 
     def _finish(self, trainer: Trainer, model: Regime, data: CondensedDataModule) -> None:
-        fit, evaluate = trainer.seconds["fit"], trainer.seconds["evaluate"]
         total = time.perf_counter() - self.started
+        setup = (trainer.clock.started or self.started) - self.started
         condense = float(data.require().manifest["seconds"])
-        seconds = Seconds(condense=condense, setup=max(0.0, total - fit - evaluate), fit=fit, evaluate=evaluate)
+        seconds = Seconds(condense, setup, trainer.clock.seconds, trainer.evaluate_seconds)
         path = record(trainer, model, data, self.config_name, seconds).write(trainer.run / RESULT)
         (trainer.run / "last.ckpt").unlink(missing_ok=True)
         log.info("acc %.1f %%  %.0f s  %s", model.scores["test"].acc, total, path)
@@ -268,17 +277,24 @@ def resolved_config(config: dict[str, Any], model: Any) -> dict[str, Any]:
     return {key: value for key, value in content.items() if key != "config"}
 
 
-def choose_run(name: str, config: dict[str, Any]) -> Path:
-    """Folder of a run: the same for the same config while it is unfinished, a new one afterwards."""
+def choose_run(name: str, config: dict[str, Any], finished: bool = False) -> Path:
+    """Folder of a run: the same for the same config while it is unfinished, a new one afterwards.
+
+    Args:
+        name: of the config.
+        config: the parsed config.
+        finished: give the newest finished run of this config instead, where there is one.
+    """
     trainer = {key: config["trainer"][key] for key in SHAPING}
     shaping = json.dumps([config["model"], config["data"], trainer], sort_keys=True)
     arguments = (config["model"] or {}).get("init_args", {})
     base = f"seed{arguments.get('seed', 0)}-{hashlib.sha256(shaping.encode()).hexdigest()[:6]}"
     folder, number = Path("runs") / name / base, 1
+    last = folder
     while (folder / RESULT).exists():
-        number += 1
+        number, last = number + 1, folder
         folder = Path("runs") / name / f"{base}-{number}"
-    return folder
+    return last if finished else folder
 
 
 def run(arguments: list[str]) -> CLI:

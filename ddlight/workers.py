@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Literal
 
-from ddlight.errors import DDLightError
+from ddlight.errors import BusyError, DDLightError
 from ddlight.result import FILE, Result
 from ddlight.study import Cell, note_failure, note_start, note_success
 
@@ -33,12 +33,12 @@ class Outcome:
 
     Args:
         cell: the cell.
-        word: done, failed, or stopped by a signal.
-        text: accuracy and time, or the error.
+        word: done, failed, stopped by a signal, or busy: another process is running it.
+        text: accuracy and time, the error, or why it was not run.
     """
 
     cell: Cell
-    word: Literal["done", "failed", "stopped"]
+    word: Literal["done", "failed", "stopped", "busy"]
     text: str
 
 
@@ -53,6 +53,7 @@ def train(arguments: list[str], threads: int) -> None:
     import torch
 
     from ddlight import training
+    from ddlight.tracking import finish_wandb
 
     torch.set_num_threads(threads)
     _forget_peaks()
@@ -62,6 +63,7 @@ def train(arguments: list[str], threads: int) -> None:
         training.run(arguments)
     finally:
         _leave_ranks(environment)
+        finish_wandb()
 
 
 def _leave_ranks(environment: dict[str, str]) -> None:
@@ -113,7 +115,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def attempt(cell: Cell, run: Run) -> Outcome:
     """Run a cell, its output in the folder's `log.txt`, and say how it ended, whatever it raises.
 
-    A cell that another process has finished in the meantime is done.
+    A cell that another process has finished in the meantime is done; one that another is running is left to it.
     """
     start = time.perf_counter()
     write_to(cell.run / "log.txt")
@@ -125,6 +127,8 @@ def attempt(cell: Cell, run: Run) -> Outcome:
         if end.code == STOPPED:
             return Outcome(cell, "stopped", "")
         return Outcome(cell, "failed", f"The run ended with exit code {end.code}.")
+    except BusyError:
+        return Outcome(cell, "busy", "being run by another process")
     except DDLightError as error:
         sys.stderr.write(f"ddlight: {error}\n")
         return Outcome(cell, "failed", str(error))
@@ -238,6 +242,7 @@ class Pool:
         self.waiting, self.jobs, self.run = list(cells), jobs, run
         self.workers: list[Worker] = []
         self.failed: set[Path] = set()
+        self.elsewhere: set[Path] = set()
         self.stopping = False
         self._asked = 0.0
 
@@ -265,12 +270,21 @@ class Pool:
         return next((cell for cell in self.waiting if not unmade.intersection(cell.needs)), None)
 
     def given_up(self) -> Iterator[Outcome]:
-        """Cells that cannot be run since a run that they need has failed; they are left as they are."""
-        while cell := next((cell for cell in self.waiting if self.failed.intersection(cell.needs)), None):
-            lost = next(need for need in cell.needs if need in self.failed)
+        """Cells that wait for a run that has failed, or that another process is running; they are left as they are."""
+        while cell := next((cell for cell in self.waiting if self._lost(cell)), None):
             self.waiting.remove(cell)
-            self.failed.add(cell.run)
-            yield Outcome(cell, "failed", f"not run, since {lost} failed")
+            lost = self._lost(cell)
+            if lost in self.failed:
+                self.failed.add(cell.run)
+                yield Outcome(cell, "failed", f"not run, since {lost} failed")
+            else:
+                self.elsewhere.add(cell.run)
+                yield Outcome(cell, "busy", f"not run, since {lost} is being run by another process")
+
+    def _lost(self, cell: Cell) -> Path | None:
+        """A run that a cell needs and that this command does not make; one that failed comes first."""
+        lost = [need for runs in (self.failed, self.elsewhere) for need in cell.needs if need in runs]
+        return lost[0] if lost else None
 
     def ended(self, seconds: float) -> Iterator[Outcome]:
         """Wait for so long at most and return how cells ended; what fails while all is being stopped was stopped."""
@@ -288,6 +302,8 @@ class Pool:
             note_failure(outcome.cell, outcome.text)
         elif outcome.word == "done":
             note_success(outcome.cell)
+        elif outcome.word == "busy":
+            self.elsewhere.add(outcome.cell.run)
         else:
             self.stop(0)
 
@@ -304,10 +320,10 @@ class Pool:
 def run_cells(cells: Sequence[Cell], jobs: int, run: Run) -> Iterator[Outcome]:
     """Run cells in worker processes; yield how each one ended, as it ends.
 
-    A cell begins once the runs that it needs are there. A failing one writes `failed.json`, and the others go on; so
-    they do where a worker process dies. After Ctrl-C or SIGTERM no cell begins, those in work save and end as
-    "stopped"; a second signal ends them at once, and they continue from their last checkpoint. A worker that someone
-    else stops stops the others too.
+    A cell begins once the runs that it needs are there. One that another process is running is left to it, and so are
+    those that need it. A failing one writes `failed.json`, and the others go on; so they do where a worker process
+    dies. After Ctrl-C or SIGTERM no cell begins, those in work save and end as "stopped"; a second signal ends them at
+    once, and they continue from their last checkpoint. A worker that someone else stops stops the others too.
 
     Args:
         cells: in the order in which they are begun.

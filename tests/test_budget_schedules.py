@@ -118,12 +118,31 @@ def test_rex_linear_constant():
         assert Schedule("constant").at(e, 100, 1) == 1
 
 
+def test_a_warm_up_rises_to_the_peak_and_the_shape_follows():
+    cosine = Schedule("cosine", warmup=0.1, stepped="epoch")
+    values = [cosine.at(step, 100, 20) for step in range(100)]
+    assert values[:10] == pytest.approx([step / 10 for step in range(10)])
+    assert cosine.factor(0.1) == 1 and cosine.factor(1.0) == pytest.approx(0)
+    assert cosine.factor(0.55) == pytest.approx(0.5)
+    assert values[20:40] == pytest.approx([0.5 * (1 + cos(pi * (0.2 - 0.1) / 0.9))] * 20)
+
+
 def test_wsd_holds_and_then_falls():
     wsd = Schedule("wsd", warmup=0.1, cooldown=0.25)
     values = [wsd.at(e, 200, 1) for e in range(200)]
     assert values[:20] == pytest.approx([e / 20 for e in range(20)])
-    assert values[20:151] == [1.0] * 131
-    assert values[150:] == pytest.approx([(200 - e) / 50 for e in range(150, 200)])
+    assert values[20:156] == [1.0] * 136  # three quarters of the 180 steps after the warm-up, and the first of the fall
+    assert values[155:] == pytest.approx([(200 - e) / 45 for e in range(155, 200)])
+
+
+def test_after_the_warm_up_comes_the_whole_shape():
+    cosine = Schedule("cosine", zeta=2.0, warmup=0.25, stepped="epoch")
+    values = [cosine.at(step, 80, 8) for step in range(80)]  # passes of 8 steps; 20 steps of warm-up, by step
+    assert values[:20] == pytest.approx([step / 20 for step in range(20)])
+    held = [max(0, step // 8 * 8 - 20) / 60 for step in range(24, 80)]
+    assert values[24:] == pytest.approx([0.5 * (1 + cos(pi * x / 2)) for x in held])
+    step = Schedule("step", warmup=0.5, milestones=(0.5,), gamma=0.1)
+    assert [step.at(s, 8, 1) for s in range(8)] == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1, 0.1, 0.1])
 
 
 @pytest.mark.parametrize("total", [1, 3, 6, 300, 1500, 2000, 4000, 586_500])

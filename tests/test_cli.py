@@ -163,3 +163,16 @@ def test_the_same_command_twice_gives_two_runs(command, home):
     assert len(runs) == 2
     assert runs[1].name == f"{runs[0].name}-2"
     assert runs[0].joinpath("student.safetensors").read_bytes() == runs[1].joinpath("student.safetensors").read_bytes()
+
+
+def test_test_and_validate_read_the_newest_finished_run(command, home):
+    fit = ["--data=Random", "--data.dataset=Digits", "--data.dataset.held_out=5", "--data.ipc=2", "--model=HardLabel"]
+    fit += ["--model.student=ConvNet", "--model.student.width=8", "--model.budget.steps=3", "--trainer.accelerator=cpu"]
+    fit += ["--trainer.devices=1", "--trainer.progress=false"]
+    assert "There is no run at runs/random/" in command("test", *fit).err
+    assert command("fit", *fit).code == 0
+    first = Result.read(next(home.glob("runs/random/*/result.json")))
+    tested, validated = command("test", *fit), command("validate", *fit)
+    assert (tested.code, validated.code) == (0, 0)
+    assert f"acc {first.acc.test:.1f} %" in tested.err and f"held-out acc {first.acc.held_out:.1f} %" in validated.err
+    assert len(list(home.glob("runs/random/*/result.json"))) == 1

@@ -95,7 +95,9 @@ def check_counts(method, name):
 
 
 def check_same_bytes(method, name, monkeypatch):
-    """One process, a second one, two and four workers at once, and a killed and resumed one: the same bytes."""
+    """One process, a second one, two and four workers (one seals), and a killed and resumed one: the same bytes."""
+    seal, sealed = store.seal, []
+    monkeypatch.setattr(store, "seal", lambda folder, *facts: sealed.append(folder) or seal(folder, *facts))
     alone = method(name, "alone").condense()
     assert same_set(alone, method(name, "again").condense())
     for ranks in (2, 4):
@@ -103,6 +105,7 @@ def check_same_bytes(method, name, monkeypatch):
         errors = run_together([lambda w=w, r=r, n=ranks: w.condense(r, n) for r, w in enumerate(workers)])
         assert not errors
         assert same_set(alone, workers[0].folder)
+        assert sealed.count(workers[0].folder) == 1
         assert not list(workers[0].folder.parent.glob("*.partial"))
     killed = method(name, "killed")
     before = len(killed.units()) // 2

@@ -1,6 +1,7 @@
 """`ddlight grid`: the cells of a study, where they stand, and worker processes that run, stop and continue them."""
 
 import copy
+import fcntl
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ import yaml
 from test_result import EXAMPLE
 
 from ddlight import grid
-from ddlight.errors import DataError, UsageError
+from ddlight.errors import BusyError, DataError, UsageError
 from ddlight.result import Result
 from ddlight.study import check_unchanged, command_line, read_study, state
 from ddlight.tiny import make_tiny
@@ -65,6 +66,8 @@ def stand_in(arguments):
         raise ValueError("no such\nluck")
     if act == "usage":
         raise UsageError("a wrong value")
+    if act == "busy":
+        raise BusyError("another process is writing")
     if act == "exit":
         raise SystemExit(3)
     if act == "nothing":
@@ -193,7 +196,7 @@ def test_a_study_that_cannot_be_read(home):
     with pytest.raises(DataError, match=r"bad\.yaml is not YAML"):
         read_study(Path("bad.yaml"), Path("runs"))
     Path("x.yaml").write_text("{common: {config: away.yaml}, axes: {set: [0]}}")
-    with pytest.raises(DataError, match=r"no file away\.yaml"):
+    with pytest.raises(UsageError, match=r"no config away\.yaml"):
         read_study(Path("x.yaml"), Path("runs"))
 
 
@@ -296,6 +299,33 @@ def test_a_cell_that_another_process_finished_is_done(read, capfd):
     assert not Path("runs/demo/a/failed.json").exists()
 
 
+def test_a_cell_that_another_process_is_running_is_left_to_it(read, capfd):
+    before = {"t": {"act": "busy"}}
+    study = read(
+        acting(a="busy", b=""), before=before, axes={"c": {"a": {"x": "{run:t}"}, "b": {"act": "busy"}, "d": {}}}
+    )
+    assert go(study) == 1
+    assert calls() == ["t", "b", "d"]
+    assert not list(Path("runs").rglob("failed.json"))
+    assert [state(cell).word for cell in study.cells] == ["missing", "missing", "done"]
+    assert capfd.readouterr().out.splitlines()[1:4] == [
+        "1/4 t: being run by another process",
+        "2/4 a: not run, since runs/before/t is being run by another process",
+        "3/4 b: being run by another process",
+    ]
+
+
+def test_a_run_that_is_being_written_is_busy(home):
+    from ddlight import training
+
+    folder = made(home / "runs" / "a")
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        words = [f"--{key}={value}" for key, value in yaml.safe_load(DIGITS)["common"].items()]
+        with pytest.raises(BusyError, match="Another process is writing the run"):
+            training.run(["fit", *words, "--model=HardLabel", f"--trainer.run={folder}"])
+
+
 def made(folder):
     folder.mkdir(parents=True)
     return folder
@@ -375,6 +405,32 @@ def test_a_changed_config_file_or_teacher_is_a_changed_study(write, home):
 
     assert digest(1, 8) == digest(1, 8)
     assert len({digest(1, 8), digest(2, 8), digest(1, 9)}) == 3
+
+
+def test_a_change_of_what_a_config_builds_on_or_names_is_a_changed_study(write, home):
+    (home / "deep").mkdir()
+    texts = {
+        "top.yaml": "config: deep/middle.yaml\ndata: {init_args: {dataset: deep/set.yaml}}",
+        "deep/middle.yaml": "config: root.yaml",
+        "deep/root.yaml": "model: {init_args: {students: [student.yaml]}}",
+        "deep/student.yaml": "class_path: ConvNet",
+        "deep/set.yaml": "class_path: Digits",
+        "trainer.yaml": "devices: 1",
+        "unrelated.yaml": "a: 1",
+    }
+
+    def digest(**changes):
+        for name, text in (texts | changes).items():
+            (home / name).write_text(text)
+        path = write(STUDY, common={"config": "top.yaml", "trainer": "trainer.yaml"})
+        return read_study(path, Path("runs")).cells[0].digest
+
+    plain = digest()
+    changed = [digest(**{name: f"{texts[name]}\nnew: 1"}) for name in texts if name != "unrelated.yaml"]
+    assert len({plain, *changed}) == len(texts)
+    assert digest(**{"unrelated.yaml": "b: 2"}) == digest(**{"deep/set.yaml": "# said\nclass_path: Digits"}) == plain
+    loop = digest(**{"deep/set.yaml": "a: set.yaml"})
+    assert loop == digest(**{"deep/set.yaml": "a: set.yaml"}) != plain
 
 
 # --- where they stand, and how long they take ---

@@ -138,6 +138,14 @@ def test_edc(name, classes, batch):
     check(plan.augment, crop_scale=(0.5, 1.0), patches=1, jitter=0.0, **CUTMIX)
 
 
+def test_edc_decays_swin_less():
+    assert numbers("edc", 1000, 10, student="swin_v2_t").recipe.weight_decay == 1e-4
+
+
+def test_no_published_recipe_multiplies_the_loss_by_t_squared():
+    assert not any(resolve(name, setting).recipe.t_squared for name in PROTOCOLS for setting in SETTINGS)
+
+
 def test_edc_teachers():
     assert find("edc").teachers == ("resnet18", "mobilenet_v2", "shufflenet_v2_x0_5", "alexnet")
     assert set(find("dvc_edc").teachers) == {"resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5"}
@@ -242,6 +250,7 @@ CHANGES = {
     "decay_1d": True,
     "reset_momentum": True,
     "temperature": 4.0,
+    "t_squared": True,
     "ce_weight": 0.5,
     "ema": 0.9,
     "bn_momentum": 0.19,
@@ -279,7 +288,32 @@ def test_an_override_changes_its_number_and_no_other(name):
     assert after == {**before, name: CHANGES[name]}
 
 
-@pytest.mark.parametrize("name", ["ema", "ce_weight", "weight_decay", "momentum", "jitter", "mix_alpha"])
+WRONG = {"batch": 0, "patches": 0, "lr": 0.0, "weight_decay": -1e-4, "ce_weight": -1.0, "lighting": -0.1}
+WRONG |= {"temperature": 0.0, "mix_alpha": 0.0, "momentum": 1.0, "ema": 1.0, "bn_momentum": 0.0, "jitter": 1.5}
+WRONG_SHAPES = {"zeta": 0.0, "gamma": 0.0, "warmup": 1.0, "cooldown": 0.0}
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG.items())
+def test_numbers_out_of_range_are_refused(name, value):
+    with pytest.raises(UsageError, match=rf"{name} is {value}; it must be"):
+        Override(**{name: value})
+    with pytest.raises(UsageError):
+        Override(**{name: float("nan")})
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG_SHAPES.items())
+def test_schedules_out_of_range_are_refused(name, value):
+    with pytest.raises(UsageError, match=rf"{name} is {value}; allowed"):
+        resolve("rded", Setting(10, 10), Override(**{name: value}))
+
+
+@pytest.mark.parametrize("given", [{"seed": -1}, {"test_curve": -1}])
+def test_negative_seeds_and_readings_are_refused(given):
+    with pytest.raises(UsageError, match="at least 0"):
+        HardLabel(ConvNet(), **given)
+
+
+@pytest.mark.parametrize("name", ["ema", "ce_weight", "weight_decay", "momentum", "jitter"])
 def test_zero_is_a_number_and_not_a_missing_one(name):
     assert flat(resolve("edc", Setting(10, 10), Override(**{name: 0.0})))[name] == 0
 

@@ -54,6 +54,7 @@ def test_a_job_of_two_nodes(tmp_path: Path) -> None:
         "--output": "runs/slurm/%x-%j.out",
     }
     assert run(text, tmp_path) == [
+        "--kill-on-bad-exit=1",
         "--cpus-per-task=12",
         "ddlight",
         "fit",
@@ -79,7 +80,7 @@ def test_a_cpu_job_has_one_process_and_no_gpus(tmp_path: Path) -> None:
     assert "--gpus-per-node" not in options(text)
     assert options(text)["--ntasks-per-node"] == "1"
     words = run(text, tmp_path)
-    assert words[1:3] == ["ddlight", "condense"]
+    assert words[2:4] == ["ddlight", "condense"]
     assert {"--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.num_nodes=1"} <= set(words)
 
 

@@ -1,7 +1,9 @@
 """Checkpoints that a run can be continued from exactly, and signals that end it only after one is saved."""
 
+import logging
 import os
 import signal
+import subprocess
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -10,9 +12,22 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from ddlight import files
+from ddlight.callbacks.curve import Curve
 
+log = logging.getLogger("ddlight")
 STOPPED = 143
 """Exit code after a signal: 128 + SIGTERM."""
+
+
+def requeue(job: str) -> None:
+    """Put a SLURM job back into the queue, or say that this failed."""
+    try:
+        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
+        problem = done.stderr.strip() if done.returncode else ""
+    except OSError as error:
+        problem = str(error)
+    if problem:
+        log.warning("job %s could not be put back into the queue: %s. Submit it again: it continues.", job, problem)
 
 
 class RunCheckpoint(Checkpoint):
@@ -72,7 +87,10 @@ class RunCheckpoint(Checkpoint):
 
         Raises:
             DataError: the disk is full; the checkpoint before stays.
+            TrainingError: the loss is not a number any more; the checkpoint before stays.
         """
+        for curve in (c for c in trainer.callbacks if isinstance(c, Curve)):  # type: ignore[attr-defined]
+            curve.check(trainer)
         part = self.path.with_suffix(".part")
         try:
             trainer.save_checkpoint(part)
@@ -83,8 +101,11 @@ class RunCheckpoint(Checkpoint):
             part.replace(self.path)
 
     def _exit(self, trainer: Trainer) -> None:
-        if self.signalled == signal.SIGUSR1 and trainer.is_global_zero and "SLURM_JOB_ID" in os.environ:
-            os.spawnlp(os.P_WAIT, "scontrol", "scontrol", "requeue", os.environ["SLURM_JOB_ID"])
+        warned = self.signalled == signal.SIGUSR1
+        if trainer.world_size > 1:  # SLURM's warning may have reached another rank first
+            warned = trainer.strategy.reduce_boolean_decision(warned, all=False)
+        if warned and trainer.is_global_zero and "SLURM_JOB_ID" in os.environ:
+            requeue(os.environ["SLURM_JOB_ID"])
         raise SystemExit(STOPPED)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

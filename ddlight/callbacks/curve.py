@@ -20,6 +20,15 @@ class TrainingError(DDLightError):
     """Training broke down (exit code 1)."""
 
 
+def require_finite(loss: float, step: int) -> None:
+    """Raise TrainingError where a loss is not a number, or infinite."""
+    if loss != loss or abs(loss) == float("inf"):
+        raise TrainingError(
+            f"The loss became {loss} before step {step}. Lower the learning rate (--model.recipe.lr=...), "
+            "or use --trainer.precision=32-true if the run was in 16 bit."
+        )
+
+
 class Curve(Callback):
     """Reads the loss a hundred times per run and keeps the rows; nothing is read from the device in between.
 
@@ -63,14 +72,15 @@ class Curve(Callback):
     def _point(self, trainer: Trainer, model: Any, step: int) -> None:
         assert self._sum is not None
         loss = float(trainer.strategy.reduce(self._sum / self._count, reduce_op="mean"))
-        if loss != loss or abs(loss) == float("inf"):
-            raise TrainingError(
-                f"The loss became {loss} before step {step}. Lower the learning rate (--model.recipe.lr=...), "
-                "or use --trainer.precision=32-true if the run was in 16 bit."
-            )
+        require_finite(loss, step)
         self.rows.append({"step": step, "images": model.images_seen(step), "loss": loss, "lr": self._rate})
         self._sum, self._count = torch.zeros_like(self._sum), 0
         self._write(trainer)
+
+    def check(self, trainer: Trainer) -> None:
+        """Raise TrainingError where the loss since the last point is not a number: no checkpoint may keep that."""
+        if self._sum is not None:
+            require_finite(float(trainer.strategy.reduce(self._sum, reduce_op="sum")), trainer.global_step)
 
     def _write(self, trainer: Trainer) -> None:
         if not trainer.is_global_zero:

@@ -46,8 +46,10 @@ class TestCurve(Callback):
         for average in averages:
             average.swap_in(model)
         model.eval()
-        for images, labels in model.data.test_dataloader():
-            judge.update(model.logits(images.to(model.device)), labels.to(model.device))
+        model.share_buffers()
+        with trainer.precision_plugin.forward_context():
+            for images, labels in model.data.test_dataloader():
+                judge.update(model.logits(images.to(model.device)), labels.to(model.device))
         model.train()
         for average in averages:
             average.swap_out(model)

@@ -9,15 +9,19 @@ import json
 import os
 import shutil
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
+from safetensors import SafetensorError
+from safetensors.numpy import load as unpack
 from safetensors.numpy import load_file, save
 
 from ddlight import files
@@ -70,10 +74,12 @@ class Synthesis:
 
 
 Made = Selection | Synthesis
+Task = Unit | Literal["seal"]
+"""What one process at a time claims: to make a unit, or to seal the set."""
 
 
 class Workspace:
-    """The unfinished set: one file per finished unit, one claim per unit in work.
+    """The unfinished set: one file per finished unit, one claim per unit in work and one for sealing.
 
     Any number of processes may share it; a unit that two of them make by accident comes out the same.
     """
@@ -90,12 +96,16 @@ class Workspace:
         """Units without a file."""
         return [unit for unit in units if not self.path(unit).exists()]
 
-    def claim(self, unit: Unit) -> bool:
-        """Reserve a unit for this process. False where a living process has it."""
-        claim = self.path(unit).with_suffix(".claim")
-        if claim.exists() and _alive(claim):
-            return False
-        claim.unlink(missing_ok=True)
+    def _claim(self, task: Task) -> Path:
+        return self.folder / "seal.claim" if task == "seal" else self.path(task).with_suffix(".claim")
+
+    def claim(self, task: Task) -> bool:
+        """Reserve a task for this process. False where a living process has it."""
+        claim = self._claim(task)
+        if claim.exists():
+            if _alive(claim):
+                return False
+            claim.unlink(missing_ok=True)
         try:
             with claim.open("x") as file:
                 file.write(f"{socket.gethostname()} {os.getpid()} {_born(os.getpid())}")
@@ -103,13 +113,32 @@ class Workspace:
             return False
         return True
 
-    def renew(self, unit: Unit) -> None:
-        """Say that this process still works on a unit; long units call it now and then."""
-        self.path(unit).with_suffix(".claim").touch()
+    def renew(self, task: Task) -> None:
+        """Say that this process still works on a task, as `hold` does by itself; a claim that is gone stays gone."""
+        with suppress(OSError):
+            os.utime(self._claim(task))
 
-    def release(self, unit: Unit) -> None:
+    @contextmanager
+    def hold(self, task: Task) -> Iterator[None]:
+        """Renew a claim every quarter of CLAIM_SECONDS while the body runs, and give it back after."""
+        done = threading.Event()
+
+        def beat() -> None:
+            while not done.wait(CLAIM_SECONDS / 4):
+                self.renew(task)
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+            self.release(task)
+
+    def release(self, task: Task) -> None:
         """Give a claim back."""
-        self.path(unit).with_suffix(".claim").unlink(missing_ok=True)
+        self._claim(task).unlink(missing_ok=True)
 
     def put(self, unit: Unit, made: Made) -> None:
         """Write a finished unit."""
@@ -117,17 +146,23 @@ class Workspace:
         self.release(unit)
 
     def get(self, unit: Unit) -> Made:
-        """Read a finished unit. Raises DataError where its file is damaged."""
+        """Read a finished unit.
+
+        Raises:
+            DataError: its file was damaged; it has been dropped, so that the unit is made again.
+            OSError: its file cannot be read now; it stays.
+        """
+        content = self.path(unit).read_bytes()
         try:
-            arrays = load_file(self.path(unit))
-        except Exception as error:
+            arrays = unpack(content)
+            if "indices" in arrays:
+                return Selection(arrays["indices"])
+            return Synthesis(arrays["images"], arrays["labels"], int(arrays["source_images"][0]))
+        except (SafetensorError, KeyError) as error:
             self.path(unit).unlink(missing_ok=True)
             raise DataError(
                 f"Unit {unit.number} in {self.folder} was damaged and has been dropped. Run the same command again."
             ) from error
-        if "indices" in arrays:
-            return Selection(arrays["indices"])
-        return Synthesis(arrays["images"], arrays["labels"], int(arrays["source_images"][0]))
 
     def remove(self) -> None:
         """Drop the unfinished set's folder, once the finished one is in place."""

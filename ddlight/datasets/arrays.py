@@ -4,7 +4,8 @@ import gzip
 import math
 import zlib
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -16,6 +17,11 @@ from ddlight.datasets.base import ImageSet, Part, RealDataset, Split, array_ids,
 from ddlight.datasets.table import TABLE, DatasetInfo
 from ddlight.errors import DataError
 from ddlight.randomness import generator
+
+try:
+    import fcntl
+except ImportError:  # not POSIX: processes that download at once are not kept apart
+    fcntl = None  # type: ignore[assignment]
 
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
 LIST_5K = "fashion_mnist_5k.txt"
@@ -74,8 +80,8 @@ class ArrayDataset(RealDataset):
     def _ready(self) -> Path:
         """Return the first place that holds every file, after a download where that is wanted."""
         folder = self._complete()
-        if folder is None and self.download:
-            self._guarded(self._download)
+        if self.download and (folder is None or self._lock.exists()):
+            self._guarded(self._fetch)
             folder = self._complete()
         if folder is None:
             raise self._missing()
@@ -83,6 +89,18 @@ class ArrayDataset(RealDataset):
 
     def _complete(self) -> Path | None:
         return next((p for p in self._places() if all(_variant(p / name) for name in self.files)), None)
+
+    @property
+    def _lock(self) -> Path:
+        """File that is there while the data are downloaded."""
+        return self._data_root() / f".{self.source}.lock"
+
+    def _fetch(self) -> None:
+        """Download what is missing; of several processes the first does, and the others wait for it."""
+        with _locked(self._lock):
+            if self._complete() is None:
+                self._download()
+            self._lock.unlink(missing_ok=True)
 
     def _download(self) -> None:
         from torchvision import datasets
@@ -301,6 +319,19 @@ def read_idx(path: Path, dims: int) -> np.ndarray:
             f"{start + math.prod(shape):,}. Remove it and get it again."
         )
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keep other processes out; where the system or the file system has no locks, they are not kept out."""
+    if fcntl is None:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _variant(path: Path) -> Path | None:

@@ -75,9 +75,9 @@ class CondensedDataModule(LightningDataModule):
     tile_factor: int = 1
     """Images are mosaics of factor x factor patches."""
     learned_lr: float | None = None
-    """Learning rate that was learned with the set."""
+    """Learning rate that was learned with the set. It goes into the manifest and `show` prints it; no run uses it."""
     label_kind: ClassVar[str] = "hard"
-    """hard, probabilities or logits."""
+    """hard, probabilities or logits. It goes into the manifest and `show` prints it; no run uses it."""
 
     def __init__(self, dataset: RealDataset, ipc: int = 10, seed: int = 0, cache: str | None = None) -> None:
         super().__init__()
@@ -90,7 +90,6 @@ class CondensedDataModule(LightningDataModule):
             raise UsageError(f"ipc must be at least 1 and seed at least 0; given: ipc={ipc}, seed={seed}.")
         self.dataset, self.ipc, self.seed, self.cache = dataset, ipc, seed, cache
         self.stored: StoredSet | None = None
-        self.condense_seconds = 0.0
         self._on_device: tuple[Tensor, Tensor] | None = None
 
     # --- the method ---
@@ -149,15 +148,14 @@ class CondensedDataModule(LightningDataModule):
         work, units = Workspace(self.folder), self.units()
         first = rank * len(units) // max(ranks, 1)
         try:
-            self._make_all(work, units[first:] + units[:first])
-            if not self._sealed():
-                self._seal(work, units, time.perf_counter() - start)
+            while not self._sealed():
+                self._make_all(work, units[first:] + units[:first])
+                self._seal_alone(work, units, start)
         except (OSError, DataError):
             if not self._sealed():
                 raise
             log.debug("another process sealed %s first", self.folder)
         work.remove()
-        self.condense_seconds = time.perf_counter() - start
         return self.folder
 
     def _make_all(self, work: Workspace, todo: list[Unit]) -> None:
@@ -172,12 +170,19 @@ class CondensedDataModule(LightningDataModule):
     def _make_one(self, work: Workspace, missing: list[Unit]) -> bool:
         for unit in missing:
             if not work.path(unit).exists() and work.claim(unit):
-                try:
+                with work.hold(unit):
                     work.put(unit, self.make(unit))
-                finally:
-                    work.release(unit)
                 return True
         return False
+
+    def _seal_alone(self, work: Workspace, units: list[Unit], start: float) -> None:
+        """Seal, or wait a moment where another process does: it may die, or drop a damaged unit."""
+        if not work.claim("seal"):
+            time.sleep(0.05)
+            return
+        with work.hold("seal"):
+            if not self._sealed() and not work.pending(units):
+                self._seal(work, units, time.perf_counter() - start)
 
     def _seal(self, work: Workspace, units: list[Unit], seconds: float) -> None:
         made = store.join([work.get(unit) for unit in units])

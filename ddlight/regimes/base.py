@@ -84,6 +84,8 @@ class Regime(LightningModule):
         compile_student: bool = False,
     ) -> None:
         super().__init__()
+        if seed < 0 or test_curve < 0:
+            raise UsageError(f"seed and test_curve must be at least 0; given: seed={seed}, test_curve={test_curve}.")
         self.student, self.protocol, self.recipe, self.budget = student, protocol, recipe, budget
         self.seed, self.test_curve, self.save_epochs = seed, test_curve, save_epochs
         self.compile_student = compile_student
@@ -218,9 +220,8 @@ class Regime(LightningModule):
             self.trainer.optimizers[0].state.clear()
 
     def _drops_at(self, step: int) -> bool:
-        schedule = replace(self.run.plan.recipe.schedule, warmup=0.0)
-        before, now = (schedule.at(s, self.run.steps, self.run.steps_per_pass) for s in (max(0, step - 1), step))
-        return schedule.name == "step" and now != before
+        falls = self._rate(step) < self._rate(max(0, step - 1))
+        return falls and self.run.plan.recipe.schedule.name == "step"
 
     def _rate(self, step: int) -> float:
         return self.run.plan.recipe.schedule.at(step, self.run.steps, self.run.steps_per_pass)
@@ -239,8 +240,13 @@ class Regime(LightningModule):
         student, content = repr(self.student), self.data.require().manifest["content_sha256"]
         teachers = [teacher.name for teacher in self.all_teachers]
         own = {"regime": type(self).__name__, "student": student, "teachers": teachers, "set": content}
-        accumulate = self.trainer.accumulate_grad_batches
-        length = {"seed": self.seed, "steps": self.run.steps, "accumulate_grad_batches": accumulate}
+        trainer = self.trainer
+        length: dict[str, Any] = {
+            "seed": self.seed,
+            "steps": self.run.steps,
+            "accumulate": trainer.accumulate_grad_batches,
+        }
+        length |= {"precision": str(trainer.precision), "gradient_clip_val": trainer.gradient_clip_val}
         return {**own, **length, **self.run.plan.as_override()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -263,7 +269,14 @@ class Regime(LightningModule):
 
     # --- evaluation ---
 
+    def share_buffers(self) -> None:
+        """Give every rank rank 0's BatchNorm statistics: what is tested is what is exported, one network."""
+        if self.network is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
+            for buffer in self.network.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
     def _open(self) -> None:
+        self.share_buffers()
         self._judge = [Judge(self.data.dataset.num_classes, self.device)]
 
     def _score(self, batch: tuple[Tensor, Tensor]) -> None:

@@ -4,18 +4,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ddlight.datasets.table import DatasetInfo
+from ddlight.protocols import Recipe
 from ddlight.transforms.normalise import denormalise
 
 
-def kl_divergence(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
-    """KL(targets || softmax(logits / T)), mean over images, without the factor T**2 (as RDED and SRe2L).
+def kl_divergence(logits: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
+    """KL(targets || softmax(logits / T)), mean over images, as RDED and SRe2L without the factor T**2.
 
     Args:
         logits: (B, K) of the student.
         targets: (B, K) probabilities, already softened.
-        temperature: T.
+        recipe: temperature T, and whether the loss is multiplied by T**2.
     """
-    return F.kl_div(F.log_softmax(logits.float() / temperature, dim=1), targets, reduction="batchmean")
+    softened = F.log_softmax(logits.float() / recipe.temperature, dim=1)
+    loss = F.kl_div(softened, targets, reduction="batchmean")
+    return loss * recipe.temperature**2 if recipe.t_squared else loss
 
 
 def unit_images(images: Tensor, info: DatasetInfo) -> Tensor:

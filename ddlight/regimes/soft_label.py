@@ -18,7 +18,8 @@ CHUNK = 256
 class SoftLabel(Regime):
     """KL divergence to softmax(teacher(x) / T) of the clean image x, computed once and then fixed.
 
-    Paper: SL of arXiv 2604.18811. In mixed images the two labels are mixed by their share. No T**2 factor.
+    Paper: SL of arXiv 2604.18811. In mixed images the two labels are mixed by their share. The factor T**2 is
+    `recipe.t_squared`, off.
 
     Args:
         student: the network that is trained.
@@ -75,4 +76,4 @@ class SoftLabel(Regime):
 
     def loss(self, logits: Tensor, targets: Tensor, view: View) -> Tensor:
         """KL(label || student), the student at temperature T, mean over images."""
-        return kl_divergence(logits, targets, self.run.plan.recipe.temperature)
+        return kl_divergence(logits, targets, self.run.plan.recipe)

@@ -14,7 +14,7 @@ from ddlight.transforms.view import View
 class TeacherLabel(Regime):
     """KL divergence to softmax(teacher / T) on each augmented, mixed view.
 
-    Paper: SL+KD of arXiv 2604.18811; RDED's relabelling (arXiv 2312.03526). There is no T**2 factor.
+    Paper: SL+KD of arXiv 2604.18811; RDED's relabelling (arXiv 2312.03526). The factor T**2 is `recipe.t_squared`, off.
 
     Args:
         student: the network that is trained.
@@ -55,4 +55,4 @@ class TeacherLabel(Regime):
 
     def loss(self, logits: Tensor, targets: Tensor, view: View) -> Tensor:
         """KL(teacher || student), both at temperature T, mean over images."""
-        return kl_divergence(logits, targets, self.run.plan.recipe.temperature)
+        return kl_divergence(logits, targets, self.run.plan.recipe)

@@ -8,11 +8,14 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from ddlight import files
 from ddlight.condensed import store
@@ -115,6 +118,30 @@ def test_a_damaged_unit_is_dropped_and_made_again(tmp_path):
     assert work.pending([UNIT]) == [UNIT]
 
 
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), MemoryError()])
+def test_a_unit_that_cannot_be_read_now_is_kept(tmp_path, monkeypatch, error):
+    work = Workspace(tmp_path / "set")
+    work.put(UNIT, uint8_set())
+
+    def fails(*arguments):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", fails)
+        patch.setattr(store, "load_file", fails)
+        with pytest.raises(type(error)):
+            work.get(UNIT)
+    assert len(work.get(UNIT).images) == 14
+
+
+def test_a_unit_without_its_arrays_is_dropped(tmp_path):
+    work = Workspace(tmp_path / "set")
+    work.path(UNIT).write_bytes(save({"images": np.zeros(3)}))
+    with pytest.raises(DataError, match=r"Unit 3.*again"):
+        work.get(UNIT)
+    assert work.pending([UNIT]) == [UNIT]
+
+
 def test_a_claim_is_exclusive_until_it_is_released(tmp_path):
     mine, other = Workspace(tmp_path / "set"), Workspace(tmp_path / "set")
     assert mine.claim(UNIT) and not other.claim(UNIT) and not mine.claim(UNIT)
@@ -169,6 +196,31 @@ def test_a_claim_of_another_machine_goes_stale(tmp_path, text):
     assert not work.claim(UNIT)
     write_claim(work, text, age=store.CLAIM_SECONDS + 20)
     assert work.claim(UNIT)
+
+
+def test_a_claim_that_was_lost_is_not_brought_back_by_renewing(tmp_path):
+    work = Workspace(tmp_path / "set")
+    work.renew(UNIT)
+    assert work.claim(UNIT)
+
+
+def test_a_long_unit_keeps_its_claim_as_other_machines_see_it(tmp_path, monkeypatch):
+    data, taken, inner = noise(tmp_path), [], Noise.make
+    work = Workspace(data.folder)
+    threads = threading.active_count()
+
+    def long(unit):
+        write_claim(work, "elsewhere 1 1")  # so that only its age tells whether it lives
+        for _ in range(5):
+            time.sleep(0.4)
+            taken.append(Workspace(data.folder).claim(unit))
+        return inner(data, unit)
+
+    monkeypatch.setattr(store, "CLAIM_SECONDS", 1.2)
+    monkeypatch.setattr(data, "make", long)
+    assert data._make_one(work, [UNIT])
+    assert taken == [False] * 5
+    assert threading.active_count() == threads and not list(work.folder.glob("*.claim"))
 
 
 # --- condensing ---
@@ -243,6 +295,7 @@ def test_a_set_that_another_process_seals_meanwhile_is_accepted(tmp_path, monkey
         if not busy and (moment == "pending" or arguments[0] == last):
             busy.append(True)
             self.release(last)
+            self.release("seal")
             noise(tmp_path).condense()
         return inner(self, *arguments)
 
@@ -254,6 +307,57 @@ def test_a_set_that_another_process_seals_meanwhile_is_accepted(tmp_path, monkey
     folder = data.condense()
     assert busy and store.verify(folder)["images"] == 20
     assert not list(tmp_path.rglob("*.partial"))
+
+
+def all_made(data):
+    """The workspace of a set whose units are all made."""
+    work = Workspace(data.folder)
+    for unit in data.units():
+        work.put(unit, data.make(unit))
+    return work
+
+
+def seals(monkeypatch, seconds=0.0):
+    """Times at which sets were sealed from now on, each taking some seconds."""
+    inner, times = store.seal, []
+
+    def slow(*arguments):
+        times.append(time.monotonic())
+        time.sleep(seconds)
+        return inner(*arguments)
+
+    monkeypatch.setattr(store, "seal", slow)
+    return times
+
+
+def test_one_process_seals_and_the_others_wait(tmp_path, monkeypatch):
+    all_made(noise(tmp_path))
+    times = seals(monkeypatch, 0.5)
+    with ThreadPoolExecutor(4) as pool:
+        folders = list(pool.map(lambda rank: noise(tmp_path).condense(rank, 4), range(4)))
+    assert len(times) == 1 and store.verify(folders[0])["images"] == 20 and len(set(folders)) == 1
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_seal_that_another_machine_gave_up_is_taken_over(tmp_path, monkeypatch):
+    work = all_made(noise(tmp_path))
+    monkeypatch.setattr(store, "CLAIM_SECONDS", 1.0)
+    (work.folder / "seal.claim").write_text("elsewhere 1 1")
+    times, start = seals(monkeypatch), time.monotonic()
+    assert store.verify(noise(tmp_path).condense())["images"] == 20
+    assert len(times) == 1 and times[0] - start > 0.8
+
+
+def test_a_unit_that_another_process_finds_damaged_while_sealing_is_made_again(tmp_path):
+    data = noise(tmp_path)
+    work = all_made(data)
+    assert work.claim("seal")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(noise(tmp_path).condense)
+        time.sleep(0.2)
+        work.path(UNIT).unlink()
+        work.release("seal")
+        assert store.verify(waiting.result(60))["images"] == 20
 
 
 # --- sealing ---

@@ -3,7 +3,9 @@ import hashlib
 import json
 import pickle
 import struct
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -173,6 +175,39 @@ def test_download_fetches_what_is_missing_and_only_then(idx_root, tmp_path, monk
     assert len(MNIST(str(new), download=True).split("test")) == 20
     MNIST(str(new), download=True).split("test")
     assert calls == [(str(new), True)]
+
+
+def test_several_processes_download_once_and_nobody_reads_half_a_file(idx_root, tmp_path, monkeypatch):
+    from torchvision import datasets
+
+    calls, half = [], threading.Event()
+
+    def fetch(root, download):
+        calls.append(root)
+        raw = Path(root) / "MNIST" / "raw"
+        raw.mkdir(parents=True, exist_ok=True)
+        whole = {p.name: p.read_bytes() for p in (idx_root / "MNIST" / "raw").iterdir()}
+        for name, content in whole.items():
+            (raw / name).write_bytes(content[:20])
+        half.set()
+        time.sleep(0.5)
+        for name, content in whole.items():
+            (raw / name).write_bytes(content)
+
+    monkeypatch.setattr(datasets, "MNIST", fetch)
+    new = tmp_path / "new"
+    with ThreadPoolExecutor(4) as pool:
+        early = [pool.submit(MNIST(str(new), download=True).split, "test") for _ in range(3)]
+        assert half.wait(60)
+        late = pool.submit(MNIST(str(new), download=True).split, "test")
+        assert [len(split.result(60)) for split in [*early, late]] == [20] * 4
+    assert calls == [str(new)] and [p.name for p in new.iterdir()] == ["MNIST"]
+
+
+def test_data_in_a_folder_that_is_not_ours_need_no_lock(idx_root, monkeypatch):
+    monkeypatch.setattr(Path, "mkdir", None)
+    monkeypatch.setattr(Path, "open", None)
+    assert MNIST(str(idx_root), download=True)._ready() == idx_root / "MNIST" / "raw"
 
 
 def test_failed_download_is_a_data_error(tmp_path, monkeypatch):

@@ -217,10 +217,18 @@ def test_checkpoints_come_at_fractions_of_the_run(fit, home):
             self.steps.append(trainer.global_step)
 
     saved, before = Saved(), {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGUSR1)}
-    model = HardLabel(MLP(width=4, depth=1), recipe=Override(batch=8), budget=Budget(steps=12))
-    fit(model, data(), callbacks=[saved], checkpoint_every=0.25)
+
+    def model():
+        return HardLabel(MLP(width=4, depth=1), recipe=Override(batch=8), budget=Budget(steps=12))
+
+    fit(model(), data(), callbacks=[saved], checkpoint_every=0.25)
     assert saved.steps == [3, 6, 9]  # the end is no checkpoint: the run is about to be finished
     assert {n: signal.getsignal(n) for n in before} == before
+    options = {"checkpoint_every": 0.25, "accumulate_grad_batches": 2}
+    again = Saved()
+    stopped(fit, model(), "again", Stop(6), **options)
+    fit(model(), data(), run="again", callbacks=[again], resume=True, **options)
+    assert again.steps == [9]
 
 
 class Dies(Callback):

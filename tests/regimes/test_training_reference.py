@@ -116,7 +116,7 @@ def test_the_drop_forgets_the_momentum_and_other_schedules_do_not(fit):
         return [step for step, empty in enumerate(seen.empty) if empty]
 
     assert emptied(milestones=(2 / 6, 4 / 6)) == [0, 6, 12]
-    assert emptied(milestones=(3 / 6,), warmup=0.4, stepped="step") == [0, 9]
+    assert emptied(milestones=(0.4,), warmup=0.5, stepped="step") == [0, 13]  # 0.5 + 0.4 * 0.5 of 18 steps
     assert emptied(milestones=(3 / 6,), reset_momentum=False) == [0]
     assert emptied(schedule="cosine", zeta=1.0) == [0]
 
@@ -268,6 +268,17 @@ def test_soft_label_is_one_frozen_label_an_image(fit, home, teacher_file, kind, 
         expected = share * frozen[view.ids] + (1 - share) * frozen[view.partner_ids]
         torch.testing.assert_close(targets, expected, rtol=0, atol=1e-5)
         assert float(loss) == pytest.approx(kl(targets, logits, 4.0), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", [TeacherLabel, SoftLabel])
+def test_t_squared_is_a_factor_of_the_loss(fit, home, teacher_file, kind):
+    losses = []
+    for t_squared in (False, True):
+        keep, recipe = Keep(), Override(**{**RECIPE, "t_squared": t_squared})
+        model = kind(STUDENT, file_teacher(home), recipe=recipe, budget=Budget(steps=1))
+        fit(model, Random(DIGITS, ipc=3), callbacks=[keep], test=False)
+        losses.append(float(keep.losses[0]))
+    assert losses[1] == pytest.approx(16 * losses[0], rel=1e-5)
 
 
 def test_soft_label_without_mixing(fit, home, teacher_file):
