@@ -27,7 +27,7 @@ from ddlight.regimes.base import Regime
 from ddlight.result import FILE as RESULT
 from ddlight.result import Result, Seconds
 from ddlight.tiny import changes, make_tiny, tiny_teachers
-from ddlight.tracking import with_wandb
+from ddlight.tracking import finish_wandb, with_wandb
 from ddlight.trainer import Trainer
 
 log = logging.getLogger("ddlight")
@@ -199,8 +199,7 @@ class CLI(LightningCLI):
                 self._finish(trainer, model, data)
         finally:
             self._give_run_back()
-            if "wandb" in sys.modules:
-                sys.modules["wandb"].finish()
+            finish_wandb()
 
     def _take_run(self, folder: Path) -> None:
         if (folder / RESULT).exists():
