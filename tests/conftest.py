@@ -68,4 +68,6 @@ def command(home, monkeypatch, capsys):
         out, err = capsys.readouterr()
         return SimpleNamespace(code=code, out=out, err=err)
 
-    return call
+    yield call
+    logging.getLogger("ddlight").handlers.clear()
+    logging.getLogger("ddlight").propagate = True

@@ -11,9 +11,11 @@ import time
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn.functional import cross_entropy
 
 from ddlight.cli import main
 from ddlight.datasets import Digits
+from ddlight.models.export import load_student
 
 CPU = ["--trainer.accelerator=cpu", "--trainer.progress=false"]
 RANDOM = ["--data=Random", "--data.dataset=Digits", "--data.dataset.size=8", "--data.ipc=3"]
@@ -120,6 +122,19 @@ def test_three_ranks_that_share_an_accumulated_batch_agree_with_one(home, comman
     assert results[0]["test_reads"] == 3
     assert results[1]["held_out"] == pytest.approx(results[0]["held_out"], abs=4)
     assert results[1]["best_on_test"] == pytest.approx(results[0]["best_on_test"], abs=0.6)
+
+
+def test_ranks_test_the_student_that_they_export(home, processes):
+    """BatchNorm's statistics differ between ranks in training; one of them is exported, and is what is tested."""
+    more = ["--model.student.norm=batch", "--model.budget.steps=12", "--data.dataset.held_out=3"]
+    assert codes(start(processes, home, 2, *fit_words("run", *more))) == [0, 0]
+    network, card = load_student(home / "run")
+    test = Digits(size=8, held_out=3).split("test")
+    images = (torch.tensor(test.images).float() / 255 - card.mean[0]) / card.std[0]
+    with torch.no_grad():
+        logits = network.eval()(images)
+    result = json.loads((home / "run" / "result.json").read_text())
+    assert result["nll"] == pytest.approx(float(cross_entropy(logits, torch.tensor(test.labels))), rel=1e-4)
 
 
 def files_of(folder):
