@@ -244,7 +244,7 @@ class Regime(LightningModule):
         length: dict[str, Any] = {
             "seed": self.seed,
             "steps": self.run.steps,
-            "accumulate": trainer.accumulate_grad_batches,
+            "accumulate_grad_batches": trainer.accumulate_grad_batches,
         }
         length |= {"precision": str(trainer.precision), "gradient_clip_val": trainer.gradient_clip_val}
         return {**own, **length, **self.run.plan.as_override()}
