@@ -95,6 +95,8 @@ def _bytes(network: nn.Module) -> int:
 
 
 def _loads(teacher: Teacher, x: Tensor, classes: int) -> bool:
+    if not teacher.at_hand():
+        return False
     try:
         teacher.load(classes, x.shape[1], x.shape[2])
     except DDLightError:
@@ -167,6 +169,9 @@ def _plan_lines(run: Run, model: Regime) -> list[str]:
 def _missing_teachers(model: Regime, data: CondensedDataModule) -> list[str]:
     info, missing = data.dataset.info, []
     for teacher in model.all_teachers:
+        if not teacher.at_hand():
+            missing.append(f"teacher {teacher.name}: its weights are not on this machine yet; 'fit' downloads them")
+            continue
         try:
             teacher.load(info.num_classes, info.channels, info.size)
         except DDLightError as error:

@@ -83,6 +83,10 @@ class Teacher(ABC):
     def _open(self, num_classes: int) -> tuple[nn.Module, Input]:
         """Return the trained network and what it takes; `num_classes` is what the dataset has."""
 
+    def at_hand(self) -> bool:
+        """Whether `load` needs no download."""
+        return True
+
     def load(self, num_classes: int, channels: int, size: int) -> None:
         """Load the network; do nothing if it is there.
 
@@ -235,6 +239,12 @@ class TorchvisionTeacher(Teacher):
         """The network's name."""
         return self.model
 
+    def at_hand(self) -> bool:
+        """Whether the weights are in a file or in torch's cache."""
+        from ddlight.models import torchvision_zoo as zoo
+
+        return self.file is not None or zoo.cached_file(self.model, self.weights).is_file()
+
     def _open(self, num_classes: int) -> tuple[nn.Module, Input]:
         from ddlight.models import torchvision_zoo as zoo
 
@@ -272,6 +282,10 @@ class TimmTeacher(Teacher):
     def name(self) -> str:
         """The model's name."""
         return self.model
+
+    def at_hand(self) -> bool:
+        """Whether the weights are in a file; what timm's hub has cached is not looked up."""
+        return self.file is not None
 
     def _open(self, num_classes: int) -> tuple[nn.Module, Input]:
         from timm.data import resolve_model_data_config

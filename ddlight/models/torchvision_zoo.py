@@ -73,6 +73,11 @@ def torchvision_network(name: str, num_classes: int, size: int) -> nn.Module:
         raise UsageError(f"torchvision cannot build {name} for images of {size} pixels: {error}") from error
 
 
+def cached_file(name: str, weights: str) -> Path:
+    """Where torch's cache keeps the released file of some weights. Raises UsageError for unknown names."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / torchvision_weights(name, weights).url.rsplit("/", 1)[-1]
+
+
 def fetch_torchvision(name: str, weights: str) -> nn.Module:
     """Return torchvision's trained network, from torch's cache or downloaded, without auxiliary heads.
 
@@ -85,7 +90,7 @@ def fetch_torchvision(name: str, weights: str) -> nn.Module:
     try:
         return models.get_model(name, weights=entry, **options)
     except (OSError, RuntimeError, EOFError) as error:
-        cached = Path(torch.hub.get_dir()) / "checkpoints" / entry.url.rsplit("/", 1)[-1]
+        cached = cached_file(name, weights)
         raise DataError(
             f"The weights {weights} of torchvision's {name} could not be had: tried {cached}, then {entry.url} "
             f"({error}). On a machine with network type\n  curl -L --create-dirs -o {cached} {entry.url}\n"

@@ -344,3 +344,14 @@ def test_the_network_follows_the_images(convnet):
     teacher.logits(images.cuda())
     teacher._digest = None
     assert teacher.fingerprint() == before
+
+
+def test_a_dry_run_knows_without_a_download_which_weights_are_here(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    teacher = TorchvisionTeacher("resnet18")
+    assert not teacher.at_hand() and not TimmTeacher("test_resnet").at_hand()
+    place = tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
+    place.parent.mkdir(parents=True)
+    place.touch()
+    assert teacher.at_hand()
+    assert TorchvisionTeacher("resnet18", file="x.pt").at_hand() and TimmTeacher("test_resnet", file="x.pt").at_hand()
