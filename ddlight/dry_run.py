@@ -58,7 +58,8 @@ def estimate(run: Run, model: Regime, data: CondensedDataModule, device: torch.d
     memory = weights * (2 + states) + held + saved * per_rank // images
     memory += sum(_bytes(teacher.network) for teacher in model.all_teachers if _loads(teacher, x, info.num_classes))
     seen = model_images(run)
-    return Estimate(seconds * seen / images / ranks, memory, weights * (2 + states))
+    disk = weights * (2 + states) + model.label_bytes(run, info.num_classes)
+    return Estimate(seconds * seen / images / ranks, memory, disk)
 
 
 def model_images(run: Run) -> int:

@@ -12,7 +12,6 @@ from ddlight.methods.base import CondensedDataModule
 from ddlight.models.flops import forward_flops
 from ddlight.models.teachers import RunTeacher, Teacher
 from ddlight.regimes.base import Regime
-from ddlight.regimes.soft_label import SoftLabel
 from ddlight.result import (
     Accuracy,
     BudgetRecord,
@@ -51,7 +50,7 @@ def record(trainer: Trainer, model: Regime, data: CondensedDataModule, config: s
         run=trainer.run.name,
         config=config,
         finished=utc_now(),
-        set=set_record(data),
+        set=set_record(data, model.label_bytes(run, data.dataset.num_classes)),
         regime=type(model).__name__,
         protocol=model.protocol,
         recipe=asdict(run.plan.recipe),
@@ -71,8 +70,8 @@ def record(trainer: Trainer, model: Regime, data: CondensedDataModule, config: s
     )
 
 
-def set_record(data: CondensedDataModule) -> SetRecord:
-    """What a result says of the set."""
+def set_record(data: CondensedDataModule, label_bytes: int) -> SetRecord:
+    """What a result says of the set and of the labels that a regime keeps for it."""
     manifest = data.require().manifest
     return SetRecord(
         dataset=manifest["dataset"],
@@ -86,7 +85,7 @@ def set_record(data: CondensedDataModule) -> SetRecord:
         source_images=manifest["source_images"],
         classes=data.dataset.num_classes,
         bytes_images=manifest["bytes_images"],
-        bytes_labels=manifest["bytes_labels"],
+        bytes_labels=manifest["bytes_labels"] + label_bytes,
         selected_on=manifest["selected_on"],
         path=str(data.folder),
     )
@@ -118,8 +117,7 @@ def _flops(model: Regime, data: CondensedDataModule) -> Flops:
     info, seen = data.dataset.info, model.images_seen(model.run.steps)
     assert model.network is not None
     student = forward_flops(model.network, info.channels, info.size) * (1 + BACKWARD) * seen
-    labelled = model.run.images if isinstance(model, SoftLabel) else seen
-    teachers = sum(_teacher_flops(t) for t in model.all_teachers) * labelled
+    teachers = sum(_teacher_flops(t) for t in model.all_teachers) * model.labelled_images()
     return Flops(student=student, teachers=teachers, scoring=0.0, synthesis=0.0)
 
 

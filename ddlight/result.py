@@ -62,7 +62,7 @@ class SetRecord:
         source_images: real images behind the set: a mosaic of four counts four.
         classes: classes of the dataset.
         bytes_images: size of the images on disk.
-        bytes_labels: size of the stored labels on disk.
+        bytes_labels: size of the soft labels that the run trains on: the set's own, and those that its regime keeps.
         selected_on: the split on which whatever was chosen about the set was chosen.
         path: folder of the set.
     """

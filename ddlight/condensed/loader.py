@@ -65,13 +65,22 @@ class RunLoader:
         accumulate: micro-batches per optimiser step.
         rank: this process.
         ranks: number of processes.
+        replay: int64 (P, 2): pass and batch within it that the steps visit, over and over; None visits all in order.
     """
 
     def __init__(
-        self, images: int, batch: int, steps: int, seed: int, accumulate: int = 1, rank: int = 0, ranks: int = 1
+        self,
+        images: int,
+        batch: int,
+        steps: int,
+        seed: int,
+        accumulate: int = 1,
+        rank: int = 0,
+        ranks: int = 1,
+        replay: np.ndarray | None = None,
     ) -> None:
         self.images, self.batch, self.steps, self.seed = images, batch, steps, seed
-        self.accumulate, self.rank, self.ranks = accumulate, rank, ranks
+        self.accumulate, self.rank, self.ranks, self.replay = accumulate, rank, ranks, replay
         self.handed_out = 0
 
     @property
@@ -88,11 +97,18 @@ class RunLoader:
             self.handed_out = 0
         while self.handed_out < len(self):
             step, micro = divmod(self.handed_out, self.accumulate)
-            if step // self.per_pass != epoch:
-                epoch = step // self.per_pass
-                visit = order(self.seed, epoch, self.images)
+            wanted, index = self._place(step)
+            if wanted != epoch:
+                epoch, visit = wanted, order(self.seed, wanted, self.images)
             self.handed_out += 1
-            yield self._part(visit, epoch, step % self.per_pass, micro)
+            yield self._part(visit, epoch, index, micro)
+
+    def _place(self, step: int) -> tuple[int, int]:
+        """Pass and batch within it of a step."""
+        if self.replay is None:
+            return divmod(step, self.per_pass)
+        epoch, index = self.replay[step % len(self.replay)].tolist()
+        return epoch, index
 
     def _part(self, visit: np.ndarray, epoch: int, index: int, micro: int) -> Batch:
         ids = visit[index * self.batch : (index + 1) * self.batch]

@@ -6,13 +6,14 @@ final folder under a temporary name and renames it into place, so a set is eithe
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from safetensors.numpy import load_file, save
 
 from ddlight import files
 from ddlight.errors import DataError
+
+log = logging.getLogger("ddlight")
 
 SCHEMA = 1
 CLAIM_SECONDS = 60.0
@@ -84,13 +87,13 @@ class Workspace:
     Any number of processes may share it; a unit that two of them make by accident comes out the same.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.with_name(folder.name + ".partial")
+    def __init__(self, folder: Path, suffix: str = ".safetensors") -> None:
+        self.folder, self.suffix = folder.with_name(folder.name + ".partial"), suffix
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def path(self, unit: Unit) -> Path:
         """File of a finished unit."""
-        return self.folder / f"{unit.number:06d}.safetensors"
+        return self.folder / f"{unit.number:06d}{self.suffix}"
 
     def pending(self, units: list[Unit]) -> list[Unit]:
         """Units without a file."""
@@ -211,6 +214,69 @@ def _running(pid: int) -> bool:
     return True
 
 
+def is_sealed(folder: Path) -> bool:
+    """Whether a finished artefact lies in `folder`."""
+    return (folder / "manifest.json").exists()
+
+
+def assemble(
+    folder: Path,
+    units: list[Unit],
+    make: Callable[[Workspace, Unit], None],
+    seal: Callable[[Workspace], None],
+    begin: float = 0.0,
+    suffix: str = ".safetensors",
+) -> None:
+    """Make whatever units are missing, together with any other process that does the same, and seal the whole.
+
+    Args:
+        folder: where the finished artefact lies; nothing is done where it is there.
+        units: all of its units.
+        make: puts one unit's file into the workspace.
+        seal: moves the finished artefact into place, once every unit has a file.
+        begin: fraction of the units that this process skips at first, so that processes begin apart.
+        suffix: of the units' files.
+    """
+    if is_sealed(folder):
+        return
+    work, first = Workspace(folder, suffix), int(begin * len(units))
+    try:
+        while not is_sealed(folder):
+            _make_all(folder, work, units[first:] + units[:first], make)
+            _seal_alone(folder, work, units, seal)
+    except (OSError, DataError):
+        if not is_sealed(folder):
+            raise
+        log.debug("another process sealed %s first", folder)
+    work.remove()
+
+
+def _make_all(folder: Path, work: Workspace, todo: list[Unit], make: Callable[[Workspace, Unit], None]) -> None:
+    """Until every unit has a file: make one that nobody has, or wait. The first to seal removes the workspace."""
+    while (missing := work.pending(todo)) and not is_sealed(folder):
+        if not _make_one(work, missing, make):
+            time.sleep(0.05)
+
+
+def _make_one(work: Workspace, missing: list[Unit], make: Callable[[Workspace, Unit], None]) -> bool:
+    for unit in missing:
+        if not work.path(unit).exists() and work.claim(unit):
+            with work.hold(unit):
+                make(work, unit)
+            return True
+    return False
+
+
+def _seal_alone(folder: Path, work: Workspace, units: list[Unit], seal: Callable[[Workspace], None]) -> None:
+    """Seal, or wait a moment where another process does: it may die, or drop a damaged unit."""
+    if not work.claim("seal"):
+        time.sleep(0.05)
+        return
+    with work.hold("seal"):
+        if not is_sealed(folder) and not work.pending(units):
+            seal(work)
+
+
 def join(pieces: list[Made]) -> Made:
     """Put the units' results together, in order."""
     first = pieces[0]
@@ -231,10 +297,21 @@ def seal(folder: Path, made: Made, ids: np.ndarray, labels: np.ndarray, manifest
         labels: labels of the full training split.
         manifest: what the method knows; contents, hashes and counts are added here.
     """
+    return seal_folder(folder, lambda place: _write(place, made, ids, labels, manifest["classes"]), manifest)
+
+
+def seal_folder(folder: Path, write: Callable[[Path], dict[str, Any]], manifest: dict[str, Any]) -> Path:
+    """Write a finished artefact under a temporary name, hash its files into its manifest and move it into place.
+
+    Args:
+        folder: where it shall lie; where another process sealed it first, that one stays.
+        write: writes the files into the folder that it is given and returns facts for the manifest.
+        manifest: what else is known.
+    """
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.sealing")
     try:
         temporary.mkdir(parents=True)
-        facts = _write(temporary, made, ids, labels, manifest["classes"])
+        facts = write(temporary)
         hashes = {str(p.relative_to(temporary)): files.sha256(p) for p in _files(temporary)}
         content = {"schema": SCHEMA, **manifest, **facts, "files": hashes}
         files.write_json(temporary / "manifest.json", content)
@@ -317,11 +394,16 @@ def _write_images(folder: Path, made: Synthesis, classes: list[str]) -> None:
         Image.fromarray(np.ascontiguousarray(pixels)).save(target, optimize=False)
 
 
-def verify(folder: Path) -> dict[str, Any]:
-    """Check every file of a set against its manifest and return the manifest.
+def verify(folder: Path, what: str = "condensed set", again: str = "'ddlight condense'") -> dict[str, Any]:
+    """Check every file of a finished artefact against its manifest and return the manifest.
+
+    Args:
+        folder: where it lies.
+        what: it is called in the error.
+        again: what makes it again, for the error.
 
     Raises:
-        DataError: no set there, an unknown schema, a file missing, changed or added.
+        DataError: nothing finished there, an unknown schema, a file missing, changed or added.
     """
     manifest = read_manifest(folder)
     expected = manifest["files"]
@@ -330,8 +412,8 @@ def verify(folder: Path) -> dict[str, Any]:
     wrong = wrong or [name for name, digest in expected.items() if files.sha256(folder / name) != digest]
     if wrong:
         raise DataError(
-            f"The condensed set {folder} is not what was sealed: {wrong[0]} is missing, new or changed "
-            f"({len(wrong)} file{'s' * (len(wrong) > 1)}). Move the folder away and run 'ddlight condense' again."
+            f"The {what} {folder} is not what was sealed: {wrong[0]} is missing, new or changed "
+            f"({len(wrong)} file{'s' * (len(wrong) > 1)}). Move the folder away and run {again} again."
         )
     return manifest
 

@@ -24,7 +24,7 @@ from ddlight.condensed import store
 from ddlight.condensed.loader import Batch, EvalLoader, RunLoader
 from ddlight.condensed.store import Made, Selection, StoredSet, Synthesis, Unit, Workspace
 from ddlight.datasets.base import RealDataset
-from ddlight.errors import DataError, UsageError
+from ddlight.errors import UsageError
 from ddlight.result import peak_host_memory, versions
 
 log = logging.getLogger("ddlight")
@@ -144,45 +144,18 @@ class CondensedDataModule(LightningDataModule):
         """
         if self._sealed():
             return self.folder
-        start = time.perf_counter()
-        work, units = Workspace(self.folder), self.units()
-        first = rank * len(units) // max(ranks, 1)
-        try:
-            while not self._sealed():
-                self._make_all(work, units[first:] + units[:first])
-                self._seal_alone(work, units, start)
-        except (OSError, DataError):
-            if not self._sealed():
-                raise
-            log.debug("another process sealed %s first", self.folder)
-        work.remove()
+        start, units = time.perf_counter(), self.units()
+        store.assemble(
+            self.folder,
+            units,
+            lambda work, unit: work.put(unit, self.make(unit)),
+            lambda work: self._seal(work, units, time.perf_counter() - start),
+            rank / max(ranks, 1),
+        )
         return self.folder
 
-    def _make_all(self, work: Workspace, todo: list[Unit]) -> None:
-        """Until every unit has a file: make one that nobody has, or wait. The first to seal removes the workspace."""
-        while (missing := work.pending(todo)) and not self._sealed():
-            if not self._make_one(work, missing):
-                time.sleep(0.05)
-
     def _sealed(self) -> bool:
-        return (self.folder / "manifest.json").exists()
-
-    def _make_one(self, work: Workspace, missing: list[Unit]) -> bool:
-        for unit in missing:
-            if not work.path(unit).exists() and work.claim(unit):
-                with work.hold(unit):
-                    work.put(unit, self.make(unit))
-                return True
-        return False
-
-    def _seal_alone(self, work: Workspace, units: list[Unit], start: float) -> None:
-        """Seal, or wait a moment where another process does: it may die, or drop a damaged unit."""
-        if not work.claim("seal"):
-            time.sleep(0.05)
-            return
-        with work.hold("seal"):
-            if not self._sealed() and not work.pending(units):
-                self._seal(work, units, time.perf_counter() - start)
+        return store.is_sealed(self.folder)
 
     def _seal(self, work: Workspace, units: list[Unit], seconds: float) -> None:
         made = store.join([work.get(unit) for unit in units])
@@ -251,7 +224,7 @@ class CondensedDataModule(LightningDataModule):
         run = trainer.lightning_module.run
         accumulate = trainer.accumulate_grad_batches
         return RunLoader(
-            run.images, run.batch, run.steps, run.seed, accumulate, trainer.global_rank, trainer.world_size
+            run.images, run.batch, run.steps, run.seed, accumulate, trainer.global_rank, trainer.world_size, run.replay
         )
 
     def val_dataloader(self) -> EvalLoader | list[Any]:

@@ -9,6 +9,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from lightning import LightningModule
 from torch import Tensor, nn
@@ -43,6 +44,7 @@ class Run:
         batch: global batch, not above the set's size.
         steps: optimiser steps.
         seed: of initialisation, order and augmentation.
+        replay: int64 (P, 2): pass and batch that the steps visit, over and over; None visits every pass in order.
     """
 
     plan: Plan
@@ -51,6 +53,7 @@ class Run:
     batch: int
     steps: int
     seed: int
+    replay: np.ndarray | None = None
 
     @property
     def steps_per_pass(self) -> int:
@@ -161,6 +164,14 @@ class Regime(LightningModule):
         """Images that the student saw in `step` optimiser steps, over all ranks."""
         return length.images_seen(step, self.run.images, self.run.batch)
 
+    def labelled_images(self) -> int:
+        """Images that each teacher labels in the whole run."""
+        return self.images_seen(self.run.steps)
+
+    def label_bytes(self, run: Run, classes: int) -> int:
+        """Bytes of soft labels that the regime keeps, beside the set's own; 0 where teachers answer online."""
+        return 0
+
     @property
     def data(self) -> CondensedDataModule:
         """The data module of this run."""
@@ -197,8 +208,7 @@ class Regime(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One micro-batch. Draws inside the network depend on seed, batch and rank alone, so that resume is exact."""
-        step = batch.epoch * self.run.steps_per_pass + batch.index
-        torch.manual_seed(int(generator(self.seed, "network", step, batch.rows[0]).integers(2**63)))
+        torch.manual_seed(int(generator(self.seed, "network", self.global_step, batch.rows[0]).integers(2**63)))
         view = self.view(batch, self.global_step)
         logits = self.forward(view.images)
         return self.loss(logits, self.targets(view), view) * batch.weight
@@ -332,8 +342,3 @@ def build_optimizer(network: nn.Module, recipe: Recipe) -> Optimizer:
 def student_name(student: Student) -> str:
     """Lower-case name of a student's network, as protocols look it up: the model of a zoo, else the class."""
     return str(getattr(student, "name", type(student).__name__)).lower()
-
-
-def hard_classes(labels: Tensor) -> Tensor:
-    """Class indices (B,) of labels (B,) or (B, K)."""
-    return labels if labels.ndim == 1 else labels.argmax(1)

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ddlight.regimes.base import Regime, hard_classes
+from ddlight.regimes.base import Regime
+from ddlight.regimes.losses import hard_classes
 from ddlight.transforms.view import View
 
 

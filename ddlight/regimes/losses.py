@@ -21,6 +21,23 @@ def kl_divergence(logits: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
     return loss * recipe.temperature**2 if recipe.t_squared else loss
 
 
+def mse_with_class(logits: Tensor, targets: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
+    """MSE(student, targets) + ce_weight * CE(student, unmixed class): EDC's loss (arXiv 2404.13733).
+
+    Args:
+        logits: (B, K) of the student.
+        targets: (B, K) logits.
+        labels: (B,) or (B, K): the images' own labels.
+        recipe: weight of the cross-entropy.
+    """
+    return F.mse_loss(logits, targets) + recipe.ce_weight * F.cross_entropy(logits, hard_classes(labels))
+
+
+def hard_classes(labels: Tensor) -> Tensor:
+    """Class indices (B,) of labels (B,) or (B, K)."""
+    return labels if labels.ndim == 1 else labels.argmax(1)
+
+
 def unit_images(images: Tensor, info: DatasetInfo) -> Tensor:
     """Images as a teacher takes them, in [0, 1], from images as the student takes them (B, C, H, W)."""
     return denormalise(images, info.mean, info.std)

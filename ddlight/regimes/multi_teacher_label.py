@@ -1,14 +1,13 @@
 """MultiTeacherLabel: the student matches the mean logits of several teachers on the view it sees."""
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from ddlight.budget import Budget
 from ddlight.models.students import Student
 from ddlight.models.teachers import Teacher, mean_logits
 from ddlight.protocols import Override
-from ddlight.regimes.base import Regime, hard_classes
-from ddlight.regimes.losses import unit_images
+from ddlight.regimes.base import Regime
+from ddlight.regimes.losses import mse_with_class, unit_images
 from ddlight.transforms.view import View
 
 
@@ -56,5 +55,4 @@ class MultiTeacherLabel(Regime):
 
     def loss(self, logits: Tensor, targets: Tensor, view: View) -> Tensor:
         """MSE(student, mean logits) + ce_weight * CE(student, unmixed class)."""
-        hard = F.cross_entropy(logits, hard_classes(view.labels))
-        return F.mse_loss(logits, targets) + self.run.plan.recipe.ce_weight * hard
+        return mse_with_class(logits, targets, view.labels, self.run.plan.recipe)

@@ -8,7 +8,7 @@ from ddlight.condensed.loader import Batch
 from ddlight.models.students import Student
 from ddlight.models.teachers import Teacher
 from ddlight.protocols import Override
-from ddlight.regimes.base import Regime
+from ddlight.regimes.base import Regime, Run
 from ddlight.regimes.losses import kl_divergence
 from ddlight.transforms.view import View, to_unit
 
@@ -65,6 +65,14 @@ class SoftLabel(Regime):
         clean = (to_unit(part, self.data.dataset.info, self.data.space) for part in images.split(CHUNK))
         logits = torch.cat([self.teacher.logits(part) for part in clean])
         return (logits / self.run.plan.recipe.temperature).softmax(1)
+
+    def labelled_images(self) -> int:
+        """Images of the set: each is labelled once."""
+        return self.run.images
+
+    def label_bytes(self, run: Run, classes: int) -> int:
+        """Bytes of one float32 label an image."""
+        return 4 * run.images * classes
 
     def targets(self, view: View) -> Tensor:
         """The images' frozen labels, mixed as the images are: (B, K)."""

@@ -27,6 +27,7 @@ class View:
         ids: (B,) positions in the condensed set.
         partner_ids: (B,) positions of the partners.
         mixed: whether anything was mixed in.
+        stored: (B, K) logits that were stored for this very view; None where none were.
     """
 
     images: Tensor
@@ -36,6 +37,7 @@ class View:
     ids: Tensor
     partner_ids: Tensor
     mixed: bool
+    stored: Tensor | None = None
 
 
 class Viewer:

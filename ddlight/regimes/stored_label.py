@@ -1,0 +1,160 @@
+"""StoredLabel: the student matches labels that teachers gave earlier to the views of M passes, replayed in turn."""
+
+import logging
+from dataclasses import asdict, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddlight.budget import Budget
+from ddlight.condensed.labels import LabelPlan, LabelStore, Storage
+from ddlight.condensed.loader import Batch, RunLoader
+from ddlight.errors import UsageError
+from ddlight.methods.base import CondensedDataModule, cache_folder
+from ddlight.models.students import Student
+from ddlight.models.teachers import Teacher, mean_logits
+from ddlight.protocols import Override
+from ddlight.regimes.base import Regime, Run
+from ddlight.regimes.losses import kl_divergence, mse_with_class, unit_images
+from ddlight.transforms.view import View
+
+log = logging.getLogger("ddlight")
+
+
+class StoredLabel(Regime):
+    """Pass e replays the views of pass e mod M and the labels that were stored for them.
+
+    Between SL (one label an image) and SL+KD (one a view) of arXiv 2604.18811: with M = the passes of the run and fp32
+    it ends with the weights of `TeacherLabel`, bit by bit on one CPU process. The labels are written before the first
+    step where they are missing, named by set, teachers, augmentation and seed, and shared by all runs that ask for
+    them, other students included. Paper: labels as SRe2L stores them (arXiv 2306.13092); LPLD's pruning (arXiv
+    2410.15919).
+
+    Args:
+        student: the network that is trained.
+        teachers: one, or several whose mean logits are stored; never part of a checkpoint.
+        protocol: published recipe; see `ddlight protocols`.
+        recipe: numbers that replace the protocol's.
+        budget: length that replaces the protocol's, in one of steps, epochs, images, full_epochs.
+        seed: of initialisation, order and augmentation.
+        test_curve: read the test split this many times during training; 0 reads it once, at the end.
+        save_epochs: also export the student after these passes over the set (1 is the first).
+        compile_student: compile the student in place.
+        labels_per_image: M, passes whose views are labelled; null labels every pass of the run.
+        keep: share of the stored batches that are kept, drawn at random; training goes round those.
+        storage: fp16 (as published labels) or fp32.
+        match: "kl" as TeacherLabel, or "mse" as MultiTeacherLabel: MSE of logits plus the class's cross-entropy.
+        cache: folder that holds labels/; null means $DDLIGHT_CACHE or ~/.cache/ddlight/condensed.
+    """
+
+    def __init__(
+        self,
+        student: Student,
+        teachers: list[Teacher],
+        protocol: str = "rded",
+        recipe: Override | None = None,
+        budget: Budget | None = None,
+        seed: int = 0,
+        test_curve: int = 0,
+        save_epochs: tuple[int, ...] = (),
+        compile_student: bool = False,
+        labels_per_image: int | None = None,
+        keep: float = 1.0,
+        storage: Storage = "fp16",
+        match: Literal["kl", "mse"] = "kl",
+        cache: str | None = None,
+    ) -> None:
+        super().__init__(student, protocol, recipe, budget, seed, test_curve, save_epochs, compile_student)
+        self.teachers, self.labels_per_image, self.keep = teachers, labels_per_image, keep
+        self.storage, self.match, self.cache = storage, match, cache
+        self.labels: LabelStore | None = None
+
+    @property
+    def all_teachers(self) -> list[Teacher]:
+        """The teachers."""
+        return self.teachers
+
+    # --- which labels ---
+
+    def _label_plan(self, run: Run, classes: int, names: dict[str, Any]) -> LabelPlan:
+        """The labels of this run; those of passes that it never reaches are not asked for."""
+        passes = -(-run.steps // run.steps_per_pass)
+        count = passes if self.labels_per_image is None else min(self.labels_per_image, passes)
+        return LabelPlan(run.images, run.batch, classes, count, self.keep, self.storage, run.seed, names)
+
+    def resolve_run(self, data: CondensedDataModule, images: int, full_images: int) -> Run:
+        """Turn the plan into steps that go round the stored batches."""
+        run = super().resolve_run(data, images, full_images)
+        return replace(run, replay=self._label_plan(run, data.dataset.num_classes, {}).kept())
+
+    def images_seen(self, step: int) -> int:
+        """Images that the student saw in `step` optimiser steps, over all ranks."""
+        run = self.run
+        assert run.replay is not None
+        sizes = np.minimum(run.batch, run.images - run.replay[:, 1] * run.batch)
+        rounds, rest = divmod(step, len(sizes))
+        return int(rounds * sizes.sum() + sizes[:rest].sum())
+
+    def labelled_images(self) -> int:
+        """Views that the teachers labelled."""
+        return self._label_plan(self.run, self.data.dataset.num_classes, {}).views
+
+    def label_bytes(self, run: Run, classes: int) -> int:
+        """Bytes of the stored labels."""
+        return self._label_plan(run, classes, {}).size
+
+    def _named(self) -> dict[str, Any]:
+        own = {"labels_per_image": self.labels_per_image, "keep": self.keep, "storage": self.storage}
+        return {**super()._named(), **own, "match": self.match}
+
+    # --- writing them ---
+
+    def on_fit_start(self) -> None:
+        """Write the labels that are missing, with the other ranks, and check all of them."""
+        data = self.data
+        names = {
+            "set": data.require().manifest["content_sha256"],
+            "teachers": [teacher.fingerprint() for teacher in self.teachers],
+            "augment": asdict(self.run.plan.augment),
+            "statistics": [*data.dataset.info.mean, *data.dataset.info.std],
+        }
+        plan = self._label_plan(self.run, data.dataset.num_classes, names)
+        self.labels = LabelStore(cache_folder(self.cache) / "labels", plan)
+        if not self.labels.exists:
+            log.info("storing labels of %d views, %.1f MB, in %s", plan.views, plan.size / 1e6, self.labels.folder)
+            self.labels.write(self._label, self.global_rank / self.trainer.world_size)
+        self.labels.verify()
+
+    def _label(self, batches: np.ndarray) -> np.ndarray:
+        """Logits of the views of whole batches (n, 2), one after the other."""
+        run = self.run
+        images, labels = self.data.tensors(self.device)
+        loader = RunLoader(run.images, run.batch, len(batches), run.seed, replay=batches)
+        views = (super(StoredLabel, self).view(batch.attach(images, labels), 0) for batch in loader)
+        return np.concatenate([self._answer(view).numpy(force=True) for view in views])
+
+    def _answer(self, view: View) -> Tensor:
+        return mean_logits(self.teachers, unit_images(view.images, self.data.dataset.info))
+
+    # --- training on them ---
+
+    def view(self, batch: Batch, step: int) -> View:
+        """The stored view that this batch replays, with its labels."""
+        if self.labels is None:
+            raise UsageError("Stored labels are read only in fit, which writes them first.")
+        rows = self.labels.read(batch.epoch, batch.index)[slice(*batch.rows)]
+        stored = torch.from_numpy(rows.astype(np.float32)).to(self.device)
+        return replace(super().view(batch, step), stored=stored)
+
+    def targets(self, view: View) -> Tensor:
+        """Stored labels of this view: softened probabilities (kl) or logits (mse), (B, K)."""
+        assert view.stored is not None
+        return view.stored if self.match == "mse" else (view.stored / self.run.plan.recipe.temperature).softmax(1)
+
+    def loss(self, logits: Tensor, targets: Tensor, view: View) -> Tensor:
+        """KL(label || student) at temperature T, or MSE of logits plus ce_weight * CE(unmixed class)."""
+        if self.match == "mse":
+            return mse_with_class(logits, targets, view.labels, self.run.plan.recipe)
+        return kl_divergence(logits, targets, self.run.plan.recipe)
