@@ -245,7 +245,7 @@ def open_labels(folder: Path | str, images: int, draws: int = 2) -> PublishedLab
     batches = len(sizes[0])
     ends = [_file(folder, 0, 0), _file(folder, 0, batches - 1)]
     contents = [_load(path) for path in ends]
-    first, last = (_parse(content, path, np.arange(0)) for content, path in zip(contents, ends, strict=True))
+    first, last = (_parse(content, path, None) for content, path in zip(contents, ends, strict=True))
     held = len(first.flips) * (batches - 1) + len(last.flips)
     if held != images:
         raise DataError(f"The labels in {folder} are for {held} images; the condensed set has {images}. {_OTHER_SET}")
@@ -276,12 +276,20 @@ def replay(
 
     Returns:
         The view of these rows; `stored.logits[rows[0]:rows[1]]` is what the teacher said about it.
+
+    Raises:
+        DataError: the stored box lies outside the views.
     """
     start, stop = rows or (0, len(stored))
     own, other = np.arange(start, stop), stored.permutation[start:stop]
     views = _cut(images, stored, own, info)
     mixed = stored.mixing != "none"
     if mixed:
+        if stored.box is not None and max(stored.box) > info.size:
+            raise DataError(
+                f"The stored labels mix views of {max(stored.box)} pixels or more a side, and the dataset's images "
+                f"have {info.size}. Use the dataset at the size that was relabelled."
+            )
         whole = len(own) == len(stored)
         partners = views[torch.from_numpy(other).to(views.device)] if whole else _cut(images, stored, other, info)
         views = _mixed(views, partners, stored)
@@ -359,7 +367,7 @@ def _listing(folder: Path) -> list[list[int]]:
     batches = max(len(found) for found in files.values())
     lacking = [
         _file(folder, epoch, index)
-        for epoch in range(max(passes) + 1)
+        for epoch in range(len(passes))
         for index in range(batches)
         if index not in files.get(epoch, {})
     ]
@@ -422,7 +430,7 @@ def _load(path: Path) -> Any:
 
 
 def _parse(content: Any, path: Path, ids: np.ndarray | None) -> StoredBatch:
-    """Check the items of one file; `ids` are those of a six-item file. Raises DataError."""
+    """Check the items of one file, where `ids` are those of six items, if known. Raises DataError."""
     if not isinstance(content, list | tuple) or len(content) not in (6, 7, 8):
         found = f"{len(content)} items" if isinstance(content, list | tuple) else type(content).__name__
         raise DataError(f"{path} holds {found}; published label files hold a list of 6, 7 or 8 items.")
@@ -444,12 +452,12 @@ def _parse(content: Any, path: Path, ids: np.ndarray | None) -> StoredBatch:
         raise DataError(f"{path} holds logits that are not finite. {_AGAIN}")
     mixing: Mixing = "none" if permutation is None else "mixup" if box is None else "cutmix"
     return StoredBatch(
-        ids=content[6].numpy() if len(content) > 6 else ids,
+        ids=content[6].numpy() if len(content) > 6 else np.arange(0) if ids is None else ids,
         crops=crops.numpy(),
         flips=flips.numpy(),
         permutation=np.arange(count) if permutation is None else permutation.numpy(),
         share=1.0 if permutation is None else float(share),
-        box=None if box is None else tuple(int(edge) for edge in box),
+        box=None if box is None else (int(box[0]), int(box[1]), int(box[2]), int(box[3])),
         logits=logits,
         mixing=mixing,
         on_tensors=len(content) == 8,
