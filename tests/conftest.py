@@ -71,3 +71,71 @@ def command(home, monkeypatch, capsys):
     yield call
     logging.getLogger("ddlight").handlers.clear()
     logging.getLogger("ddlight").propagate = True
+
+
+@pytest.fixture
+def relabel():
+    """Write a folder of labels as the published relabelling scripts do, with torchvision's and PIL's transforms.
+
+    relabel(folder, images uint8 (N, C, H, W), teacher, info, epochs=..., batch=..., items=6, mixing="cutmix",
+    half=True, sampler=RandomSampler) gives {(epoch, batch): (indices, mixed and normalised views)}.
+    """
+    import numpy as np
+    import torch
+    from torch.utils.data import DataLoader, Dataset, RandomSampler
+    from torchvision.transforms import InterpolationMode, RandomResizedCrop
+    from torchvision.transforms import functional as steps
+
+    class Drawn(Dataset):
+        def __init__(self, images, info, tensors):
+            self.images, self.info, self.tensors = images, info, tensors
+
+        def __len__(self):
+            return len(self.images)
+
+        def __getitem__(self, index):
+            image = steps.to_pil_image(torch.from_numpy(self.images[index]))
+            width, height = image.size
+            top, left, h, w = RandomResizedCrop.get_params(image, [0.1, 1.0], [3 / 4, 4 / 3])
+            if self.tensors:
+                image, coords = steps.to_tensor(image), (top / width, left / height, h / width, w / height)
+            else:
+                coords = (top / height, left / width, h / height, w / width)
+            size = [self.info.size] * 2
+            view = steps.resized_crop(image, top, left, h, w, size, InterpolationMode.BILINEAR, antialias=True)
+            mirrored = bool(torch.rand(1) < 0.5)
+            view = steps.hflip(view) if mirrored else view
+            view = view if self.tensors else steps.to_tensor(view)
+            return steps.normalize(view, self.info.mean, self.info.std), torch.FloatTensor(coords), mirrored, index
+
+    def mix(views, mixing, draw):
+        if mixing == "none":
+            return views, None, None, None
+        partner, share = torch.randperm(len(views)), float(draw.beta(1, 1))
+        if mixing == "mixup":
+            return share * views + (1 - share) * views[partner], partner, share, None
+        side = views.shape[2]
+        cut, centre = int(side * np.sqrt(1 - share)), draw.integers(side, size=2)
+        low, high = (np.clip(centre + move, 0, side) for move in (-(cut // 2), cut // 2))
+        views[:, :, low[0] : high[0], low[1] : high[1]] = views[partner, :, low[0] : high[0], low[1] : high[1]]
+        return views, partner, share, [low[0], low[1], high[0], high[1]]
+
+    def write(folder, images, teacher, info, *, epochs, batch, items=6, mixing="cutmix", half=True, sampler=None):
+        data, seen, draw = Drawn(images, info, items == 8), {}, np.random.default_rng(7)
+        generator = torch.Generator()
+        generator.manual_seed(42)
+        loader = DataLoader(data, batch_size=batch, sampler=(sampler or RandomSampler)(data, generator=generator))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            for epoch in range(epochs):
+                (folder / f"epoch_{epoch}").mkdir(parents=True)
+                for number, (views, coords, mirrored, index) in enumerate(loader):
+                    mixed, partner, share, box = mix(views, mixing, draw)
+                    logits = teacher(mixed).half() if half else teacher(mixed)
+                    orders = torch.zeros(len(index), 2, 2).int()
+                    content = [coords, mirrored, partner, share, box, logits, index, orders][:items]
+                    torch.save(content, folder / f"epoch_{epoch}" / f"batch_{number}.tar")
+                    seen[epoch, number] = index, mixed
+        return seen
+
+    return write

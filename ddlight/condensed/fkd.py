@@ -159,11 +159,6 @@ class PublishedLabels:
     bytes: int
     order: SamplerOrder | None = field(default=None, compare=False)
 
-    @property
-    def short_last(self) -> bool:
-        """Whether the last batch of a pass holds fewer images than the others."""
-        return self.images % self.batch_size != 0
-
     def batch(self, epoch: int, index: int) -> StoredBatch:
         """Read one batch.
 
@@ -275,7 +270,7 @@ def replay(
         rows: the first and one past the last row that this rank trains on; None takes the whole batch.
 
     Returns:
-        The view of these rows; `stored.logits[rows[0]:rows[1]]` is what the teacher said about it.
+        The view of these rows, with the logits that are stored for it, in float32.
 
     Raises:
         DataError: the stored box lies outside the views.
@@ -293,9 +288,10 @@ def replay(
         whole = len(own) == len(stored)
         partners = views[torch.from_numpy(other).to(views.device)] if whole else _cut(images, stored, other, info)
         views = _mixed(views, partners, stored)
-    ids, partner_ids = (torch.from_numpy(stored.ids[rows]).to(labels.device) for rows in (own, other))
+    ids, partner_ids = (torch.from_numpy(stored.ids[place]).to(labels.device) for place in (own, other))
     share = torch.full((len(own),), _share(stored, info.size), device=views.device)
-    return View(views, labels[ids], labels[partner_ids], share, ids, partner_ids, mixed)
+    logits = stored.logits[start:stop].float().to(views.device)
+    return View(views, labels[ids], labels[partner_ids], share, ids, partner_ids, mixed, logits)
 
 
 def agreement(stored: StoredBatch, classes: np.ndarray) -> tuple[int, int, float]:
@@ -436,9 +432,10 @@ def _parse(content: Any, path: Path, ids: np.ndarray | None) -> StoredBatch:
         raise DataError(f"{path} holds {found}; published label files hold a list of 6, 7 or 8 items.")
     crops, flips, permutation, share, box, logits = content[:6]
     count = len(logits) if isinstance(logits, Tensor) and logits.ndim == 2 else 0
+    most = float("inf") if len(content) == 8 else 1.0  # EDC divides a row by the width
     problems = [
         (count > 0 and logits.dtype in (torch.float16, torch.float32), "item 5, logits float16 or float32 (B, K)"),
-        (_is(crops, torch.float32, (count, 4)) and bool(((crops >= 0) & (crops <= 1)).all()), "item 0, crops (B, 4)"),
+        (_is(crops, torch.float32, (count, 4)) and _within(crops, most), "item 0, crops float32 (B, 4), as fractions"),
         (_is(flips, torch.bool, (count,)), "item 1, flips bool (B,)"),
         (permutation is None or _permutes(permutation, count), "item 2, a permutation of the batch"),
         (permutation is None or (_is_number(share) and 0 <= share <= 1), "item 3, a weight between 0 and 1"),
@@ -466,6 +463,10 @@ def _parse(content: Any, path: Path, ids: np.ndarray | None) -> StoredBatch:
 
 def _is(value: Any, dtype: torch.dtype, shape: tuple[int, ...]) -> bool:
     return isinstance(value, Tensor) and value.dtype == dtype and tuple(value.shape) == shape
+
+
+def _within(crops: Tensor, most: float) -> bool:
+    return bool(((crops >= 0) & (crops <= most) & crops.isfinite()).all())
 
 
 def _permutes(value: Any, count: int) -> bool:

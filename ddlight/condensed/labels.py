@@ -18,10 +18,9 @@ from typing import Any, Literal
 import numpy as np
 
 from ddlight import files
-from ddlight.condensed import store
+from ddlight.condensed import prune, store
 from ddlight.condensed.store import Unit, Workspace
 from ddlight.errors import UsageError
-from ddlight.randomness import generator
 
 Storage = Literal["fp16", "fp32"]
 DTYPES = {"fp16": np.float16, "fp32": np.float32}
@@ -72,9 +71,7 @@ class LabelPlan:
 
     def kept(self) -> np.ndarray:
         """Pass and batch of all labels that are kept, in order: int64 (P, 2), P at least 1."""
-        count = self.passes * self.per_pass
-        chosen = generator(self.seed, "prune").permutation(count)[: max(1, round(self.keep * count))]
-        return np.stack(np.divmod(np.sort(chosen), self.per_pass), 1)
+        return prune.kept(self.passes, self.per_pass, self.keep, self.seed)
 
     def rows(self, index: np.ndarray | int) -> np.ndarray:
         """Images in batch `index` of a pass."""
