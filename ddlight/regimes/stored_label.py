@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 
 from ddlight.budget import Budget
+from ddlight.condensed import prune
+from ddlight.condensed.fkd import PublishedLabels, open_labels
+from ddlight.condensed.fkd import replay as published_view
 from ddlight.condensed.labels import LabelPlan, LabelStore, Storage
 from ddlight.condensed.loader import Batch, RunLoader
 from ddlight.errors import UsageError
@@ -17,7 +20,7 @@ from ddlight.models.students import Student
 from ddlight.models.teachers import Teacher, mean_logits
 from ddlight.protocols import Override
 from ddlight.regimes.base import Regime, Run
-from ddlight.regimes.losses import kl_divergence, mse_with_class, unit_images
+from ddlight.regimes.losses import hard_classes, kl_divergence, mse_with_class, unit_images
 from ddlight.transforms.view import View
 
 log = logging.getLogger("ddlight")
@@ -32,9 +35,11 @@ class StoredLabel(Regime):
     them, other students included. Paper: labels as SRe2L stores them (arXiv 2306.13092); LPLD's pruning (arXiv
     2410.15919).
 
+    Labels that others published (FKD's layout: SRe2L, CDA, G-VBSM, EDC) are replayed with their own views and batches.
+
     Args:
         student: the network that is trained.
-        teachers: one, or several whose mean logits are stored; never part of a checkpoint.
+        teachers: one, or several whose mean logits are stored; never part of a checkpoint. None with `published`.
         protocol: published recipe; see `ddlight protocols`.
         recipe: numbers that replace the protocol's.
         budget: length that replaces the protocol's, in one of steps, epochs, images, full_epochs.
@@ -46,13 +51,15 @@ class StoredLabel(Regime):
         keep: share of the stored batches that are kept, drawn at random; training goes round those.
         storage: fp16 (as published labels) or fp32.
         match: "kl" as TeacherLabel, or "mse" as MultiTeacherLabel: MSE of logits plus the class's cross-entropy.
+        published: folder of published labels (epoch_0/batch_0.tar, ...) to train on instead.
+        draws: permutations that a pass of the published labels' sampler consumed: 2, or 1 if an early torch made them.
         cache: folder that holds labels/; null means $DDLIGHT_CACHE or ~/.cache/ddlight/condensed.
     """
 
     def __init__(
         self,
         student: Student,
-        teachers: list[Teacher],
+        teachers: list[Teacher] | None = None,
         protocol: str = "rded",
         recipe: Override | None = None,
         budget: Budget | None = None,
@@ -64,17 +71,23 @@ class StoredLabel(Regime):
         keep: float = 1.0,
         storage: Storage = "fp16",
         match: Literal["kl", "mse"] = "kl",
+        published: str | None = None,
+        draws: int = 2,
         cache: str | None = None,
     ) -> None:
         super().__init__(student, protocol, recipe, budget, seed, test_curve, save_epochs, compile_student)
         self.teachers, self.labels_per_image, self.keep = teachers, labels_per_image, keep
-        self.storage, self.match, self.cache = storage, match, cache
-        self.labels: LabelStore | None = None
+        self.storage, self.match, self.cache, self.published, self.draws = storage, match, cache, published, draws
+        self.labels: LabelStore | PublishedLabels | None = None
+        if bool(teachers) == bool(published):
+            raise UsageError(
+                "StoredLabel takes teachers, whose labels it stores, or a folder of published labels, and not both."
+            )
 
     @property
     def all_teachers(self) -> list[Teacher]:
         """The teachers."""
-        return self.teachers
+        return self.teachers or []
 
     # --- which labels ---
 
@@ -87,7 +100,14 @@ class StoredLabel(Regime):
     def resolve_run(self, data: CondensedDataModule, images: int, full_images: int) -> Run:
         """Turn the plan into steps that go round the stored batches."""
         run = super().resolve_run(data, images, full_images)
-        return replace(run, replay=self._label_plan(run, data.dataset.num_classes, {}).kept())
+        if self.published is None:
+            return replace(run, replay=self._label_plan(run, data.dataset.num_classes, {}).kept())
+        found = open_labels(self.published, images, self.draws)
+        plan = replace(run.plan, recipe=replace(run.plan.recipe, batch=found.batch_size))
+        steps = plan.budget.total_steps(images, found.batch_size, full_images)
+        passes = min(self.labels_per_image or found.epochs, found.epochs)
+        replay = prune.kept(passes, found.batches, self.keep, self.seed)
+        return replace(run, plan=plan, batch=found.batch_size, steps=steps, replay=replay)
 
     def images_seen(self, step: int) -> int:
         """Images that the student saw in `step` optimiser steps, over all ranks."""
@@ -99,33 +119,54 @@ class StoredLabel(Regime):
 
     def labelled_images(self) -> int:
         """Views that the teachers labelled."""
-        return self._label_plan(self.run, self.data.dataset.num_classes, {}).views
+        return 0 if self.published else self._label_plan(self.run, self.data.dataset.num_classes, {}).views
 
     def label_bytes(self, run: Run, classes: int) -> int:
-        """Bytes of the stored labels."""
+        """Bytes of the stored labels; of published ones the whole folder."""
+        if self.published is not None:
+            return open_labels(self.published, run.images, self.draws).bytes
         return self._label_plan(run, classes, {}).size
 
     def _named(self) -> dict[str, Any]:
-        own = {"labels_per_image": self.labels_per_image, "keep": self.keep, "storage": self.storage}
-        return {**super()._named(), **own, "match": self.match}
+        own = ("labels_per_image", "keep", "storage", "match", "published", "draws")
+        return {**super()._named(), **{name: getattr(self, name) for name in own}}
 
-    # --- writing them ---
+    # --- opening or writing them ---
 
     def on_fit_start(self) -> None:
-        """Write the labels that are missing, with the other ranks, and check all of them."""
-        data = self.data
-        names = {
-            "set": data.require().manifest["content_sha256"],
-            "teachers": [teacher.fingerprint() for teacher in self.teachers],
-            "augment": asdict(self.run.plan.augment),
-            "statistics": [*data.dataset.info.mean, *data.dataset.info.std],
-        }
-        plan = self._label_plan(self.run, data.dataset.num_classes, names)
+        """Write the labels that are missing, with the other ranks, and check all; published ones must fit the set."""
+        if self.published is not None:
+            self.labels = self._open_published(self.published)
+            return
+        plan = self._label_plan(self.run, self.data.dataset.num_classes, self._names())
         self.labels = LabelStore(cache_folder(self.cache) / "labels", plan)
         if not self.labels.exists:
             log.info("storing labels of %d views, %.1f MB, in %s", plan.views, plan.size / 1e6, self.labels.folder)
             self.labels.write(self._label, self.global_rank / self.trainer.world_size)
         self.labels.verify()
+
+    def _open_published(self, folder: str) -> PublishedLabels:
+        data = self.data
+        if data.space != "pixel":
+            raise UsageError(f"Published labels belong to images, and this set lies in {data.space} space.")
+        found = open_labels(folder, self.run.images, self.draws)
+        if found.classes != data.dataset.num_classes:
+            raise UsageError(
+                f"The labels in {folder} are of {found.classes} classes; {data.dataset.info.name} has "
+                f"{data.dataset.num_classes}."
+            )
+        found.check_order(hard_classes(torch.from_numpy(data.require().labels)).numpy())
+        return found
+
+    def _names(self) -> dict[str, Any]:
+        """What the labels depend on beside the views' seed: set, teachers, augmentation."""
+        info = self.data.dataset.info
+        return {
+            "set": self.data.require().manifest["content_sha256"],
+            "teachers": [teacher.fingerprint() for teacher in self.all_teachers],
+            "augment": asdict(self.run.plan.augment),
+            "statistics": [*info.mean, *info.std],
+        }
 
     def _label(self, batches: np.ndarray) -> np.ndarray:
         """Logits of the views of whole batches (n, 2), one after the other."""
@@ -136,17 +177,20 @@ class StoredLabel(Regime):
         return np.concatenate([self._answer(view).numpy(force=True) for view in views])
 
     def _answer(self, view: View) -> Tensor:
-        return mean_logits(self.teachers, unit_images(view.images, self.data.dataset.info))
+        return mean_logits(self.all_teachers, unit_images(view.images, self.data.dataset.info))
 
     # --- training on them ---
 
     def view(self, batch: Batch, step: int) -> View:
         """The stored view that this batch replays, with its labels."""
         if self.labels is None:
-            raise UsageError("Stored labels are read only in fit, which writes them first.")
+            raise UsageError("Stored labels are read only in fit, which opens them first.")
+        if isinstance(self.labels, PublishedLabels):
+            assert batch.images is not None and batch.labels is not None
+            found = self.labels.batch(batch.epoch, batch.index)
+            return published_view(batch.images, batch.labels, found, self.data.dataset.info, batch.rows)
         rows = self.labels.read(batch.epoch, batch.index)[slice(*batch.rows)]
-        stored = torch.from_numpy(rows.astype(np.float32)).to(self.device)
-        return replace(super().view(batch, step), stored=stored)
+        return replace(super().view(batch, step), stored=torch.from_numpy(rows.astype(np.float32)).to(self.device))
 
     def targets(self, view: View) -> Tensor:
         """Stored labels of this view: softened probabilities (kl) or logits (mse), (B, K)."""

@@ -143,6 +143,12 @@ def test_labels_that_were_changed_are_refused(teachers, tmp_path):
         fit(stored(teachers[:1], tmp_path), tmp_path, run="second")
 
 
+def test_neither_and_both_sources_of_labels_are_refused(teachers):
+    for options in ({}, {"teachers": [RunTeacher(teachers[0])], "published": "folder"}):
+        with pytest.raises(UsageError, match="takes teachers, whose labels it stores, or a folder"):
+            StoredLabel(ConvNet(1, 8), **options)
+
+
 @pytest.mark.parametrize("options", [{"labels_per_image": 0}, {"keep": 0.0}, {"keep": 1.5}])
 def test_numbers_that_make_no_sense_are_refused(teachers, tmp_path, options):
     with pytest.raises(UsageError, match="labels_per_image is at least 1 and keep lies above 0"):
