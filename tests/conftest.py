@@ -78,7 +78,7 @@ def relabel():
     """Write a folder of labels as the published relabelling scripts do, with torchvision's and PIL's transforms.
 
     relabel(folder, images uint8 (N, C, H, W), teacher, info, epochs=..., batch=..., items=6, mixing="cutmix",
-    half=True, sampler=RandomSampler) gives {(epoch, batch): (indices, mixed and normalised views)}.
+    half=True, sampler=RandomSampler, scale=(0.1, 1.0)) gives {(epoch, batch): (indices, mixed and normalised views)}.
     """
     import numpy as np
     import torch
@@ -87,8 +87,8 @@ def relabel():
     from torchvision.transforms import functional as steps
 
     class Drawn(Dataset):
-        def __init__(self, images, info, tensors):
-            self.images, self.info, self.tensors = images, info, tensors
+        def __init__(self, images, info, tensors, scale):
+            self.images, self.info, self.tensors, self.scale = images, info, tensors, list(scale)
 
         def __len__(self):
             return len(self.images)
@@ -96,7 +96,7 @@ def relabel():
         def __getitem__(self, index):
             image = steps.to_pil_image(torch.from_numpy(self.images[index]))
             width, height = image.size
-            top, left, h, w = RandomResizedCrop.get_params(image, [0.1, 1.0], [3 / 4, 4 / 3])
+            top, left, h, w = RandomResizedCrop.get_params(image, self.scale, [3 / 4, 4 / 3])
             if self.tensors:
                 image, coords = steps.to_tensor(image), (top / width, left / height, h / width, w / height)
             else:
@@ -120,8 +120,21 @@ def relabel():
         views[:, :, low[0] : high[0], low[1] : high[1]] = views[partner, :, low[0] : high[0], low[1] : high[1]]
         return views, partner, share, [low[0], low[1], high[0], high[1]]
 
-    def write(folder, images, teacher, info, *, epochs, batch, items=6, mixing="cutmix", half=True, sampler=None):
-        data, seen, draw = Drawn(images, info, items == 8), {}, np.random.default_rng(7)
+    def write(
+        folder,
+        images,
+        teacher,
+        info,
+        *,
+        epochs,
+        batch,
+        items=6,
+        mixing="cutmix",
+        half=True,
+        sampler=None,
+        scale=(0.1, 1.0),
+    ):
+        data, seen, draw = Drawn(images, info, items == 8, scale), {}, np.random.default_rng(7)
         generator = torch.Generator()
         generator.manual_seed(42)
         loader = DataLoader(data, batch_size=batch, sampler=(sampler or RandomSampler)(data, generator=generator))

@@ -85,7 +85,8 @@ def test_views_and_labels_are_those_of_the_published_scripts(tmp_path, relabel, 
         stored = labels.batch(epoch, index)
         np.testing.assert_array_equal(stored.ids, ids.numpy())
         view = replay(torch.from_numpy(images), LABELS, stored, INFO)
-        assert float(((view.images - views) * STD).abs().max()) * 255 <= 1.001
+        away = float(((view.images - views) * STD).abs().max()) * 255  # in grey levels; EDC's views are not rounded
+        assert away <= (0.01 if items == 8 else 1.001)
         assert (view.stored - teacher(view.images)).abs().max() < 0.03
         assert view.stored.dtype == torch.float32 and stored.logits.dtype == torch.float16
         assert torch.equal(view.labels, LABELS[ids]) and torch.equal(view.ids, ids)
