@@ -120,7 +120,7 @@ class Trainer(lightning.Trainer):
 
     def _evaluate(self, model: Any, data: CondensedDataModule) -> None:
         """Read the test split; and the held-out one, which Lightning skips in a run that was stopped at its end."""
-        if "held_out" not in model.scores and len(data.dataset.split("held_out").labels):
+        if "held_out" not in model.scores and len(data.dataset.index("held_out")):
             self.validate(model, datamodule=data, verbose=False)
         self.test(model, datamodule=data, verbose=False)
 

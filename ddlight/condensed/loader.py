@@ -5,7 +5,7 @@ position is a number. A global batch is cut into `ranks * accumulate` parts, so 
 depend on how many ranks or micro-batches share the work.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from math import ceil
 
@@ -133,15 +133,22 @@ class EvalLoader:
     """Yields a real split once, each image on exactly one rank, without padding.
 
     Args:
-        images: uint8 (N, C, H, W).
+        take: gives images uint8 (n, C, H, W) of rows int64 (n,), such as a dataset's `take` of the split.
         labels: int64 (N,).
         batch: images per batch.
         rank: this process.
         ranks: number of processes.
     """
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, batch: int = 500, rank: int = 0, ranks: int = 1) -> None:
-        self.images, self.labels, self.batch = images, labels, batch
+    def __init__(
+        self,
+        take: Callable[[np.ndarray], np.ndarray],
+        labels: np.ndarray,
+        batch: int = 500,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
+        self.take, self.labels, self.batch = take, labels, batch
         self.mine = np.arange(rank, len(labels), ranks)
 
     def __len__(self) -> int:
@@ -150,4 +157,4 @@ class EvalLoader:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for start in range(0, len(self.mine), self.batch):
             rows = self.mine[start : start + self.batch]
-            yield torch.from_numpy(self.images[rows]), torch.from_numpy(self.labels[rows])
+            yield torch.from_numpy(self.take(rows)), torch.from_numpy(self.labels[rows])

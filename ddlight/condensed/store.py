@@ -463,13 +463,13 @@ def load(folder: Path, dataset: Any = None) -> StoredSet:
 def _load_selection(folder: Path, manifest: dict[str, Any], dataset: Any) -> StoredSet:
     if dataset is None:
         raise DataError(f"{folder} lists images of {manifest['dataset']}: give that dataset to load them.")
-    split = dataset.split("train")
+    split = dataset.index("train")
     indices, ids = read_selection(folder)
     if len(indices) and (indices.max() >= len(split.ids) or (split.ids[indices] != ids).any()):
         raise DataError(
             f"{folder} was selected from other data: its sample ids are not those of {manifest['dataset']} here."
         )
-    return StoredSet(split.images[indices], split.labels[indices], manifest)
+    return StoredSet(dataset.take("train", indices), split.labels[indices], manifest)
 
 
 def read_selection(folder: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -38,6 +38,22 @@ class ImageSet:
         return ImageSet(self.images[rows], self.labels[rows], self.ids[rows])
 
 
+@dataclass(frozen=True)
+class Index:
+    """What is known of a split without its pixels.
+
+    Attributes:
+        labels: int64 (N,), positions in the dataset's `info.classes`.
+        ids: str (N,), stable sample ids.
+    """
+
+    labels: np.ndarray
+    ids: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
 class RealDataset(ABC):
     """A labelled dataset of real images, read once into memory.
 
@@ -80,12 +96,35 @@ class RealDataset(ABC):
             DataError: the data are missing, damaged or not laid out as expected.
             UsageError: there is no such split, or more is held out than there is.
         """
-        if name not in get_args(Split):
-            names = ", ".join(get_args(Split))
-            raise UsageError(f"There is no split {name!r}: the splits are {names}.{nearest(name, get_args(Split))}")
+        check_split(name)
         if name not in self._splits:
             self._splits.update({split: _freeze(images) for split, images in self._read(name).items()})
         return self._splits[name]
+
+    def index(self, name: Split) -> Index:
+        """Return labels and ids of a split in the order of `split`; folders are listed and no image is decoded.
+
+        Raises:
+            DataError, UsageError: as `split`.
+        """
+        split = self.split(name)
+        return Index(split.labels, split.ids)
+
+    def take(self, name: Split, rows: np.ndarray) -> np.ndarray:
+        """Return some images of a split: uint8 (len(rows), C, H, W). Folders decode these alone.
+
+        Args:
+            name: the split.
+            rows: int64 (n,): positions in it, in any order.
+
+        Raises:
+            DataError, UsageError: as `split`.
+        """
+        return self.split(name).images[rows]
+
+    def encoded(self, name: Split) -> tuple[Path, ...]:
+        """Return the image files of a split in the order of `split`; none where images are not one file each."""
+        return ()
 
     def identity(self) -> dict[str, object]:
         """Return what names this data, as JSON: it changes when a file or an option that shapes the splits does.
@@ -120,6 +159,13 @@ class RealDataset(ABC):
             f"{row.name} was not found. Searched:{places}\nExpected:\n  {found}\nGet it:\n  {get}\n"
             f"Is it elsewhere? Name the folder with the dataset's `root`{other}."
         )
+
+
+def check_split(name: str) -> None:
+    """Raise UsageError where there is no such split."""
+    if name not in get_args(Split):
+        names = ", ".join(get_args(Split))
+        raise UsageError(f"There is no split {name!r}: the splits are {names}.{nearest(name, get_args(Split))}")
 
 
 def draw_per_class(labels: np.ndarray, counts: Sequence[int] | np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -1,22 +1,27 @@
 """Datasets in folders: any folder of images with one folder per class, and ImageNet."""
 
 import hashlib
+import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import numpy as np
 from PIL import Image
 
-from ddlight.datasets.base import ImageSet, RealDataset, Split, draw_held_out, draw_per_class
+from ddlight.datasets.base import ImageSet, Index, RealDataset, Split, check_split, draw_held_out, draw_per_class
+from ddlight.datasets.decoded import DecodedFile, decoded_folder
 from ddlight.datasets.table import IMAGENETTE_WNIDS, TABLE, DatasetInfo
 from ddlight.errors import DataError, UsageError, nearest
 from ddlight.randomness import generator
+
+KEPT_BYTES = 2 * 2**30
+"""Decoded images of a split that is evaluated stay in memory up to this size, else in a file."""
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
@@ -82,6 +87,8 @@ class ImageFolder(RealDataset):
             raise UsageError(f"resize must be at least size, {size}; {resize} was given. Try resize: {size}")
         if not 0 < test_fraction < 1:
             raise UsageError(f"test_fraction lies between 0 and 1; {test_fraction} was given. Try test_fraction: 0.2")
+        self._listings: dict[Split, Listing] = {}
+        self._decoded_files: dict[Split, DecodedFile] = {}
         self.size = size
         self.resize = resize
         self.test_fraction = test_fraction
@@ -130,11 +137,57 @@ class ImageFolder(RealDataset):
         classes = self._classes(train, test)
         return Tree(root, classes, _list_images(root, train, classes), _list_images(root, test, classes))
 
+    def index(self, name: Split) -> Index:
+        """Return labels and ids of a split in the order of `split`, without decoding an image."""
+        listing = self._listing(name)
+        return Index(listing.labels, np.array(listing.paths, dtype=np.str_))
+
+    def take(self, name: Split, rows: np.ndarray) -> np.ndarray:
+        """Return some images of a split: uint8 (len(rows), 3, size, size).
+
+        Images of the training split are decoded each time unless the whole split was read before. Those of the other
+        splits are kept: in memory where they take less than `KEPT_BYTES`, else in one file of pixels in the cache, so
+        that a second evaluation decodes nothing.
+        """
+        if name not in self._splits and name != "train":
+            if len(self._listing(name).paths) * 3 * self.size**2 > KEPT_BYTES:
+                return self._decoded(name).take(rows)
+            self.split(name)
+        if name in self._splits:
+            return self._splits[name].images[rows]
+        files = self.encoded(name)
+        return self.decode([files[row] for row in rows.tolist()])
+
+    def _decoded(self, name: Split) -> DecodedFile:
+        if name not in self._decoded_files:
+            digest = hashlib.sha256(json.dumps([self.identity(), name], sort_keys=True).encode()).hexdigest()[:16]
+            self._decoded_files[name] = DecodedFile(
+                decoded_folder() / f"{digest}.u8", self.encoded(name), (3, self.size, self.size), self.decode
+            )
+        return self._decoded_files[name]
+
+    def encoded(self, name: Split) -> tuple[Path, ...]:
+        """Return the image files of a split in the order of `split`."""
+        return tuple(self.tree.root / path for path in self._listing(name).paths)
+
+    def read(self, path: Path) -> np.ndarray:
+        """Decode one file: uint8 (3, size, size)."""
+        return read_rgb(path, self.size, self.resize or self.size)
+
     def _read(self, name: Split) -> dict[Split, ImageSet]:
-        if name == "test":
-            return {name: self._decode(self.tree.test)}
-        kept = draw_held_out(self.tree.train.labels, self.held_out, self.tree.classes)
-        return {name: self._decode(self.tree.train.take(kept if name == "held_out" else ~kept))}
+        listing = self._listing(name)
+        _require_memory((len(listing.paths), 3, self.size, self.size))
+        images = self.decode(self.encoded(name))
+        return {name: ImageSet(images, listing.labels, np.array(listing.paths, dtype=np.str_))}
+
+    def _listing(self, name: Split) -> Listing:
+        check_split(name)
+        if name not in self._listings:
+            train = self.tree.train
+            kept = draw_held_out(train.labels, self.held_out, self.tree.classes)
+            parts = {"train": train.take(~kept), "held_out": train.take(kept), "test": self.tree.test}
+            self._listings.update({split: parts[split] for split in get_args(Split)})
+        return self._listings[name]
 
     def _files(self) -> object:
         digest, total, paths = hashlib.sha256(), 0, (*self.tree.train.paths, *self.tree.test.paths)
@@ -195,35 +248,9 @@ class ImageFolder(RealDataset):
         is_test = draw_per_class(whole.labels, counts, generator(0, "test"))
         return Tree(root, classes, whole.take(~is_test), whole.take(is_test))
 
-    def _decode(self, listing: Listing) -> ImageSet:
-        """Decode images in threads.
-
-        Raises:
-            DataError: some cannot be read; they are named.
-            UsageError: they would not fit into this machine's memory.
-        """
-        shape = (len(listing.paths), 3, self.size, self.size)
-        _require_memory(shape)
-        images = np.empty(shape, dtype=np.uint8)
-        files = [self.tree.root / path for path in listing.paths]
-
-        def decode(row: int) -> str | None:
-            try:
-                images[row] = read_rgb(files[row], self.size, self.resize or self.size)
-            except Exception as error:  # a damaged file makes Pillow raise almost anything
-                return f"{files[row]}: {error}"
-            return None
-
-        with ThreadPoolExecutor() as pool:
-            bad = [message for message in pool.map(decode, range(len(files))) if message]
-        if bad:
-            more = f"\n  and {len(bad) - 5} more" * (len(bad) > 5)
-            raise DataError(
-                f"{len(bad)} of {len(files):,} images cannot be read; replace or remove:\n  "
-                + "\n  ".join(bad[:5])
-                + more
-            )
-        return ImageSet(images, listing.labels, np.array(listing.paths, dtype=np.str_))
+    def decode(self, files: Sequence[Path]) -> np.ndarray:
+        """Decode image files in threads: uint8 (n, 3, size, size). Raises DataError where some cannot be read."""
+        return decode_files(files, self.read, (3, self.size, self.size))
 
 
 class ImageNet1K(ImageFolder):
@@ -333,6 +360,38 @@ class ImageNette(ImageNet1K):
 
     def __init__(self, root: str | None = None, held_out: int = 0, size: int = 224, resize: int | None = 256) -> None:
         super().__init__(root, held_out, size, resize, wnids=list(IMAGENETTE_WNIDS))
+
+
+def decode_files(files: Sequence[Path], read: Callable[[Path], np.ndarray], shape: tuple[int, int, int]) -> np.ndarray:
+    """Decode images in threads, straight into one array.
+
+    Args:
+        files: to read.
+        read: decodes one of them into uint8 `shape`.
+        shape: (C, H, W).
+
+    Returns:
+        uint8 (len(files), C, H, W).
+
+    Raises:
+        DataError: some cannot be read; they are named.
+    """
+    images = np.empty((len(files), *shape), dtype=np.uint8)
+
+    def decode(row: int) -> str | None:
+        try:
+            images[row] = read(files[row])
+        except Exception as error:  # a damaged file makes Pillow raise almost anything
+            return f"{files[row]}: {error}"
+        return None
+
+    with ThreadPoolExecutor() as pool:
+        bad = [message for message in pool.map(decode, range(len(files))) if message]
+    if bad:
+        more = f"\n  and {len(bad) - 5} more" * (len(bad) > 5)
+        lines = "\n  ".join(bad[:5])
+        raise DataError(f"{len(bad)} of {len(files):,} images cannot be read; replace or remove:\n  {lines}{more}")
+    return images
 
 
 def read_rgb(path: Path, size: int, resize: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from dataclasses import asdict, is_dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -159,7 +159,7 @@ class CondensedDataModule(LightningDataModule):
 
     def _seal(self, work: Workspace, units: list[Unit], seconds: float) -> None:
         made = store.join([work.get(unit) for unit in units])
-        split = self.dataset.split("train")
+        split = self.dataset.index("train")
         store.seal(self.folder, made, split.ids, split.labels, self._manifest(seconds))
 
     def _manifest(self, seconds: float) -> dict[str, Any]:
@@ -229,17 +229,16 @@ class CondensedDataModule(LightningDataModule):
 
     def val_dataloader(self) -> EvalLoader | list[Any]:
         """The held-out split, where the dataset has one."""
-        held_out = self.dataset.split("held_out")
-        return self._eval_loader("held_out") if len(held_out.labels) else []
+        return self._eval_loader("held_out") if len(self.dataset.index("held_out")) else []
 
     def test_dataloader(self) -> EvalLoader:
         """The test split."""
         return self._eval_loader("test")
 
     def _eval_loader(self, name: Any) -> EvalLoader:
-        split, trainer = self.dataset.split(name), self.trainer
+        trainer, labels = self.trainer, self.dataset.index(name).labels
         rank, ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        return EvalLoader(split.images, split.labels, rank=rank, ranks=ranks)
+        return EvalLoader(partial(self.dataset.take, name), labels, rank=rank, ranks=ranks)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move a batch; training batches get the set's tensors, which are moved once."""
@@ -275,7 +274,7 @@ class Selector(CondensedDataModule):
 
     def make(self, unit: Unit) -> Selection:
         """Select from the unit's class. Raises UsageError where it has fewer than ipc images."""
-        candidates = np.flatnonzero(self.dataset.split("train").labels == unit.classes[0])
+        candidates = np.flatnonzero(self.dataset.index("train").labels == unit.classes[0])
         name = self.dataset.info.classes[unit.classes[0]]
         if len(candidates) < self.ipc:
             raise UsageError(

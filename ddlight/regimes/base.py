@@ -192,7 +192,7 @@ class Regime(LightningModule):
         for teacher in self.all_teachers:
             teacher.load(data.dataset.num_classes, info.channels, info.size)
         stored = data.require()
-        self._run = self.resolve_run(data, len(stored.images), len(data.dataset.split("train").labels))
+        self._run = self.resolve_run(data, len(stored.images), len(data.dataset.index("train")))
         self._viewer = Viewer(self.run.plan.augment, info, data.space, self.run.batch, len(stored.images), self.seed)
         self._prepare_network(self.run.plan.recipe)
 

@@ -100,7 +100,7 @@ def test_an_eval_loader_counts_each_image_once(images, ranks):
     pixels = np.arange(images, dtype=np.int64).reshape(-1, 1, 1, 1)
     seen = []
     for rank in range(ranks):
-        loader = EvalLoader(pixels, np.arange(images) * 2, batch=7, rank=rank, ranks=ranks)
+        loader = EvalLoader(pixels.__getitem__, np.arange(images) * 2, batch=7, rank=rank, ranks=ranks)
         batches = list(loader)
         assert len(batches) == len(loader) and all(0 < len(labels) <= 7 for _, labels in batches)
         for some, labels in batches:

@@ -218,7 +218,7 @@ def test_a_long_unit_keeps_its_claim_as_other_machines_see_it(tmp_path, monkeypa
 
     monkeypatch.setattr(store, "CLAIM_SECONDS", 1.2)
     monkeypatch.setattr(data, "make", long)
-    assert data._make_one(work, [UNIT])
+    assert store._make_one(work, [UNIT], lambda work, unit: work.put(unit, data.make(unit)))
     assert taken == [False] * 5
     assert threading.active_count() == threads and not list(work.folder.glob("*.claim"))
 

@@ -24,7 +24,7 @@ class FullData(CondensedDataModule):
 
     def make(self, unit: Unit) -> Selection:
         """Every index, in order."""
-        return Selection(np.arange(len(self.dataset.split("train").labels)))
+        return Selection(np.arange(len(self.dataset.index("train"))))
 
     @property
     def expected_images(self) -> int:
