@@ -25,7 +25,8 @@ import pickle
 import re
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import islice, product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,6 +43,13 @@ from ddlight.transforms.view import View
 
 SEED = 42
 """Seed of the published sampler."""
+CHECKED_VIEWS = 1000
+"""Views that are enough to tell labels in the right order from others."""
+_AGAIN = "Get the file again, or make the labels anew."
+_OTHER_SET = (
+    "Use the set that was relabelled, all of its files, sorted by class folder and name; for six-item labels from an "
+    "early version of torch give draws=1."
+)
 
 Mixing = Literal["none", "cutmix", "mixup"]
 Images = Tensor | Callable[[np.ndarray], Tensor]
@@ -143,7 +151,7 @@ class PublishedLabels:
         dtype: of the logits.
         items: 6 (SRe2L, CDA, CV-DD, FADRM, LPLD), 7 (G-VBSM) or 8 (EDC).
         mixing: how all batches are mixed.
-        bytes: size on disk.
+        sizes: int64 (epochs, batches): bytes of the files.
         order: of six-item labels; None where the labels name their images.
     """
 
@@ -156,8 +164,13 @@ class PublishedLabels:
     dtype: torch.dtype
     items: int
     mixing: Mixing
-    bytes: int
-    order: SamplerOrder | None = field(default=None, compare=False)
+    sizes: np.ndarray
+    order: SamplerOrder | None
+
+    @property
+    def bytes(self) -> int:
+        """Size on disk."""
+        return int(self.sizes.sum())
 
     def batch(self, epoch: int, index: int) -> StoredBatch:
         """Read one batch.
@@ -188,35 +201,32 @@ class PublishedLabels:
             raise DataError(f"{path} names image {stored.ids.max()}, but the set has {self.images}. {_OTHER_SET}")
         return stored
 
-    def check_order(self, classes: np.ndarray) -> None:
+    def check_order(self, classes: np.ndarray) -> float:
         """Make sure that labels and images belong together: that the teacher recognises what a view shows.
 
-        In the first and in the last pass, some thousand views are read, and those counted whose strongest class is
-        the image's or its partner's. Labels in the wrong order agree by chance alone.
+        Some thousand views of the last passes are read, and those counted whose strongest class is the image's or its
+        partner's. Labels in a wrong order agree by chance alone; in the first pass both rules of `SamplerOrder` agree,
+        so that it is read only where there is no other.
 
         Args:
             classes: int64 (N,): class of each image of the set.
 
+        Returns:
+            Share of the views that agree.
+
         Raises:
-            DataError: the agreement in a pass is what chance gives (one-sided binomial test, p >= 0.001).
+            DataError: they are no more than chance gives (one-sided binomial test, p >= 0.001).
         """
-        for epoch in sorted({0, self.epochs - 1}):
-            count = min(self.batches, -(-1000 // self.batch_size))
-            parts = [agreement(self.batch(epoch, index), classes) for index in range(count)]
-            rows, found, expected = np.sum(parts, axis=0)
-            if binomtest(int(found), int(rows), expected / rows, "greater").pvalue >= 0.001:
-                raise DataError(
-                    f"The labels in {self.folder} do not fit the images: in pass {epoch} the strongest class of "
-                    f"{found:.0f} of {rows:.0f} views is the image's or its partner's, and chance gives "
-                    f"{expected:.0f}. {_OTHER_SET}"
-                )
-
-
-_AGAIN = "Get the file again, or make the labels anew."
-_OTHER_SET = (
-    "Use the set that was relabelled, all of its files, sorted by class folder and name; for six-item labels from an "
-    "early version of torch give draws=1."
-)
+        passes = range(self.epochs - 1, min(0, self.epochs - 2), -1)
+        places = islice(product(passes, range(self.batches)), -(-CHECKED_VIEWS // self.batch_size))
+        views, found, chance = np.sum([agreement(self.batch(*place), classes) for place in places], axis=0)
+        if binomtest(int(found), int(views), chance / views, "greater").pvalue >= 0.001:
+            raise DataError(
+                f"The labels in {self.folder} do not fit the images: in the last passes the strongest class of "
+                f"{found:.0f} of {views:.0f} views is the image's or its partner's, and chance gives {chance:.0f}. "
+                f"{_OTHER_SET}"
+            )
+        return float(found / views)
 
 
 def open_labels(folder: Path | str, images: int, draws: int = 2) -> PublishedLabels:
@@ -237,7 +247,7 @@ def open_labels(folder: Path | str, images: int, draws: int = 2) -> PublishedLab
         raise UsageError(f"The published sampler draws 1 or 2 permutations a pass; draws={draws} was given.")
     folder = Path(folder)
     sizes = _listing(folder)
-    batches = len(sizes[0])
+    epochs, batches = sizes.shape
     ends = [_file(folder, 0, 0), _file(folder, 0, batches - 1)]
     contents = [_load(path) for path in ends]
     first, last = (_parse(content, path, None) for content, path in zip(contents, ends, strict=True))
@@ -246,11 +256,18 @@ def open_labels(folder: Path | str, images: int, draws: int = 2) -> PublishedLab
         raise DataError(f"The labels in {folder} are for {held} images; the condensed set has {images}. {_OTHER_SET}")
     _check_sizes(folder, sizes, first, last)
     items = len(contents[0])
-    order = SamplerOrder(images, draws) if items == 6 else None
-    total = sum(sum(epoch) for epoch in sizes)
-    shape = len(first.flips), first.logits.shape[1]
     return PublishedLabels(
-        folder, images, len(sizes), batches, *shape, first.logits.dtype, items, first.mixing, total, order
+        folder=folder,
+        images=images,
+        epochs=epochs,
+        batches=batches,
+        batch_size=len(first.flips),
+        classes=first.logits.shape[1],
+        dtype=first.logits.dtype,
+        items=items,
+        mixing=first.mixing,
+        sizes=sizes,
+        order=SamplerOrder(images, draws) if items == 6 else None,
     )
 
 
@@ -350,8 +367,8 @@ def _numbered(folder: Path, pattern: str) -> dict[int, Path]:
     return {int(match[1]): path for match, path in matches if match}
 
 
-def _listing(folder: Path) -> list[list[int]]:
-    """Bytes of every label file, by pass and batch. Raises DataError where one is missing."""
+def _listing(folder: Path) -> np.ndarray:
+    """Bytes of every label file, int64 (passes, batches). Raises DataError where one is missing."""
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder} with labels. Unpack the published archive and give its folder.")
     passes = _numbered(folder, r"epoch_(\d+)")
@@ -374,21 +391,24 @@ def _listing(folder: Path) -> list[list[int]]:
             f"The labels in {folder} are not complete: {path}{more} is missing. Get the missing files again, or move "
             "the passes from the first incomplete one on to another place and use the ones before."
         )
-    return [[files[epoch][index].stat().st_size for index in range(batches)] for epoch in range(len(passes))]
+    sizes = [[files[epoch][index].stat().st_size for index in range(batches)] for epoch in range(len(passes))]
+    return np.array(sizes, np.int64)
 
 
-def _check_sizes(folder: Path, sizes: list[list[int]], first: StoredBatch, last: StoredBatch) -> None:
+def _check_sizes(folder: Path, sizes: np.ndarray, first: StoredBatch, last: StoredBatch) -> None:
     """Refuse files that are too small for the numbers they should hold."""
+    needed = np.full(sizes.shape[1], _least(first))
+    needed[-1] = _least(last)
+    for epoch, index in np.argwhere(sizes < needed)[:1].tolist():
+        raise DataError(
+            f"{_file(folder, epoch, index)} is truncated: {sizes[epoch, index]} bytes, and its numbers need "
+            f"{needed[index]}. {_AGAIN}"
+        )
 
-    def least(stored: StoredBatch) -> int:
-        return stored.logits.nbytes + stored.crops.nbytes + stored.flips.nbytes
 
-    for epoch, found in enumerate(sizes):
-        for index, size in enumerate(found):
-            needed = least(last if index == len(found) - 1 else first)
-            if size < needed:
-                path = _file(folder, epoch, index)
-                raise DataError(f"{path} is truncated: {size} bytes, and its numbers need {needed}. {_AGAIN}")
+def _least(stored: StoredBatch) -> int:
+    """Bytes that a file like this one has at least."""
+    return stored.logits.nbytes + stored.crops.nbytes + stored.flips.nbytes
 
 
 def _safe_globals() -> list[Any]:

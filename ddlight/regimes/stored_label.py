@@ -122,9 +122,10 @@ class StoredLabel(Regime):
         return 0 if self.published else self._label_plan(self.run, self.data.dataset.num_classes, {}).views
 
     def label_bytes(self, run: Run, classes: int) -> int:
-        """Bytes of the stored labels; of published ones the whole folder."""
-        if self.published is not None:
-            return open_labels(self.published, run.images, self.draws).bytes
+        """Bytes of the stored labels that the run goes round; of published ones those of their files."""
+        if self.published is not None and run.replay is not None:
+            sizes = open_labels(self.published, run.images, self.draws).sizes
+            return int(sizes[tuple(run.replay.T)].sum())
         return self._label_plan(run, classes, {}).size
 
     def _named(self) -> dict[str, Any]:
@@ -155,7 +156,8 @@ class StoredLabel(Regime):
                 f"The labels in {folder} are of {found.classes} classes; {data.dataset.info.name} has "
                 f"{data.dataset.num_classes}."
             )
-        found.check_order(hard_classes(torch.from_numpy(data.require().labels)).numpy())
+        share = found.check_order(hard_classes(torch.from_numpy(data.require().labels)).numpy())
+        log.info("the labels in %s are right about %.0f %% of the views that were checked", folder, 100 * share)
         return found
 
     def _names(self) -> dict[str, Any]:

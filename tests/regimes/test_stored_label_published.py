@@ -112,11 +112,13 @@ def test_fewer_passes_and_batches(home, fit, data, published):
     fit(model, data, test=False)
     kept = [tuple(row) for row in model.run.replay.tolist()]
     assert len(kept) == 5 and kept == sorted(set(kept)) and max(kept)[0] <= 1
+    files = [home / "labels" / f"epoch_{epoch}" / f"batch_{index}.tar" for epoch, index in kept]
+    assert model.label_bytes(model.run, 10) == sum(file.stat().st_size for file in files)
 
 
 def test_labels_in_another_order_are_refused_before_the_first_step(home, fit, data, published):
     published(sampler=lambda images, generator: SequentialSampler(images))
-    with pytest.raises(DataError, match="do not fit the images: in pass 0"):
+    with pytest.raises(DataError, match="do not fit the images"):
         fit(stored_label(home, budget=Budget(epochs=1)), data, test=False)
 
 
