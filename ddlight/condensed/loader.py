@@ -8,6 +8,7 @@ depend on how many ranks or micro-batches share the work.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from math import ceil
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,8 +28,10 @@ class Batch:
         weight: factor that makes the mean over ranks and micro-batches the mean over the global batch.
         epoch: pass over the set, from 0.
         index: batch within the pass, from 0.
-        images: the set's images (N, C, H, W) on the training device, attached by the data module.
+        images: the set's images, a tensor (N, C, H, W) on the training device or one of `condensed.pixels`, attached
+            by the data module.
         labels: the set's labels, (N,) or (N, K).
+        crops: (rows, C, H, W), cut ahead: of the own rows and, where not the whole batch is here, of their partners.
     """
 
     ids: Tensor
@@ -36,10 +39,11 @@ class Batch:
     weight: float
     epoch: int
     index: int
-    images: Tensor | None = None
+    images: Any = None
     labels: Tensor | None = None
+    crops: tuple[Tensor, ...] = ()
 
-    def attach(self, images: Tensor, labels: Tensor) -> "Batch":
+    def attach(self, images: Any, labels: Tensor) -> "Batch":
         """Return this batch with the set's tensors."""
         return replace(self, images=images, labels=labels)
 

@@ -7,15 +7,18 @@ final folder under a temporary name and renames it into place, so a set is eithe
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +29,8 @@ from safetensors.numpy import load as unpack
 from safetensors.numpy import load_file, save
 
 from ddlight import files
+from ddlight.condensed.pixels import Encoded, FullSize
+from ddlight.datasets.decoded import decode_files, image_size, read_full
 from ddlight.errors import DataError
 
 log = logging.getLogger("ddlight")
@@ -287,17 +292,20 @@ def join(pieces: list[Made]) -> Made:
     return Synthesis(images, labels, sum(p.source_images for p in made))
 
 
-def seal(folder: Path, made: Made, ids: np.ndarray, labels: np.ndarray, manifest: dict[str, Any]) -> Path:
+def seal(
+    folder: Path, made: Made | Iterable[Made], ids: np.ndarray, labels: np.ndarray, manifest: dict[str, Any]
+) -> Path:
     """Write the finished set and its manifest and move them into place.
 
     Args:
         folder: where the set shall lie; where another process sealed it first, that one stays.
-        made: the whole set.
+        made: the whole set, or its pieces in order; pieces of pictures are never in memory together.
         ids: sample ids of the full training split.
         labels: labels of the full training split.
         manifest: what the method knows; contents, hashes and counts are added here.
     """
-    return seal_folder(folder, lambda place: _write(place, made, ids, labels, manifest["classes"]), manifest)
+    pieces = [made] if isinstance(made, Selection | Synthesis) else made
+    return seal_folder(folder, lambda place: _write(place, iter(pieces), ids, labels, manifest["classes"]), manifest)
 
 
 def seal_folder(folder: Path, write: Callable[[Path], dict[str, Any]], manifest: dict[str, Any]) -> Path:
@@ -341,10 +349,16 @@ def _files(folder: Path) -> Iterator[Path]:
     return (p for p in sorted(folder.rglob("*")) if p.is_file())
 
 
-def _write(folder: Path, made: Made, ids: np.ndarray, labels: np.ndarray, classes: list[str]) -> dict[str, Any]:
+def _write(
+    folder: Path, pieces: Iterator[Made], ids: np.ndarray, labels: np.ndarray, classes: list[str]
+) -> dict[str, Any]:
+    first = next(pieces)
+    if isinstance(first, Synthesis) and _are_pictures(first):
+        return _write_pictures(folder, chain([first], pieces), classes)
+    made = join([first, *pieces])
     if isinstance(made, Selection):
         return _write_selection(folder, made, ids, labels)
-    return _write_synthesis(folder, made, classes)
+    return _write_tensors(folder, made)
 
 
 def _write_selection(folder: Path, made: Selection, ids: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
@@ -362,36 +376,70 @@ def _write_selection(folder: Path, made: Selection, ids: np.ndarray, labels: np.
     }
 
 
-def _write_synthesis(folder: Path, made: Synthesis, classes: list[str]) -> dict[str, Any]:
-    hard = made.labels.ndim == 1
-    if made.images.dtype == np.uint8 and made.images.shape[1] in (1, 3) and hard:
-        _write_images(folder, made, classes)
-        kind = "uint8"
-    else:
-        tensors = {"images": np.ascontiguousarray(made.images), "labels": np.ascontiguousarray(made.labels)}
-        files.write_bytes(folder / "set.safetensors", save(tensors))
-        kind = str(made.images.dtype)
-    digest = hashlib.sha256(np.ascontiguousarray(made.images).tobytes())
-    digest.update(np.ascontiguousarray(made.labels).tobytes())
-    bytes_labels = 0 if hard else made.labels.nbytes
+def _are_pictures(made: Synthesis) -> bool:
+    return made.images.dtype == np.uint8 and made.images.shape[1] in (1, 3) and made.labels.ndim == 1
+
+
+def _write_tensors(folder: Path, made: Synthesis) -> dict[str, Any]:
+    images, labels = np.ascontiguousarray(made.images), np.ascontiguousarray(made.labels)
+    files.write_bytes(folder / "set.safetensors", save({"images": images, "labels": labels}))
+    bytes_labels = 0 if labels.ndim == 1 else labels.nbytes
     return {
-        "kind": kind,
-        "images": len(made.images),
+        "kind": str(images.dtype),
+        "images": len(images),
         "source_images": made.source_images,
-        "shape": list(made.images.shape[1:]),
-        "content_sha256": digest.hexdigest(),
-        "bytes_images": sum(p.stat().st_size for p in _files(folder)) - bytes_labels,
+        "shape": list(images.shape[1:]),
+        "content_sha256": _content(hashlib.sha256(images.data), [labels]),
+        "bytes_images": (folder / "set.safetensors").stat().st_size - bytes_labels,
         "bytes_labels": bytes_labels,
     }
 
 
-def _write_images(folder: Path, made: Synthesis, classes: list[str]) -> None:
-    for number, (image, label) in enumerate(zip(made.images, made.labels, strict=True)):
-        safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in classes[label])
-        target = folder / "images" / f"{label:05d}_{safe}" / f"{number:07d}.png"
-        target.parent.mkdir(parents=True, exist_ok=True)
+def _write_pictures(folder: Path, pieces: Iterable[Made], classes: list[str]) -> dict[str, Any]:
+    digest, labels, sources, shape = hashlib.sha256(), [np.empty(0, np.int64)], 0, (0, 0, 0)
+    for piece in pieces:
+        assert isinstance(piece, Synthesis)
+        _write_images(folder, piece, sum(map(len, labels)), classes)
+        digest.update(np.ascontiguousarray(piece.images).data)
+        labels.append(piece.labels)
+        sources, shape = sources + piece.source_images, piece.images.shape[1:]
+    return {
+        "kind": "uint8",
+        "images": sum(map(len, labels)),
+        "source_images": sources,
+        "shape": list(shape),
+        "content_sha256": _content(digest, labels),
+        "bytes_images": sum(p.stat().st_size for p in _files(folder)),
+        "bytes_labels": 0,
+    }
+
+
+def _content(images: Any, labels: list[np.ndarray]) -> str:
+    """Hash of a set's content, from the running hash of its images and its labels."""
+    for part in labels:
+        images.update(np.ascontiguousarray(part).data)
+    return str(images.hexdigest())
+
+
+def _write_images(folder: Path, made: Synthesis, start: int, classes: list[str]) -> None:
+    """Write pictures into class folders, in threads; the first is number `start` of the set."""
+
+    def write(row: int) -> None:
+        image, label = made.images[row], int(made.labels[row])
         pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
-        Image.fromarray(np.ascontiguousarray(pixels)).save(target, optimize=False)
+        Image.fromarray(np.ascontiguousarray(pixels)).save(
+            _class_folder(folder, label, classes) / f"{start + row:07d}.png"
+        )
+
+    for label in np.unique(made.labels).tolist():
+        _class_folder(folder, label, classes).mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(write, range(len(made.images))))
+
+
+def _class_folder(folder: Path, label: int, classes: list[str]) -> Path:
+    safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in classes[label])
+    return folder / "images" / f"{label:05d}_{safe}"
 
 
 def verify(folder: Path, what: str = "condensed set", again: str = "'ddlight condense'") -> dict[str, Any]:
@@ -431,36 +479,37 @@ class StoredSet:
     """A verified set, in memory.
 
     Args:
-        images: uint8 or float32 (N, C, H, W).
+        images: uint8 or float32 (N, C, H, W); `Encoded` or `FullSize` where they are not decoded to one array.
         labels: int64 (N,), or float32 (N, K).
         manifest: see `seal`.
     """
 
-    images: np.ndarray
+    images: Any
     labels: np.ndarray
     manifest: dict[str, Any]
 
 
-def load(folder: Path, dataset: Any = None) -> StoredSet:
+def load(folder: Path, dataset: Any = None, limit: float = math.inf) -> StoredSet:
     """Verify a set and read it.
 
     Args:
         folder: a sealed set.
         dataset: a RealDataset; needed for sets of indices.
+        limit: bytes that decoded images may take; more stay in their files.
 
     Raises:
         DataError: as `verify`; or the indices belong to other data.
     """
     manifest = verify(folder)
     if manifest["kind"] == "indices":
-        return _load_selection(folder, manifest, dataset)
+        return _load_selection(folder, manifest, dataset, limit)
     if (folder / "set.safetensors").exists():
         arrays = load_file(folder / "set.safetensors")
         return StoredSet(arrays["images"], arrays["labels"], manifest)
-    return _load_images(folder, manifest)
+    return _load_images(folder, manifest, limit)
 
 
-def _load_selection(folder: Path, manifest: dict[str, Any], dataset: Any) -> StoredSet:
+def _load_selection(folder: Path, manifest: dict[str, Any], dataset: Any, limit: float) -> StoredSet:
     if dataset is None:
         raise DataError(f"{folder} lists images of {manifest['dataset']}: give that dataset to load them.")
     split = dataset.index("train")
@@ -469,7 +518,19 @@ def _load_selection(folder: Path, manifest: dict[str, Any], dataset: Any) -> Sto
         raise DataError(
             f"{folder} was selected from other data: its sample ids are not those of {manifest['dataset']} here."
         )
-    return StoredSet(dataset.take("train", indices), split.labels[indices], manifest)
+    return StoredSet(_chosen(dataset, indices, limit), split.labels[indices], manifest)
+
+
+def _chosen(dataset: Any, indices: np.ndarray, limit: float) -> Any:
+    """Images of a selection: at full size where the dataset says so, else dense or still in their files."""
+    encoded, info = dataset.encoded("train"), dataset.info
+    paths = [encoded[i] for i in indices.tolist()] if encoded else []
+    if encoded and dataset.full_size:
+        keep = 3 * sum(math.prod(image_size(path)) for path in paths) <= limit
+        return FullSize(paths, read_full, lambda rows: dataset.take("train", indices[rows]), info.size, keep)
+    if encoded and len(paths) * info.channels * info.size**2 > limit:
+        return _held(paths, dataset.read, (info.channels, info.size, info.size), limit)
+    return dataset.take("train", indices)
 
 
 def read_selection(folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -479,9 +540,22 @@ def read_selection(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.array([int(r[0]) for r in rows], np.int64), np.array([json.loads(r[2]) for r in rows], dtype=np.str_)
 
 
-def _load_images(folder: Path, manifest: dict[str, Any]) -> StoredSet:
+def _load_images(folder: Path, manifest: dict[str, Any], limit: float) -> StoredSet:
     paths = sorted((folder / "images").rglob("*.png"), key=lambda p: p.name)
-    pixels = [np.asarray(Image.open(p)) for p in paths]
-    images = np.stack([p[None] if p.ndim == 2 else p.transpose(2, 0, 1) for p in pixels])
-    labels = np.array([int(p.parent.name.split("_")[0]) for p in paths], np.int64)
-    return StoredSet(np.ascontiguousarray(images), labels, manifest)
+    labels, shape = np.array([int(p.parent.name.split("_")[0]) for p in paths], np.int64), tuple(manifest["shape"])
+    return StoredSet(_held(paths, _read_picture, shape, limit), labels, manifest)
+
+
+def _held(paths: Sequence[Path], read: Callable[[Path], np.ndarray], shape: tuple[int, ...], limit: float) -> Any:
+    """Images decoded into one array where that stays within the limit, else still in their files."""
+    need = len(paths) * math.prod(shape)
+    if need <= limit:
+        return decode_files(paths, read, shape)
+    log.info("%.1f GB of images stay in their files, and workers decode them during training", need / 1e9)
+    return Encoded(paths, read, shape)
+
+
+def _read_picture(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        pixels = np.asarray(image)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)

@@ -66,6 +66,8 @@ class RealDataset(ABC):
     """
 
     name: ClassVar[str]
+    full_size: bool = False
+    """Whether chosen training images are cropped at their full size (folders alone can say so)."""
 
     def __init__(self, root: str | None = None, held_out: int = 0) -> None:
         if held_out < 0:

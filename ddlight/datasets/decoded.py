@@ -1,10 +1,12 @@
-"""Decoded images of a large split in one file, so that only the first evaluation decodes them."""
+"""Decoding image files in threads; a large split's pixels in one file, so that only the first reading decodes."""
 
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from ddlight.errors import DataError
 
@@ -15,6 +17,63 @@ CHUNK = 256
 def decoded_folder() -> Path:
     """Folder of decoded images: beside the condensed sets, in $DDLIGHT_CACHE or ~/.cache/ddlight/condensed."""
     return Path(os.environ.get("DDLIGHT_CACHE") or "~/.cache/ddlight/condensed").expanduser() / "decoded"
+
+
+def decode_files(
+    files: Sequence[Path], read: Callable[[Path], np.ndarray], shape: tuple[int, ...], threads: int | None = None
+) -> np.ndarray:
+    """Decode images in threads, straight into one array.
+
+    Args:
+        files: to read.
+        read: decodes one of them into uint8 `shape`.
+        shape: (C, H, W).
+        threads: that decode; by default some more than there are cores.
+
+    Returns:
+        uint8 (len(files), C, H, W).
+
+    Raises:
+        DataError: some cannot be read; they are named.
+    """
+    images = np.empty((len(files), *shape), dtype=np.uint8)
+
+    def decode(row: int) -> str | None:
+        try:
+            images[row] = read(files[row])
+        except Exception as error:  # a damaged file makes Pillow raise almost anything
+            return f"{files[row]}: {error}"
+        return None
+
+    with ThreadPoolExecutor(threads) as pool:
+        bad = [message for message in pool.map(decode, range(len(files))) if message]
+    if bad:
+        more = f"\n  and {len(bad) - 5} more" * (len(bad) > 5)
+        lines = "\n  ".join(bad[:5])
+        raise DataError(f"{len(bad)} of {len(files):,} images cannot be read; replace or remove:\n  {lines}{more}")
+    return images
+
+
+def read_full(path: Path) -> np.ndarray:
+    """Decode an image at its full size: uint8 (3, h, w), RGB. Raises ValueError where pixels have more than 8 bits."""
+    return np.asarray(open_rgb(path)).transpose(2, 0, 1)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image file, from its header. Raises DataError where it is none."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except Exception as error:  # a damaged file makes Pillow raise almost anything
+        raise DataError(f"{path} cannot be read: {error}. Replace or remove it.") from error
+
+
+def open_rgb(path: Path) -> Image.Image:
+    """Open an image as RGB. Raises ValueError where pixels have more than 8 bits."""
+    with Image.open(path) as image:
+        if image.mode[0] in "IF":
+            raise ValueError(f"pixels of mode {image.mode} do not fit 8 bits; save it as an 8-bit image")
+        return image.convert("RGB")
 
 
 class DecodedFile:

@@ -4,8 +4,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ddlight.datasets.base import ImageSet, Index, RealDataset, Split, check_split, draw_held_out, draw_per_class
-from ddlight.datasets.decoded import DecodedFile, decoded_folder
+from ddlight.datasets.decoded import DecodedFile, decode_files, decoded_folder, open_rgb
 from ddlight.datasets.table import IMAGENETTE_WNIDS, TABLE, DatasetInfo
 from ddlight.errors import DataError, UsageError, nearest
 from ddlight.randomness import generator
@@ -362,38 +361,6 @@ class ImageNette(ImageNet1K):
         super().__init__(root, held_out, size, resize, wnids=list(IMAGENETTE_WNIDS))
 
 
-def decode_files(files: Sequence[Path], read: Callable[[Path], np.ndarray], shape: tuple[int, int, int]) -> np.ndarray:
-    """Decode images in threads, straight into one array.
-
-    Args:
-        files: to read.
-        read: decodes one of them into uint8 `shape`.
-        shape: (C, H, W).
-
-    Returns:
-        uint8 (len(files), C, H, W).
-
-    Raises:
-        DataError: some cannot be read; they are named.
-    """
-    images = np.empty((len(files), *shape), dtype=np.uint8)
-
-    def decode(row: int) -> str | None:
-        try:
-            images[row] = read(files[row])
-        except Exception as error:  # a damaged file makes Pillow raise almost anything
-            return f"{files[row]}: {error}"
-        return None
-
-    with ThreadPoolExecutor() as pool:
-        bad = [message for message in pool.map(decode, range(len(files))) if message]
-    if bad:
-        more = f"\n  and {len(bad) - 5} more" * (len(bad) > 5)
-        lines = "\n  ".join(bad[:5])
-        raise DataError(f"{len(bad)} of {len(files):,} images cannot be read; replace or remove:\n  {lines}{more}")
-    return images
-
-
 def read_rgb(path: Path, size: int, resize: int) -> np.ndarray:
     """Decode an image, resize its short side (bilinear, antialiased) and cut out the centre.
 
@@ -411,10 +378,7 @@ def read_rgb(path: Path, size: int, resize: int) -> np.ndarray:
         ValueError: pixels have more than 8 bits.
         Exception: whatever Pillow raises where the file is damaged.
     """
-    with Image.open(path) as image:
-        if image.mode[0] in "IF":
-            raise ValueError(f"pixels of mode {image.mode} do not fit 8 bits; save it as an 8-bit image")
-        rgb = image.convert("RGB")
+    rgb = open_rgb(path)
     short = min(rgb.size)
     width, height = (resize * side // short for side in rgb.size)
     left, top = round((width - size) / 2), round((height - size) / 2)

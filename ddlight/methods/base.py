@@ -20,8 +20,9 @@ import torch
 from lightning import LightningDataModule
 from torch import Tensor
 
-from ddlight.condensed import store
+from ddlight.condensed import pixels, store
 from ddlight.condensed.loader import Batch, EvalLoader, RunLoader
+from ddlight.condensed.pixels import Pixels, WorkerLoader
 from ddlight.condensed.store import Made, Selection, StoredSet, Synthesis, Unit, Workspace
 from ddlight.datasets.base import RealDataset
 from ddlight.errors import UsageError
@@ -90,7 +91,7 @@ class CondensedDataModule(LightningDataModule):
             raise UsageError(f"ipc must be at least 1 and seed at least 0; given: ipc={ipc}, seed={seed}.")
         self.dataset, self.ipc, self.seed, self.cache = dataset, ipc, seed, cache
         self.stored: StoredSet | None = None
-        self._on_device: tuple[Tensor, Tensor] | None = None
+        self._on_device: tuple[Pixels, Tensor] | None = None
 
     # --- the method ---
 
@@ -158,8 +159,7 @@ class CondensedDataModule(LightningDataModule):
         return store.is_sealed(self.folder)
 
     def _seal(self, work: Workspace, units: list[Unit], seconds: float) -> None:
-        made = store.join([work.get(unit) for unit in units])
-        split = self.dataset.index("train")
+        made, split = (work.get(unit) for unit in units), self.dataset.index("train")
         store.seal(self.folder, made, split.ids, split.labels, self._manifest(seconds))
 
     def _manifest(self, seconds: float) -> dict[str, Any]:
@@ -199,7 +199,7 @@ class CondensedDataModule(LightningDataModule):
             return
         if not self._sealed():
             self._build()
-        self.stored = store.load(self.folder, self.dataset)
+        self.stored = store.load(self.folder, self.dataset, pixels.memory_limit())
 
     def _build(self) -> None:
         seconds = self.estimate_seconds()
@@ -218,14 +218,19 @@ class CondensedDataModule(LightningDataModule):
             raise UsageError("The condensed set is not loaded: call setup('fit') first.")
         return self.stored
 
-    def train_dataloader(self) -> RunLoader:
+    def train_dataloader(self) -> RunLoader | WorkerLoader:
         """The run's batches; length and batch come from the regime's resolved plan."""
         trainer: Any = self.trainer
         run = trainer.lightning_module.run
         accumulate = trainer.accumulate_grad_batches
-        return RunLoader(
+        loader = RunLoader(
             run.images, run.batch, run.steps, run.seed, accumulate, trainer.global_rank, trainer.world_size, run.replay
         )
+        images, viewer = self.require().images, trainer.lightning_module.viewer
+        if viewer is None or not pixels.decodes(images):
+            return loader
+        labels = torch.zeros(0)
+        return WorkerLoader(loader, lambda batch: viewer.precut(batch.attach(images, labels)))
 
     def val_dataloader(self) -> EvalLoader | list[Any]:
         """The held-out split, where the dataset has one."""
@@ -244,16 +249,15 @@ class CondensedDataModule(LightningDataModule):
         """Move a batch; training batches get the set's tensors, which are moved once."""
         if not isinstance(batch, Batch):
             return super().transfer_batch_to_device(batch, device, dataloader_idx)
-        return batch.attach(*self.tensors(device))
+        return pixels.moved(batch, device).attach(*self.tensors(device))
 
-    def tensors(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """The whole set's images and labels on `device`."""
-        if self._on_device is None or self._on_device[0].device != device:
+    def tensors(self, device: torch.device) -> tuple[Pixels, Tensor]:
+        """The whole set's images, on `device` where they are a tensor, and its labels."""
+        if self._on_device is None or self._on_device[1].device != device:
             stored = self.require()
-            self._on_device = (
-                torch.from_numpy(stored.images).to(device),
-                torch.from_numpy(stored.labels).to(device),
-            )
+            images = stored.images
+            held = torch.from_numpy(images).to(device) if isinstance(images, np.ndarray) else images
+            self._on_device = held, torch.from_numpy(stored.labels).to(device)
         return self._on_device
 
 

@@ -173,6 +173,11 @@ class Regime(LightningModule):
         return 0
 
     @property
+    def viewer(self) -> Viewer | None:
+        """What cuts this run's views, for workers that do it ahead; None where views come from elsewhere."""
+        return self._viewer
+
+    @property
     def data(self) -> CondensedDataModule:
         """The data module of this run."""
         module = self.trainer.datamodule  # type: ignore[attr-defined]

@@ -1,6 +1,6 @@
 """From a batch to what the student sees: every draw of a pass made at once, then the protocol's transforms in order."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -8,6 +8,7 @@ from scipy.special import ndtri
 from torch import Tensor
 
 from ddlight.condensed.loader import Batch
+from ddlight.condensed.pixels import FullSize, Pixels
 from ddlight.datasets.table import DatasetInfo
 from ddlight.protocols import Augment
 from ddlight.randomness import generator
@@ -61,18 +62,31 @@ class Viewer:
 
     def __call__(self, batch: Batch) -> View:
         """Build the view of this rank's rows of the batch."""
-        assert batch.images is not None and batch.labels is not None
+        assert batch.labels is not None
         ids, rows = batch.ids.numpy(force=True), slice(*batch.rows)
         partners = self._partners(batch)
-        images = self._augmented(batch, ids[rows])
+        crops = batch.crops or self._cuts(batch)
+        images = self._augmented(batch, crops[0], ids[rows])
         share = torch.ones(len(images), device=images.device)
+        other = ids[partners][rows]
         if self.augment.mix != "none":
-            whole = len(images) == len(ids)
-            others = images[_index(partners, images)] if whole else self._augmented(batch, ids[partners][rows])
-            images, share = self._mix(batch, images, others, ids[rows])
-        own, other = _index(ids[rows], images), _index(ids[partners][rows], images)
+            mates = self._augmented(batch, crops[1], other) if len(crops) > 1 else images[_index(partners, images)]
+            images, share = self._mix(batch, images, mates, ids[rows])
+        own, paired = _index(ids[rows], images), _index(other, images)
         mixed = self.augment.mix != "none"
-        return View(images, batch.labels[own], batch.labels[other], share, own, other, mixed)
+        return View(images, batch.labels[own], batch.labels[paired], share, own, paired, mixed)
+
+    def precut(self, batch: Batch) -> Batch:
+        """Return a batch with its crops, which is all of a view that takes the set's images."""
+        return replace(batch, images=None, crops=self._cuts(batch))
+
+    def _cuts(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Crops of this rank's rows and, where it mixes and has not the whole batch, of their partners."""
+        ids, rows = batch.ids.numpy(force=True), slice(*batch.rows)
+        own = self._cut(batch, ids[rows])
+        if self.augment.mix == "none" or len(own) == len(ids):
+            return (own,)
+        return own, self._cut(batch, ids[self._partners(batch)][rows])
 
     def _partners(self, batch: Batch) -> np.ndarray:
         """Row of the global batch that each row is mixed with."""
@@ -92,24 +106,31 @@ class Viewer:
             self._draws[purpose] = generator(self.seed, purpose, epoch).random(shape)
         return self._draws[purpose]
 
-    def _augmented(self, batch: Batch, ids: np.ndarray) -> Tensor:
-        a = self.augment
-        assert batch.images is not None
+    def _cut(self, batch: Batch, ids: np.ndarray) -> Tensor:
+        """Images (n, C, S, S) of the set, patches shuffled and cropped, in the type and space of the store."""
+        a, source = self.augment, batch.images
 
-        def drawn(purpose: str, width: int = 0) -> np.ndarray:
+        def drawn(purpose: str, width: int) -> np.ndarray:
             return self._draw(purpose, batch.epoch, self.count, width)[ids]
 
-        images = batch.images[_index(ids, batch.images)]
+        if isinstance(source, FullSize) and a.crop_scale is not None and a.patches == 1:
+            return source.cut(ids, drawn("crop", crop.CROP_UNIFORMS), a.crop_scale, a.crop_ratio)
+        images: Tensor = source[_index(ids, source)]
         if a.patches > 1:
             orders = patches.patch_orders(drawn("patches", 2 * a.patches), a.patches)
             images = patches.shuffle_patches(images, a.patches, orders)
         if a.crop_scale is not None:
             boxes = crop.crop_boxes(drawn("crop", crop.CROP_UNIFORMS), images.shape[2], a.crop_scale, a.crop_ratio)
             images = crop.resized_crop(images, boxes, self.info.size)
-        if a.flip:
-            images = crop.flip(images, drawn("flip") < 0.5)
-        images = self._coloured(batch, images, ids)
-        return self._dsa(batch, images, ids)
+        return images
+
+    def _augmented(self, batch: Batch, images: Tensor, ids: np.ndarray) -> Tensor:
+        """Crops as the student sees them, before mixing: flipped, coloured, normalised, on the labels' device."""
+        assert batch.labels is not None
+        images = images.to(batch.labels.device)
+        if self.augment.flip:
+            images = crop.flip(images, self._draw("flip", batch.epoch, self.count)[ids] < 0.5)
+        return self._dsa(batch, self._coloured(batch, images, ids), ids)
 
     def _coloured(self, batch: Batch, images: Tensor, ids: np.ndarray) -> Tensor:
         a = self.augment
@@ -152,7 +173,7 @@ def _shares(share: np.ndarray, images: Tensor) -> Tensor:
     return torch.as_tensor(np.broadcast_to(share, len(images)).copy(), dtype=torch.float32, device=images.device)
 
 
-def _index(rows: np.ndarray, images: Tensor) -> Tensor:
+def _index(rows: np.ndarray, images: Pixels) -> Tensor:
     return torch.from_numpy(rows).to(images.device)
 
 

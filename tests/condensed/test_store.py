@@ -21,6 +21,7 @@ from ddlight import files
 from ddlight.condensed import store
 from ddlight.condensed.store import Selection, Synthesis, Unit, Workspace
 from ddlight.datasets import Digits
+from ddlight.datasets.base import ImageSet, RealDataset
 from ddlight.errors import DataError, UsageError
 from ddlight.methods.base import Synthesiser
 from ddlight.methods.baselines.full import FullData
@@ -433,21 +434,21 @@ def test_uint8_sets_are_readable_as_an_image_folder(tmp_path):
 IDS = np.array(["b", 'a,"x"', "new\nline", "\u2028", "ü/é 1.png", " edge "])
 
 
-class Listed:
+class Listed(RealDataset):
     """A dataset of six images."""
 
+    name = "Digits"
+
     def __init__(self, ids=IDS):
-        self.ids = ids
+        super().__init__()
+        self.sample_ids = ids
 
-    def split(self, name):
-        assert name == "train"
+    def _read(self, name):
         images = np.arange(6, dtype=np.uint8).reshape(6, 1, 1, 1)
-        return Synthesisless(images, np.arange(6) % 2, self.ids)
+        return {name: ImageSet(images, np.arange(6) % 2, self.sample_ids)}
 
-
-class Synthesisless:
-    def __init__(self, images, labels, ids):
-        self.images, self.labels, self.ids = images, labels, ids
+    def _files(self):
+        return []
 
 
 def test_a_selection_comes_back_in_order_and_keyed_by_id(tmp_path):
