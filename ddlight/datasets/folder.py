@@ -65,6 +65,8 @@ class ImageFolder(RealDataset):
         resize: length of the short side before the crop, in pixels; `size` where it is not given.
         test_fraction: share of each class that becomes the test split where the folder has no split of its own.
         flip: whether mirroring an image keeps its class.
+        full_size: random crops are cut from the whole of a chosen training image instead of its square. Another crop
+            domain is another result, so it is part of the data's identity.
     """
 
     name = "ImageFolder"
@@ -78,6 +80,7 @@ class ImageFolder(RealDataset):
         resize: int | None = None,
         test_fraction: float = 0.2,
         flip: bool = True,
+        full_size: bool = False,
     ) -> None:
         super().__init__(root, held_out)
         if size < 1:
@@ -92,6 +95,7 @@ class ImageFolder(RealDataset):
         self.resize = resize
         self.test_fraction = test_fraction
         self.flip = flip
+        self.full_size = full_size
 
     @property
     def info(self) -> DatasetInfo:
@@ -120,7 +124,7 @@ class ImageFolder(RealDataset):
         """Return what names this data, as JSON: options, and number, bytes and a digest of names and sizes of files."""
         test_fraction = None if self._has_split(self.tree.root) else self.test_fraction
         own = {"size": self.size, "resize": self.resize, "test_fraction": test_fraction, "flip": self.flip}
-        return {**super().identity(), **own}
+        return {**super().identity(), **own, **({"full_size": True} if self.full_size else {})}
 
     @cached_property
     def tree(self) -> Tree:
@@ -264,6 +268,7 @@ class ImageNet1K(ImageFolder):
         size: side of the images in pixels.
         resize: length of the short side before the crop, in pixels; `size` where it is not given.
         wnids: the classes to read; all 1,000, which must be there, where it is not given.
+        full_size: as `ImageFolder`'s.
     """
 
     name = "ImageNet1K"
@@ -277,8 +282,9 @@ class ImageNet1K(ImageFolder):
         size: int = 224,
         resize: int | None = 256,
         wnids: list[str] | None = None,
+        full_size: bool = False,
     ) -> None:
-        super().__init__(root, held_out, size, resize)
+        super().__init__(root, held_out, size, resize, full_size=full_size)
         self.wnids = wnids
 
     @property
@@ -352,13 +358,21 @@ class ImageNette(ImageNet1K):
         held_out: images per class kept back from the training split, to choose settings on.
         size: side of the images in pixels.
         resize: length of the short side before the crop, in pixels; `size` where it is not given.
+        full_size: as `ImageFolder`'s.
     """
 
     name = "ImageNette"
     folder = "imagenette2"
 
-    def __init__(self, root: str | None = None, held_out: int = 0, size: int = 224, resize: int | None = 256) -> None:
-        super().__init__(root, held_out, size, resize, wnids=list(IMAGENETTE_WNIDS))
+    def __init__(
+        self,
+        root: str | None = None,
+        held_out: int = 0,
+        size: int = 224,
+        resize: int | None = 256,
+        full_size: bool = False,
+    ) -> None:
+        super().__init__(root, held_out, size, resize, list(IMAGENETTE_WNIDS), full_size)
 
 
 def read_rgb(path: Path, size: int, resize: int) -> np.ndarray:

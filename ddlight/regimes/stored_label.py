@@ -21,7 +21,7 @@ from ddlight.models.teachers import Teacher, mean_logits
 from ddlight.protocols import Override
 from ddlight.regimes.base import Regime, Run
 from ddlight.regimes.losses import hard_classes, kl_divergence, mse_with_class, unit_images
-from ddlight.transforms.view import View
+from ddlight.transforms.view import View, Viewer
 
 log = logging.getLogger("ddlight")
 
@@ -88,6 +88,11 @@ class StoredLabel(Regime):
     def all_teachers(self) -> list[Teacher]:
         """The teachers."""
         return self.teachers or []
+
+    @property
+    def viewer(self) -> Viewer | None:
+        """None for published labels, whose views are cut as they were stored."""
+        return None if self.published else super().viewer
 
     # --- which labels ---
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from ddlight.condensed.loader import Batch
 from ddlight.condensed.pixels import FullSize, Pixels
 from ddlight.datasets.table import DatasetInfo
+from ddlight.errors import UsageError
 from ddlight.protocols import Augment
 from ddlight.randomness import generator
 from ddlight.transforms import colour, crop, dsa, mix, patches
@@ -113,7 +114,12 @@ class Viewer:
         def drawn(purpose: str, width: int) -> np.ndarray:
             return self._draw(purpose, batch.epoch, self.count, width)[ids]
 
-        if isinstance(source, FullSize) and a.crop_scale is not None and a.patches == 1:
+        if isinstance(source, FullSize):
+            if a.crop_scale is None or a.patches > 1:
+                raise UsageError(
+                    "full_size: images are cut from the whole picture, and this protocol does not crop at random or "
+                    "shuffles patches of squares. Use full_size: false, or a protocol such as dvc_hard."
+                )
             return source.cut(ids, drawn("crop", crop.CROP_UNIFORMS), a.crop_scale, a.crop_ratio)
         images: Tensor = source[_index(ids, source)]
         if a.patches > 1:
