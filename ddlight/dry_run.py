@@ -1,21 +1,29 @@
 """`--dry-run`: what a command would do, from the config, the tables and one measured step; nothing is written."""
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ddlight.budget import images_seen
+from ddlight.condensed.loader import Batch, eval_batch
+from ddlight.condensed.pixels import memory_limit
+from ddlight.datasets.table import DatasetInfo
 from ddlight.errors import DataError, DDLightError
 from ddlight.methods.base import CondensedDataModule
 from ddlight.models.flops import build_checked
 from ddlight.models.teachers import Teacher
 from ddlight.regimes.base import Regime, Run, build_optimizer
+from ddlight.result import peak_host_memory, resident_memory
+from ddlight.transforms.normalise import normalise
+from ddlight.transforms.view import Viewer
 
-PROBE_IMAGES = 8
-"""Images of the measured step; larger batches are taken to cost in proportion."""
+PROBE_IMAGES = 16
+"""Images of the largest measured step; what larger batches cost more is taken to be in proportion."""
 PROBE_SECONDS = 3.0
 """No further step is measured after this long."""
 
@@ -26,8 +34,8 @@ class Estimate:
 
     Args:
         seconds: of training, evaluation left out.
-        memory: bytes of weights, optimiser state, the set and one step's activations.
-        disk: bytes written: student, checkpoint.
+        memory: bytes that the process grows by: network, optimiser, set, views, one step's activations, evaluation.
+        disk: bytes written: student, checkpoint, stored labels.
     """
 
     seconds: float
@@ -35,8 +43,27 @@ class Estimate:
     disk: int
 
 
+@dataclass(frozen=True)
+class Line:
+    """Memory of a step as a line through two measured batch sizes.
+
+    Args:
+        images: the larger of them.
+        bytes: taken at that size.
+        slope: bytes per further image.
+    """
+
+    images: int
+    bytes: int
+    slope: float
+
+    def at(self, images: int) -> int:
+        """Bytes of a step of so many images."""
+        return int(self.bytes + max(0, images - self.images) * self.slope)
+
+
 def estimate(run: Run, model: Regime, data: CondensedDataModule, device: torch.device, ranks: int) -> Estimate:
-    """Measure one small training step of the student and scale it to the run; loaded teachers are measured too.
+    """Measure small training steps of the student and scale them to the run; loaded teachers are measured too.
 
     Args:
         run: resolved run.
@@ -45,21 +72,16 @@ def estimate(run: Run, model: Regime, data: CondensedDataModule, device: torch.d
         device: where the run would go.
         ranks: processes that share each batch.
     """
-    info, images = data.dataset.info, PROBE_IMAGES
-    network = build_checked(model.student, info.num_classes, info.channels, info.size).to(device)
-    x = torch.randn(images, info.channels, info.size, info.size, device=device)
-    seconds, saved = _step(network, x, model, run)
-    for teacher in model.all_teachers:
-        seconds += _teacher_seconds(teacher, x, info.num_classes)
-    weights = _bytes(network)
-    states = 1 if run.plan.recipe.optimizer == "sgd" else 2
+    info, per_rank = data.dataset.info, -(-run.batch // ranks)
+    teachers = [t for t in model.all_teachers if _loads(t, info)]
+    probe = Probe(run, model, data, device, teachers)
+    train, seconds, images = probe.train(min(per_rank, PROBE_IMAGES))
+    memory = max(train.at(per_rank), probe.evaluation(min(eval_batch(info), info.test or PROBE_IMAGES)))
     held = run.images * info.channels * info.size**2
-    per_rank = -(-run.batch // ranks)
-    memory = weights * (2 + states) + held + saved * per_rank // images
-    memory += sum(_bytes(teacher.network) for teacher in model.all_teachers if _loads(teacher, x, info.num_classes))
-    seen = model_images(run)
-    disk = weights * (2 + states) + model.label_bytes(run, info.num_classes)
-    return Estimate(seconds * seen / images / ranks, memory, disk)
+    memory += int(min(held, memory_limit())) + sum(_bytes(teacher.network) for teacher in teachers)
+    states = 1 if run.plan.recipe.optimizer == "sgd" else 2
+    disk = _bytes(probe.network) * (2 + states) + model.label_bytes(run, info.num_classes)
+    return Estimate(seconds * model_images(run) / images / ranks, memory, disk)
 
 
 def model_images(run: Run) -> int:
@@ -67,51 +89,106 @@ def model_images(run: Run) -> int:
     return images_seen(run.steps, run.images, run.batch)
 
 
-def _step(network: nn.Module, x: Tensor, model: Regime, run: Run) -> tuple[float, int]:
-    optimizer = build_optimizer(network, run.plan.recipe)
-    seconds: list[float] = []
-    weights = {p.data_ptr() for p in network.parameters()}
-    saved: dict[int, int] = {}  # of the first step: later ones use the same addresses for other tensors
+class Probe:
+    """Steps of a run's own network, optimiser and views on made-up pixels.
 
-    def pack(tensor: Tensor) -> Tensor:
-        if not seconds and tensor.data_ptr() not in weights:
-            saved[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
-        return tensor
+    Args:
+        run: resolved run.
+        model: the regime; its student is built anew.
+        data: the condensed set's data module.
+        device: where the run would go.
+        teachers: those that are loaded, and label each view.
+    """
 
-    while len(seconds) < 3 and sum(seconds) < PROBE_SECONDS:
+    def __init__(
+        self, run: Run, model: Regime, data: CondensedDataModule, device: torch.device, teachers: list[Teacher]
+    ) -> None:
+        self.run, self.info, self.space, self.device, self.teachers = (
+            run,
+            data.dataset.info,
+            data.space,
+            device,
+            teachers,
+        )
+        self.before = _reset_peak(device)
+        info = self.info
+        self.network = build_checked(model.student, info.num_classes, info.channels, info.size).to(device)
+        self.optimizer = build_optimizer(self.network, run.plan.recipe)
+
+    def train(self, most: int) -> tuple[Line, float, int]:
+        """Memory of training steps, and seconds of one of so many images."""
+        peaks, seconds, sizes = [], [0.0], sorted({-(-most // 2), most})
+        for images in sizes:
+            self._step(images)
+            seconds, start = [], time.perf_counter()
+            while len(seconds) < 2 and time.perf_counter() - start < PROBE_SECONDS:
+                seconds.append(self._step(images))
+            peaks.append(_peak(self.device) - self.before)
+        slope = (peaks[-1] - peaks[0]) / max(1, sizes[-1] - sizes[0])
+        return Line(most, peaks[-1], slope), min(seconds), most
+
+    def _step(self, images: int) -> float:
         start = time.perf_counter()
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-            loss = network(x).square().mean()
+        view = self._view(images)
+        loss = self.network(view).square().mean()
+        for teacher in self.teachers:
+            loss = loss + teacher.logits(view).mean()
         loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        if x.is_cuda:
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.device.type == "cuda":
             torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds), sum(saved.values())
+        return time.perf_counter() - start
+
+    def _view(self, images: int) -> Tensor:
+        info = self.info
+        shape = (images, info.channels, info.size, info.size)
+        kind = torch.uint8 if self.space == "pixel" else torch.float32
+        pixels = torch.zeros(shape, dtype=kind, device=self.device)
+        viewer = Viewer(self.run.plan.augment, info, self.space, images, images, 0)
+        labels = torch.zeros(images, dtype=torch.long, device=self.device)
+        return viewer(Batch(torch.arange(images), (0, images), 1.0, 0, 0, pixels, labels)).images
+
+    @torch.no_grad()
+    def evaluation(self, images: int) -> int:
+        """Memory of evaluating so many images at once."""
+        info, peaks = self.info, []
+        sizes = sorted({-(-min(images, 4 * PROBE_IMAGES) // 2), min(images, 4 * PROBE_IMAGES)})
+        for count in sizes:
+            _reset_peak(self.device)
+            pixels = torch.zeros((count, info.channels, info.size, info.size), dtype=torch.uint8, device=self.device)
+            self.network(normalise(pixels, info.mean, info.std))
+            peaks.append(_peak(self.device) - self.before)
+        slope = (peaks[-1] - peaks[0]) / max(1, sizes[-1] - sizes[0])
+        return Line(sizes[-1], peaks[-1], slope).at(images)
+
+
+def _reset_peak(device: torch.device) -> int:
+    """Begin to measure the highest memory use; return what is in use now."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return int(torch.cuda.memory_allocated())
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return resident_memory()
+
+
+def _peak(device: torch.device) -> int:
+    return int(torch.cuda.max_memory_allocated()) if device.type == "cuda" else peak_host_memory()
 
 
 def _bytes(network: nn.Module) -> int:
     return sum(p.numel() * p.element_size() for p in network.parameters())
 
 
-def _loads(teacher: Teacher, x: Tensor, classes: int) -> bool:
+def _loads(teacher: Teacher, info: DatasetInfo) -> bool:
     if not teacher.at_hand():
         return False
     try:
-        teacher.load(classes, x.shape[1], x.shape[2])
+        teacher.load(info.num_classes, info.channels, info.size)
     except DDLightError:
         return False
     return True
-
-
-def _teacher_seconds(teacher: Teacher, x: Tensor, classes: int) -> float:
-    if not _loads(teacher, x, classes):
-        return 0.0
-    teacher.logits(x)
-    start = time.perf_counter()
-    teacher.logits(x)
-    return time.perf_counter() - start
 
 
 def describe_run(command: str, trainer: Any, model: Regime | None, data: CondensedDataModule) -> list[str]:

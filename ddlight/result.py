@@ -357,6 +357,13 @@ def peak_host_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def resident_memory() -> int:
+    """Resident memory of this process now, in bytes; its peak where there is no /proc."""
+    status = Path("/proc/self/status")
+    found = re.search(r"^VmRSS:\s+(\d+) kB$", status.read_text(), re.MULTILINE) if status.exists() else None
+    return int(found[1]) * 1024 if found else peak_host_memory()
+
+
 def utc_now() -> str:
     """The time now as `finished` holds it."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -82,7 +82,8 @@ def test_every_fragment_is_used_or_shown():
 
 @pytest.mark.parametrize("file", NAMED)
 def test_it_dry_runs_without_its_data(command, no_data, monkeypatch, file):
-    monkeypatch.setattr(dry_run, "_step", lambda *given: (1.0, 1))
+    monkeypatch.setattr(dry_run.Probe, "train", lambda self, most: (dry_run.Line(most, 1, 0.0), 1.0, most))
+    monkeypatch.setattr(dry_run.Probe, "evaluation", lambda self, images: 1)
     answer = command("fit", "--config", file, "--dry-run", *CPU)
     assert answer.code == 0, answer.err
     assert "dry run of 'fit': nothing is written\n" in answer.out

@@ -14,7 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddlight.datasets.table import DatasetInfo
 from ddlight.randomness import generator
+
+EVAL_BYTES = 2**24
+"""Pixels that are evaluated at once."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,11 @@ class RunLoader:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continue after `state`."""
         self.handed_out = state["handed_out"]
+
+
+def eval_batch(info: DatasetInfo) -> int:
+    """Images that are evaluated at once: 500, and fewer of large ones, whose activations would fill the memory."""
+    return max(1, min(500, EVAL_BYTES // (info.channels * info.size**2)))
 
 
 class EvalLoader:

@@ -21,7 +21,7 @@ from lightning import LightningDataModule
 from torch import Tensor
 
 from ddlight.condensed import pixels, store
-from ddlight.condensed.loader import Batch, EvalLoader, RunLoader
+from ddlight.condensed.loader import Batch, EvalLoader, RunLoader, eval_batch
 from ddlight.condensed.pixels import Pixels, WorkerLoader
 from ddlight.condensed.store import Made, Selection, StoredSet, Synthesis, Unit, Workspace
 from ddlight.datasets.base import RealDataset
@@ -241,9 +241,9 @@ class CondensedDataModule(LightningDataModule):
         return self._eval_loader("test")
 
     def _eval_loader(self, name: Any) -> EvalLoader:
-        trainer, labels = self.trainer, self.dataset.index(name).labels
+        trainer, labels, batch = self.trainer, self.dataset.index(name).labels, eval_batch(self.dataset.info)
         rank, ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
-        return EvalLoader(partial(self.dataset.take, name), labels, rank=rank, ranks=ranks)
+        return EvalLoader(partial(self.dataset.take, name), labels, batch, rank, ranks=ranks)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move a batch; training batches get the set's tensors, which are moved once."""
