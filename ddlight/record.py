@@ -51,7 +51,7 @@ def record(trainer: Trainer, model: Regime, data: CondensedDataModule, config: s
         config=config,
         finished=utc_now(),
         set=set_record(data, model.label_bytes(run, data.dataset.num_classes)),
-        regime=type(model).__name__,
+        regime=model.title,
         protocol=model.protocol,
         recipe=asdict(run.plan.recipe),
         augment=asdict(run.plan.augment),

@@ -229,7 +229,7 @@ class Result:
         config: stem of the configuration file.
         finished: ISO-8601 time in UTC, such as "2026-01-31T12:00:00+00:00".
         set: the condensed set.
-        regime: class name of the label regime.
+        regime: class name of the label regime, with options that make it another one: "StoredLabel(M=3)".
         protocol: name of the published recipe.
         recipe: its numbers as they were used, overrides included.
         augment: its augmentation as it was used.

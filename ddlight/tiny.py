@@ -41,7 +41,9 @@ def _shrink_model(model: dict[str, Any]) -> None:
     if "teacher" in model:
         model["teacher"] = teacher(0)
     if "teachers" in model:
-        model["teachers"] = [teacher(k) for k in range(len(model["teachers"]))]
+        model["teachers"] = [teacher(k) for k in range(len(model["teachers"] or [""]))]
+    if "published" in model:
+        model["published"] = None
 
 
 def network(depth: int) -> dict[str, Any]:

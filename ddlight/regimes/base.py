@@ -173,6 +173,11 @@ class Regime(LightningModule):
         return 0
 
     @property
+    def title(self) -> str:
+        """What results call the regime: its class, with the options that make it another one."""
+        return type(self).__name__
+
+    @property
     def viewer(self) -> Viewer | None:
         """What cuts this run's views, for workers that do it ahead; None where views come from elsewhere."""
         return self._viewer

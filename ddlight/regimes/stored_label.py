@@ -90,6 +90,14 @@ class StoredLabel(Regime):
         return self.teachers or []
 
     @property
+    def title(self) -> str:
+        """Class, labels per image and whatever else differs from labels as they are usually stored."""
+        options = {"keep": (self.keep, 1.0), "storage": (self.storage, "fp16"), "match": (self.match, "kl")}
+        others = [f"{name}={value}" for name, (value, usual) in options.items() if value != usual]
+        labels = "all" if self.labels_per_image is None else self.labels_per_image
+        return f"StoredLabel({', '.join([f'M={labels}', *others, *(['published'] if self.published else [])])})"
+
+    @property
     def viewer(self) -> Viewer | None:
         """None for published labels, whose views are cut as they were stored."""
         return None if self.published else super().viewer

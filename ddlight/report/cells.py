@@ -6,6 +6,8 @@ settings (arguments, recipe, augmentation) in one column becomes several rows, n
 """
 
 import json
+import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -260,8 +262,10 @@ def _table(runs: list[_Run]) -> list[Cell]:
 
 def column_order(column: Column) -> tuple[object, ...]:
     """Key that sorts columns: regimes from no teacher to many, then protocol, teachers, budget; small sets first."""
-    known = ("HardLabel", "SoftLabel", "TeacherLabel", "MultiTeacherLabel", "StoredLabel")
-    rank = known.index(column.regime) if column.regime in known else len(known)
+    known = ("HardLabel", "SoftLabel", "StoredLabel", "TeacherLabel", "MultiTeacherLabel")
+    name, _, options = column.regime.partition("(")
+    labels = re.search(r"M=(\d+)", options)
+    rank = (known.index(name) if name in known else len(known), int(labels[1]) if labels else math.inf)
     small = (column.ipc is None, column.ipc or 0, column.size is None, column.size or 0)
     budget = (column.budget_unit, column.budget_asked or 0.0)
     return (rank, column.regime, column.protocol, column.teachers, *small, *budget)

@@ -1,0 +1,110 @@
+"""Released: a set that somebody else made and published, to be judged like any other."""
+
+import logging
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ddlight.condensed.released import Found, Space, read_released, source_digest
+from ddlight.condensed.store import Selection, Synthesis, Unit
+from ddlight.datasets.base import RealDataset
+from ddlight.errors import DataError, UsageError
+from ddlight.methods.base import CondensedDataModule
+
+log = logging.getLogger("ddlight")
+SAMPLE = Path(__file__).parents[2] / "datasets" / "released_digits.npz"
+
+
+class Released(CondensedDataModule):
+    """Images and labels from a published folder, archive, tensor file or index list; it says what it found.
+
+    Paper: whatever the files come from; their layouts are listed in ddlight/condensed/released.py.
+    Numbered class folders of an ImageNet-1K set are cut to the dataset's classes where that has fewer (as arXiv
+    2606.18209 does for ImageNet-100).
+
+    Args:
+        dataset: the real dataset that the set condenses.
+        path: the file or folder, which must be given.
+        ipc: images per class: the first so many of each; null takes all.
+        space: of float images, pixel or normalised, where values and layout do not tell.
+        seed: names a replicate; it has no effect on the images.
+        cache: folder of condensed sets; null means $DDLIGHT_CACHE or ~/.cache/ddlight/condensed.
+    """
+
+    tiny: ClassVar[dict[str, Any]] = {"path": str(SAMPLE)}
+
+    def __init__(
+        self,
+        dataset: RealDataset,
+        path: str = "",
+        ipc: int | None = None,
+        space: Space | None = None,
+        seed: int = 0,
+        cache: str | None = None,
+    ) -> None:
+        super().__init__(dataset, 1 if ipc is None else ipc, seed, cache)
+        self.path, self.asked, self.given_space = path, ipc, space
+
+    @cached_property
+    def found(self) -> Found:
+        """The set as it was read. Raises DataError or UsageError as `read_released`."""
+        found = read_released(self._source(), self.dataset, self.given_space)
+        for line in found.lines():
+            log.info("%s", line)
+        return found if self.asked is None else found.first(self.asked)
+
+    def _source(self) -> Path:
+        if not self.path:
+            raise UsageError("Released needs the file or folder that was published: --data.path=...")
+        path = Path(self.path).expanduser()
+        if not path.exists():
+            raise DataError(f"There is no released set {path}.")
+        return path
+
+    @property
+    def ipc(self) -> int:
+        """Images per class, as asked for or found."""
+        return self.asked or self.found.ipc
+
+    @ipc.setter
+    def ipc(self, value: int) -> None:
+        self.asked = value
+
+    @property
+    def space(self) -> str:  # type: ignore[override]
+        """Where float images live."""
+        return self.found.space
+
+    @property
+    def label_kind(self) -> str:  # type: ignore[override]
+        """hard, probabilities or logits."""
+        return self.found.kind
+
+    @property
+    def learned_lr(self) -> float | None:  # type: ignore[override]
+        """Learning rate that was published with the set."""
+        return self.found.lr
+
+    @property
+    def expected_images(self) -> int:
+        """Size of the set."""
+        return len(self.found.labels)
+
+    @cached_property
+    def arguments(self) -> dict[str, Any]:
+        """The content of the files, not their place; and what was asked for."""
+        given = {"ipc": self.asked, "space": self.given_space}
+        content = source_digest(self._source())
+        return {"source_sha256": content, **{name: value for name, value in given.items() if value is not None}}
+
+    def units(self) -> list[Unit]:
+        """One unit: everything."""
+        return [Unit(0, tuple(range(self.dataset.num_classes)))]
+
+    def make(self, unit: Unit) -> Selection | Synthesis:
+        """The released images; how many real ones went into them is not known, and counts as none."""
+        if self.found.rows is not None:
+            return Selection(self.found.rows)
+        return Synthesis(np.ascontiguousarray(self.found.images), self.found.labels)

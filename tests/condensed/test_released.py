@@ -1,0 +1,367 @@
+"""Sets that others published: every layout as its makers write it, read, judged, or refused."""
+
+import io
+import json
+import pickle
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ddlight.budget import Budget
+from ddlight.condensed import store
+from ddlight.condensed.released import read_released
+from ddlight.datasets import CIFAR100, Digits, ImageNette
+from ddlight.datasets.table import IMAGENETTE_WNIDS, TABLE
+from ddlight.errors import DataError, UsageError
+from ddlight.methods.baselines.released import Released
+from ddlight.models.students import ConvNet
+from ddlight.protocols import Override
+from ddlight.regimes.hard_label import HardLabel
+from ddlight.trainer import Trainer
+
+IPC = 3
+RNG = np.random.default_rng(0)
+BYTES = RNG.integers(0, 255, (10, IPC, 32, 32), np.uint8)
+LABELS = np.repeat(np.arange(10), IPC)
+NORMAL = torch.tensor((BYTES.reshape(-1, 1, 32, 32) / 255 - 0.5) / 0.25, dtype=torch.float32)
+
+
+def pictures(folder, name, ending="png", classes=range(10), first=0):
+    """Class folders: `name` gives folder and file of class c and image i."""
+    for c in classes:
+        for i in range(IPC):
+            file = folder / f"{name(c, i + first)}.{ending}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(BYTES[c % 10, i]).save(file)
+    return folder
+
+
+def sre2l(place):
+    return pictures(place / "syn", lambda c, i: f"new{c:03d}/class{c:03d}_id{i:03d}")
+
+
+def rded(place):
+    return pictures(place / "syn_data", lambda c, i: f"{c:05d}/class{c:05d}_id{i:05d}")
+
+
+def plain(place):
+    return pictures(place / "set", lambda c, i: f"{c}/{i}_extra.x".removesuffix(".x"))
+
+
+def dc(place):
+    wrong = [torch.zeros_like(NORMAL), torch.tensor(LABELS)]
+    content = {"data": [wrong, [NORMAL, torch.tensor(LABELS)]], "accs_all_exps": {"ConvNet": [0.5, 0.6]}}
+    torch.save(content, place / "res_DSA_Digits_ConvNet_3ipc.pt")
+    return place / "res_DSA_Digits_ConvNet_3ipc.pt"
+
+
+def mtt(place):
+    torch.save(NORMAL, place / "images_best.pt")
+    torch.save(torch.tensor(LABELS), place / "labels_best.pt")
+    return place / "images_best.pt"
+
+
+def mtt_folder(place):
+    return mtt(place).parent
+
+
+def split(place):
+    for part in range(5):
+        torch.save(NORMAL[6 * part : 6 * part + 6], place / f"images_best_{part}.pt")
+        torch.save(torch.tensor(LABELS[6 * part : 6 * part + 6]), place / f"labels_best_{part}.pt")
+    return place
+
+
+def datm(place):
+    logits = torch.full((30, 10), -1.5)
+    logits[torch.arange(30), torch.tensor(LABELS)] = 4.0
+    torch.save(NORMAL, place / "images_500.pt")
+    torch.save(logits, place / "labels_500.pt")
+    torch.save(torch.tensor(0.0123), place / "lr_500.pt")
+    return place / "images_500.pt"
+
+
+def dcbench(place):
+    torch.save(NORMAL, place / "Digits_IPC3_normalize_images.pt")
+    torch.save(torch.tensor(LABELS), place / "Digits_IPC3_normalize_labels.pt")
+    return place
+
+
+def idc(place):
+    tiles = torch.tensor(RNG.random((30, 1, 32, 32)), dtype=torch.float32)
+    torch.save([tiles, torch.tensor(LABELS)], place / "data.pt")
+    return place / "data.pt"
+
+
+def kip(place):
+    soft = np.eye(10)[LABELS] - 0.1
+    np.savez(place / "kip.npz", images=NORMAL.numpy().transpose(0, 2, 3, 1), labels=soft)
+    return place / "kip.npz"
+
+
+def zipped(place):
+    pictures(place / "in", lambda c, i: f"new{c:03d}/class{c:03d}_id{i:03d}", "png")
+    with zipfile.ZipFile(place / "set.zip", "w") as archive:
+        for file in (place / "in").rglob("*.png"):
+            archive.write(file, f"ipc3/{file.relative_to(place / 'in')}")
+    return place / "set.zip"
+
+
+def tarred(place):
+    pictures(place / "in", lambda c, i: f"new{c:03d}/class{c:03d}_id{i:03d}")
+    with tarfile.open(place / "set.tar.gz", "w:gz") as archive:
+        archive.add(place / "in", "set")
+    return place / "set.tar.gz"
+
+
+def chosen():
+    labels = Digits(size=32).split("train").labels
+    return np.concatenate([np.flatnonzero(labels == c)[-IPC:] for c in range(10)])
+
+
+def index_txt(place):
+    (place / "picks.txt").write_text("\n".join(map(str, chosen()[::-1].tolist())))
+    return place / "picks.txt"
+
+
+def index_npy(place):
+    np.save(place / "picks.npy", chosen())
+    return place / "picks.npy"
+
+
+def ids_json(place):
+    (place / "picks.json").write_text(json.dumps(Digits(size=32).split("train").ids[chosen()].tolist()))
+    return place / "picks.json"
+
+
+PICTURES = [sre2l, rded, plain, zipped, tarred]
+TENSORS = [dc, mtt, mtt_folder, split, datm, dcbench, kip]
+LISTS = [index_txt, index_npy, ids_json]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setenv("DDLIGHT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "published").mkdir()
+    return tmp_path / "published"
+
+
+@pytest.mark.parametrize("layout", [*PICTURES, *TENSORS, idc, *LISTS], ids=lambda f: f.__name__)
+def test_every_layout_is_judged_with_no_further_option(place, layout):
+    data = Released(Digits(size=32), str(layout(place)))
+    model = HardLabel(ConvNet(1, 4), recipe=Override(batch=8), budget=Budget(steps=2))
+    trainer = Trainer(run=str(place.parent / "run"), accelerator="cpu", devices=1, progress=False)
+    trainer.fit_run(model, data)
+    assert data.ipc == (IPC * 4 if layout is idc else IPC)
+    assert data.require().manifest["ipc"] == data.ipc
+    assert 0 <= model.scores["test"].acc <= 100
+    hard = data.require().labels if data.require().labels.ndim == 1 else data.require().labels.argmax(1)
+    assert np.bincount(hard).tolist() == [data.ipc] * 10
+
+
+@pytest.mark.parametrize("layout", PICTURES, ids=lambda f: f.__name__)
+def test_pictures_come_back_as_they_are(place, layout):
+    found = read_released(layout(place), Digits(size=32))
+    np.testing.assert_array_equal(found.images, BYTES.reshape(-1, 1, 32, 32))
+    np.testing.assert_array_equal(found.labels, LABELS)
+
+
+@pytest.mark.parametrize("layout", TENSORS, ids=lambda f: f.__name__)
+def test_tensors_come_back_as_they_are(place, layout):
+    found = read_released(layout(place), Digits(size=32))
+    np.testing.assert_array_equal(found.images, NORMAL.numpy())
+    assert (found.space, found.classes.tolist()) == ("normalised", LABELS.tolist())
+
+
+@pytest.mark.parametrize("layout", LISTS, ids=lambda f: f.__name__)
+def test_a_list_of_a_coreset_is_a_selection(place, layout):
+    data = Released(Digits(size=32), str(layout(place)))
+    rows, _ = store.read_selection(data.condense())
+    assert sorted(rows.tolist()) == sorted(chosen().tolist())
+    assert data._sealed() and store.read_manifest(data.folder)["kind"] == "indices"
+
+
+def test_what_comes_with_soft_labels_is_kept(place):
+    data = Released(Digits(size=32), str(datm(place)))
+    manifest = store.read_manifest(data.condense())
+    assert (manifest["labels"], manifest["space"]) == ("logits", "normalised")
+    assert manifest["learned_lr"] == pytest.approx(0.0123)
+    assert manifest["bytes_labels"] == 30 * 10 * 4
+
+
+def test_mosaics_of_idc_are_decoded(place):
+    path = idc(place)
+    stored = torch.load(path)[0]
+    found = read_released(path, Digits(size=32))
+    assert (found.factor, found.images.shape) == (2, (120, 1, 32, 32))
+    for tile, (row, column) in enumerate([(0, 0), (0, 16), (16, 0), (16, 16)]):
+        small = (stored[7, 0, row : row + 16, column : column + 16].numpy() * 255).astype(np.uint8)
+        large = np.asarray(Image.fromarray(small).resize((32, 32), Image.Resampling.BILINEAR))
+        assert np.abs(found.images[4 * 7 + tile, 0] * 255 - large).max() < 2.5
+    assert found.labels.tolist() == np.repeat(LABELS, 4).tolist()
+
+
+def test_the_class_is_in_the_name_and_never_in_the_order(place):
+    """IN-21K style names without padding sort as 0, 1, 10, 2: position and number part ways."""
+    wide = pictures(place / "wide", lambda c, i: f"new{c}/class{c}_id{i}", classes=[9, 3, 1, 0, 2, 4, 5, 6, 7, 8])
+    found = read_released(wide, Digits(size=32))
+    np.testing.assert_array_equal(found.images, BYTES.reshape(-1, 1, 32, 32))
+
+
+def test_images_of_a_class_sort_by_number(place):
+    many = pictures(place / "many", lambda c, i: f"{c}/img_{[2, 10, 1][i]}")
+    found = read_released(many, Digits(size=32)).first(2)
+    np.testing.assert_array_equal(found.images[:2, 0], BYTES[0, [2, 0]])
+
+
+def test_an_imagenet_set_is_cut_to_the_classes_of_the_dataset(place):
+    """1,000 numbered folders are ImageNet-1K's sorted wnids; ImageNette's are 0, 217, 482, 491, ..."""
+    indices = [0, 217, 482, 491, 497, 566, 569, 571, 574, 701]
+    for c in range(1000):
+        if c in indices or c in (1, 999):
+            (place / f"new{c:03d}").mkdir()
+            Image.new("RGB", (8, 8), (indices.index(c) if c in indices else 99, 0, 0)).save(
+                place / f"new{c:03d}" / f"class{c:03d}_id000.png"
+            )
+    info_only = ImageNette(size=8)
+    found = read_released(place, info_only)
+    assert found.images[:, 0, 0, 0].tolist() == list(range(10))
+    assert found.notes == ("2 class folders are not of ImageNette and are left out",)
+    names = place.parent / "by_name"
+    for c, wnid in enumerate(IMAGENETTE_WNIDS[::-1]):
+        (names / wnid).mkdir(parents=True)
+        Image.new("RGB", (8, 8), (9 - c, 0, 0)).save(names / wnid / "0.png")
+    assert read_released(names, info_only).images[:, 0, 0, 0].tolist() == list(range(10))
+
+
+def test_cifar100_sets_normalised_with_cifar10s_numbers_are_converted(place):
+    pixels = torch.rand(100, 3, 32, 32)
+    theirs, own = TABLE["CIFAR10"], TABLE["CIFAR100"]
+    mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (theirs.mean, theirs.std))
+    torch.save((pixels - mean) / std, place / "images_best.pt")
+    torch.save(torch.arange(100), place / "labels_best.pt")
+    found = read_released(place / "images_best.pt", CIFAR100())
+    mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (own.mean, own.std))
+    assert torch.allclose(torch.from_numpy(found.images) * std + mean, pixels, atol=1e-5)
+
+
+def test_the_set_is_named_by_content(place):
+    first = Released(Digits(size=32), str(mtt(place)))
+    other = place.parent / "elsewhere"
+    other.mkdir()
+    same = Released(Digits(size=32), str(mtt(other)))
+    assert first.fingerprint == same.fingerprint
+    torch.save(torch.tensor(LABELS[::-1].copy()), other / "labels_best.pt")
+    assert Released(Digits(size=32), str(other / "images_best.pt")).fingerprint != first.fingerprint
+
+
+# --- what is refused ---
+
+
+class Bomb:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_a_pickle_that_would_run_code_is_refused(place):
+    target = place / "written"
+    torch.save({"data": [Bomb(target)]}, place / "res.pt")
+    with pytest.raises(DataError, match=r"res.pt holds more than tensors, and reading it could run code"):
+        read_released(place / "res.pt", Digits(size=32))
+    with (place / "bomb.npz").open("wb") as file, zipfile.ZipFile(file, "w") as archive:
+        buffer = io.BytesIO()
+        np.lib.format.write_array_header_1_0(buffer, {"descr": "|O", "fortran_order": False, "shape": (1,)})
+        archive.writestr("images.npy", buffer.getvalue() + pickle.dumps(Bomb(target)))
+        archive.writestr("labels.npy", buffer.getvalue())
+    with pytest.raises(DataError, match="could run code"):
+        read_released(place / "bomb.npz", Digits(size=32))
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("member", ["../outside.png", "/tmp/ddlight_outside.png"])
+def test_an_archive_that_would_write_outside_is_refused(place, member):
+    with zipfile.ZipFile(place / "bad.zip", "w") as archive:
+        archive.writestr(member, b"x")
+    with tarfile.open(place / "bad.tar", "w") as archive:
+        entry = tarfile.TarInfo(member)
+        entry.size = 1
+        archive.addfile(entry, io.BytesIO(b"x"))
+    with pytest.raises(DataError, match=r"bad.zip was not unpacked"):
+        read_released(place / "bad.zip", Digits(size=32))
+    if member.startswith(".."):  # an absolute name is made relative by tarfile's data filter
+        with pytest.raises(DataError, match=r"bad.tar was not unpacked"):
+            read_released(place / "bad.tar", Digits(size=32))
+
+
+def test_links_in_archives_are_refused(place):
+    with tarfile.open(place / "bad.tar", "w") as archive:
+        entry = tarfile.TarInfo("0")
+        entry.type, entry.linkname = tarfile.SYMTYPE, "/etc"
+        archive.addfile(entry)
+    with pytest.raises(DataError, match=r"bad.tar was not unpacked"):
+        read_released(place / "bad.tar", Digits(size=32))
+
+
+def broken(place, case):
+    """Write something that is no set of ten digits' classes, and say what the error names."""
+    torch.save(NORMAL, place / "images_best.pt")
+    labels = {
+        "counts": (torch.tensor(LABELS[:-1]), "29 labels"),
+        "beyond": (torch.tensor(LABELS + 1), "labels 1 to 10"),
+        "few": (torch.tensor(LABELS % 9), "no image of 1 of 10 classes"),
+        "wide": (torch.eye(12)[LABELS], "labels of 12 classes"),
+    }
+    if case in labels:
+        torch.save(labels[case][0], place / "labels_best.pt")
+        return place / "images_best.pt", labels[case][1]
+    if case == "alone":
+        return place / "images_best.pt", "images alone"
+    if case == "truncated":
+        (place / "labels_best.pt").write_bytes((place / "images_best.pt").read_bytes()[:500])
+        return place / "images_best.pt", "is damaged or not a file of torch.save"
+    if case == "names":
+        return pictures(place / "odd", lambda c, i: f"{'abcdefghij'[c]}/{i}"), "no wnid and no number"
+    if case == "sizes":
+        folder = plain(place)
+        Image.new("L", (16, 16)).save(folder / "3" / "1_extra.png")
+        return folder, "16 x 16 pixels where others have 32 x 32"
+    if case == "index":
+        (place / "picks.txt").write_text("1\n2\n99999")
+        return place / "picks.txt", "1 that are not there, such as 99999"
+    if case == "twice":
+        (place / "picks.txt").write_text("1\n2\n1")
+        return place / "picks.txt", "the same one twice"
+    (place / "set.docx").write_text("")
+    return place / "set.docx", "in no layout that is known"
+
+
+CASES = ["counts", "beyond", "few", "wide", "alone", "truncated", "names", "sizes", "index", "twice", "unknown"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_no_set_is_refused_by_name(place, case):
+    path, message = broken(place, case)
+    with pytest.raises(DataError, match=message):
+        read_released(path, Digits(size=32))
+
+
+def test_more_images_than_there_are_cannot_be_asked_for(place):
+    with pytest.raises(UsageError, match=r"ipc=5 is more than the released set has.*--data.ipc=3"):
+        Released(Digits(size=32), str(sre2l(place)), ipc=5).condense()
+    with pytest.raises(DataError, match="There is no released set"):
+        Released(Digits(size=32), str(place / "nowhere")).condense()
+
+
+def test_it_prints_what_it_found(place, caplog):
+    caplog.set_level("INFO", "ddlight")
+    Released(Digits(size=32), str(datm(place))).condense()
+    assert "layout images*.pt: 30 images, 3 per class" in caplog.text
+    assert "images 1 x 32 x 32, float32, -2 to 1.98, normalised" in caplog.text
+    assert "labels logits, 10 classes, learned lr 0.0123" in caplog.text
