@@ -7,7 +7,8 @@ if TYPE_CHECKING:
     from ddlight.datasets.arrays import CIFAR10, CIFAR100, MNIST, SVHN, FashionMNIST, FashionMNIST5k
     from ddlight.datasets.base import ImageSet, RealDataset, Split
     from ddlight.datasets.digits import Digits
-    from ddlight.datasets.folder import ImageFolder, ImageNet1K, ImageNette
+    from ddlight.datasets.folder import ImageFolder
+    from ddlight.datasets.imagenet import ImageNet1K, ImageNet100, ImageNette, ImageWoof, TinyImageNet
     from ddlight.datasets.table import TABLE, DatasetInfo, data_root, describe
 
 __all__ = [
@@ -22,10 +23,13 @@ __all__ = [
     "FashionMNIST5k",
     "ImageFolder",
     "ImageNet1K",
+    "ImageNet100",
     "ImageNette",
     "ImageSet",
+    "ImageWoof",
     "RealDataset",
     "Split",
+    "TinyImageNet",
     "data_root",
     "describe",
 ]
@@ -33,7 +37,8 @@ __all__ = [
 _MODULES = {
     **dict.fromkeys(("CIFAR10", "CIFAR100", "MNIST", "SVHN", "FashionMNIST", "FashionMNIST5k"), "arrays"),
     **dict.fromkeys(("ImageSet", "RealDataset", "Split"), "base"),
-    **dict.fromkeys(("ImageFolder", "ImageNet1K", "ImageNette"), "folder"),
+    **dict.fromkeys(("ImageNet1K", "ImageNet100", "ImageNette", "ImageWoof", "TinyImageNet"), "imagenet"),
+    "ImageFolder": "folder",
     **dict.fromkeys(("TABLE", "DatasetInfo", "data_root", "describe"), "table"),
     "Digits": "digits",
 }

@@ -1,4 +1,4 @@
-"""Datasets in folders: any folder of images with one folder per class, and ImageNet."""
+"""ImageFolder: any folder of images with one folder per class."""
 
 import hashlib
 import json
@@ -15,8 +15,8 @@ from PIL import Image
 
 from ddlight.datasets.base import ImageSet, Index, RealDataset, Split, check_split, draw_held_out, draw_per_class
 from ddlight.datasets.decoded import DecodedFile, decode_files, decoded_folder, open_rgb
-from ddlight.datasets.table import IMAGENETTE_WNIDS, TABLE, DatasetInfo
-from ddlight.errors import DataError, UsageError, nearest
+from ddlight.datasets.table import TABLE, DatasetInfo
+from ddlight.errors import DataError, UsageError
 from ddlight.randomness import generator
 
 KEPT_BYTES = 2 * 2**30
@@ -138,7 +138,7 @@ class ImageFolder(RealDataset):
             return self._split_whole(root)
         train, test = root / "train", self._test_folder(root)
         classes = self._classes(train, test)
-        return Tree(root, classes, _list_images(root, train, classes), _list_images(root, test, classes))
+        return Tree(root, classes, list_images(root, train, classes), self._list_test(root, test, classes))
 
     def index(self, name: Split) -> Index:
         """Return labels and ids of a split in the order of `split`, without decoding an image."""
@@ -176,6 +176,9 @@ class ImageFolder(RealDataset):
     def read(self, path: Path) -> np.ndarray:
         """Decode one file: uint8 (3, size, size)."""
         return read_rgb(path, self.size, self.resize or self.size)
+
+    def _list_test(self, root: Path, test: Path, classes: tuple[str, ...]) -> Listing:
+        return list_images(root, test, classes)
 
     def _read(self, name: Split) -> dict[Split, ImageSet]:
         listing = self._listing(name)
@@ -229,18 +232,18 @@ class ImageFolder(RealDataset):
 
     def _classes(self, train: Path, test: Path) -> tuple[str, ...]:
         """Return the class folders of both parts, which must be the same."""
-        classes, others = _class_folders(train), _class_folders(test)
+        classes, others = class_folders(train), class_folders(test)
         if classes != others:
             raise DataError(
-                f"{train} and {test} have different class folders: {_some(set(classes) - set(others))} only in "
-                f"{train.name}/, {_some(set(others) - set(classes))} only in {test.name}/."
+                f"{train} and {test} have different class folders: {some(set(classes) - set(others))} only in "
+                f"{train.name}/, {some(set(others) - set(classes))} only in {test.name}/."
             )
         return classes
 
     def _split_whole(self, root: Path) -> Tree:
         """Make the test split of a folder that has none."""
-        classes = _class_folders(root)
-        whole = _list_images(root, root, classes)
+        classes = class_folders(root)
+        whole = list_images(root, root, classes)
         sizes = np.bincount(whole.labels)
         if sizes.min() < 2:
             raise DataError(
@@ -254,125 +257,6 @@ class ImageFolder(RealDataset):
     def decode(self, files: Sequence[Path]) -> np.ndarray:
         """Decode image files in threads: uint8 (n, 3, size, size). Raises DataError where some cannot be read."""
         return decode_files(files, self.read, (3, self.size, self.size))
-
-
-class ImageNet1K(ImageFolder):
-    """ILSVRC 2012, or some of its classes, from `train/<wnid>/` and `val/<wnid>/`; the test split is val/.
-
-    Classes are wnids (WordNet ids), sorted, so that a label follows from the name of the image's folder. A dense array
-    of all training images takes 193 GB at 224 pixels; `wnids` takes fewer classes.
-
-    Args:
-        root: folder that holds train/ and val/, or `imagenet/` with them; $DDLIGHT_DATA, else ~/.cache/ddlight/data.
-        held_out: images per class kept back from the training split, to choose settings on.
-        size: side of the images in pixels.
-        resize: length of the short side before the crop, in pixels; `size` where it is not given.
-        wnids: the classes to read; all 1,000, which must be there, where it is not given.
-        full_size: as `ImageFolder`'s.
-    """
-
-    name = "ImageNet1K"
-    folder: ClassVar[str] = "imagenet"  # below the data root
-    test_names = ("val",)
-
-    def __init__(
-        self,
-        root: str | None = None,
-        held_out: int = 0,
-        size: int = 224,
-        resize: int | None = 256,
-        wnids: list[str] | None = None,
-        full_size: bool = False,
-    ) -> None:
-        super().__init__(root, held_out, size, resize, full_size=full_size)
-        self.wnids = wnids
-
-    @property
-    def info(self) -> DatasetInfo:
-        """The row of the table; with the counts of the files where they are there."""
-        try:
-            return super().info
-        except DataError:
-            row = replace(TABLE[self.name], size=self.size)
-            return row if self.wnids is None else replace(row, classes=self._wanted())
-
-    def _name(self) -> str:
-        return self.name
-
-    def class_names(self) -> tuple[str, ...]:
-        """Return what the classes are called in English, in class order, such as 'tench, Tinca tinca'."""
-        from timm.data import ImageNetInfo
-
-        names = ImageNetInfo("imagenet-1k")
-        return tuple(names.label_name_to_description(wnid) for wnid in self.tree.classes)
-
-    def _places(self) -> list[Path]:
-        root = self._data_root()
-        return [root / self.folder] if self.root is None else [root, root / self.folder]
-
-    def _find_root(self) -> Path:
-        for place in self._places():
-            if (place / "train").is_dir() and (place / "val").is_dir():
-                return place
-        raise self._missing()
-
-    def _has_split(self, root: Path) -> bool:
-        return True
-
-    def _classes(self, train: Path, test: Path) -> tuple[str, ...]:
-        """Return the wnids to read, sorted, all of which must be in both parts."""
-        wanted = self._wanted()
-        for part in (train, test):
-            found = set(_class_folders(part))
-            missing = set(wanted) - found
-            strange = found - set(wanted) if self.wnids is None else set()
-            if missing or strange:
-                raise DataError(
-                    f"{part} has {len(found):,} class folders, {len(set(wanted) - missing):,} of the {len(wanted):,} "
-                    f"wanted: {_some(missing)} missing, {_some(strange)} not of ILSVRC 2012. Complete it, or name the "
-                    f"classes to read, such as wnids: [{', '.join(sorted(found & set(wanted))[:2])}]"
-                )
-        return wanted
-
-    def _wanted(self) -> tuple[str, ...]:
-        from timm.data import ImageNetInfo
-
-        every = ImageNetInfo("imagenet-1k").label_names()
-        if self.wnids is None:
-            return tuple(sorted(every))
-        if unknown := sorted(set(self.wnids) - set(every)):
-            raise UsageError(f"wnids: {_some(unknown)} not among ILSVRC 2012's 1,000.{nearest(unknown[0], every)}")
-        if len(set(self.wnids)) != len(self.wnids) or len(self.wnids) < 2:
-            raise UsageError(f"wnids needs two or more, each once; {len(self.wnids)} were given: {self.wnids}")
-        return tuple(sorted(self.wnids))
-
-
-class ImageNette(ImageNet1K):
-    """Ten easy classes of ImageNet, from the `imagenette2` folder or from a full ILSVRC tree.
-
-    Source: https://github.com/fastai/imagenette, whose validation images are the test split.
-
-    Args:
-        root: folder that holds train/ and val/, or `imagenette2/` with them; $DDLIGHT_DATA, else
-            ~/.cache/ddlight/data.
-        held_out: images per class kept back from the training split, to choose settings on.
-        size: side of the images in pixels.
-        resize: length of the short side before the crop, in pixels; `size` where it is not given.
-        full_size: as `ImageFolder`'s.
-    """
-
-    name = "ImageNette"
-    folder = "imagenette2"
-
-    def __init__(
-        self,
-        root: str | None = None,
-        held_out: int = 0,
-        size: int = 224,
-        resize: int | None = 256,
-        full_size: bool = False,
-    ) -> None:
-        super().__init__(root, held_out, size, resize, list(IMAGENETTE_WNIDS), full_size)
 
 
 def read_rgb(path: Path, size: int, resize: int) -> np.ndarray:
@@ -405,13 +289,13 @@ def _folders(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _class_folders(folder: Path) -> tuple[str, ...]:
+def class_folders(folder: Path) -> tuple[str, ...]:
     """Return the class names that a folder of class folders holds, sorted.
 
     Raises:
         DataError: it holds images itself, or fewer than two folders.
     """
-    loose = sorted(entry.name for entry in folder.iterdir() if _is_image(entry.name))
+    loose = sorted(entry.name for entry in folder.iterdir() if is_image(entry.name))
     if loose:
         raise DataError(
             f"{folder} holds {len(loose):,} images that are in no class folder, such as {loose[0]}. Put each image "
@@ -428,7 +312,7 @@ def _class_folders(folder: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _list_images(root: Path, folder: Path, classes: Sequence[str]) -> Listing:
+def list_images(root: Path, folder: Path, classes: Sequence[str]) -> Listing:
     """List the images below `folder`/<class>/ for each class, with paths relative to `root`.
 
     Raises:
@@ -438,7 +322,7 @@ def _list_images(root: Path, folder: Path, classes: Sequence[str]) -> Listing:
     empty = [name for name, files in zip(classes, per_class, strict=True) if not files]
     if empty:
         raise DataError(
-            f"{folder} has no images in {len(empty)} of its {len(classes)} class folders: {_some(empty)}. Images "
+            f"{folder} has no images in {len(empty)} of its {len(classes)} class folders: {some(empty)}. Images "
             f"end in {', '.join(EXTENSIONS)}. Add some, or remove the folder."
         )
     paths = tuple(path for files in per_class for path in files)
@@ -449,14 +333,15 @@ def _walk(root: Path, folder: Path) -> Iterator[str]:
     """Give the images below a folder as paths relative to `root`, in no particular order."""
     for base, _, names in os.walk(folder, followlinks=True):
         prefix = Path(base).relative_to(root).as_posix()
-        yield from (f"{prefix}/{name}" for name in names if _is_image(name))
+        yield from (f"{prefix}/{name}" for name in names if is_image(name))
 
 
-def _is_image(name: str) -> bool:
+def is_image(name: str) -> bool:
+    """Whether a file is an image, by its ending; hidden ones are not."""
     return name.lower().endswith(EXTENSIONS) and not name.startswith(".")
 
 
-def _some(names: Sequence[str] | set[str]) -> str:
+def some(names: Sequence[str] | set[str]) -> str:
     """Write the first few of many names; 'none' where there are none."""
     first = sorted(names)[:5]
     return (", ".join(first) + f" and {len(names) - 5:,} more" * (len(names) > 5)) or "none"

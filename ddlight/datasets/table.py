@@ -118,6 +118,28 @@ IMAGENETTE_WNIDS = _names(
     """
 )
 
+IMAGEWOOF_WNIDS = _names(
+    """
+    n02086240 n02087394 n02088364 n02089973 n02093754 n02096294 n02099601 n02105641 n02111889 n02115641
+    """
+)
+
+# CMC's list, sorted: others list the same classes in another order.
+IMAGENET100_WNIDS = _names(
+    """
+    n01558993 n01692333 n01729322 n01735189 n01749939 n01773797 n01820546 n01855672 n01978455 n01980166
+    n01983481 n02009229 n02018207 n02085620 n02086240 n02086910 n02087046 n02089867 n02089973 n02090622
+    n02091831 n02093428 n02099849 n02100583 n02104029 n02105505 n02106550 n02107142 n02108089 n02109047
+    n02113799 n02113978 n02114855 n02116738 n02119022 n02123045 n02138441 n02172182 n02231487 n02259212
+    n02326432 n02396427 n02483362 n02488291 n02701002 n02788148 n02804414 n02859443 n02869837 n02877765
+    n02974003 n03017168 n03032252 n03062245 n03085013 n03259280 n03379051 n03424325 n03492542 n03494278
+    n03530642 n03584829 n03594734 n03637318 n03642806 n03764736 n03775546 n03777754 n03785016 n03787032
+    n03794056 n03837869 n03891251 n03903868 n03930630 n03947888 n04026417 n04067472 n04099969 n04111531
+    n04127249 n04136333 n04229816 n04238763 n04336792 n04418357 n04429376 n04435653 n04485082 n04493381
+    n04517823 n04589890 n04592741 n07714571 n07715103 n07753275 n07831146 n07836838 n13037406 n13040303
+    """
+)
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -316,6 +338,59 @@ _ROWS = (
         get=_torchvision("Imagenette", "'train', download=True"),
         licence="Apache-2.0 (the selection); the images under ImageNet's terms",
         note="ten easy classes of ImageNet: tench to parachute",
+    ),
+    DatasetInfo(
+        name="ImageWoof",
+        classes=IMAGEWOOF_WNIDS,
+        channels=3,
+        size=224,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        flip=True,
+        train=9_025,
+        test=3_929,
+        held_out=0,
+        found=_class_tree("ROOT/imagewoof2", "val", "wnid"),
+        get="unpack https://s3.amazonaws.com/fast-ai-imageclas/imagewoof2.tgz into ROOT",
+        licence="Apache-2.0 (the selection); the images under ImageNet's terms",
+        note="ten breeds of dogs of ImageNet",
+    ),
+    DatasetInfo(
+        name="ImageNet100",
+        classes=IMAGENET100_WNIDS,
+        channels=3,
+        size=224,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        flip=True,
+        train=126_689,
+        test=5_000,
+        held_out=0,
+        found=_class_tree("ROOT/imagenet100", "val", "wnid") + "\nor ImageNet1K's folders",
+        get="ImageNet1K's folders serve: the classes are chosen by wnid",
+        licence="non-commercial research and education (image-net.org terms of access)",
+        note="100 classes of ImageNet, the list of CMC",
+    ),
+    DatasetInfo(
+        name="TinyImageNet",
+        classes=(),
+        channels=3,
+        size=64,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        flip=True,
+        train=100_000,
+        test=10_000,
+        held_out=0,
+        found=(
+            "ROOT/tiny-imagenet-200/\n"
+            "  train/<wnid>/images/*.JPEG\n"
+            "  val/images/*.JPEG and val/val_annotations.txt   (or val/<wnid>/)"
+        ),
+        get="unpack http://cs231n.stanford.edu/tiny-imagenet-200.zip into ROOT",
+        licence="non-commercial research and education (image-net.org terms of access)",
+        note="200 classes of ImageNet at 64 pixels; its validation images are the test split",
+        num_classes=200,
     ),
 )
 

@@ -32,9 +32,9 @@ class StoredLabel(Regime):
     Between SL (one label an image) and SL+KD (one a view) of arXiv 2604.18811: with M = the passes of the run and fp32
     it ends with the weights of `TeacherLabel`, bit by bit on one CPU process. The labels are written before the first
     step where they are missing, named by set, teachers, augmentation and seed, and shared by all runs that ask for
-    them, other students included. Paper: labels as SRe2L stores them (arXiv 2306.13092); LPLD's pruning (arXiv
-    2410.15919).
+    them, other students included.
 
+    Paper: labels as SRe2L stores them (arXiv 2306.13092); LPLD's pruning (arXiv 2410.15919).
     Labels that others published (FKD's layout: SRe2L, CDA, G-VBSM, EDC) are replayed with their own views and batches.
 
     Args:
