@@ -10,6 +10,7 @@ from ddlight.errors import DDLightError, UsageError, nearest
 COMMANDS = {
     "fit": ("ddlight.training:main", "train a student on a condensed set and report its accuracy"),
     "condense": ("ddlight.training:main", "make a condensed set; ranks share the work, a stopped run continues"),
+    "score": ("ddlight.training:main", "train on the full data once and record what score-based coresets need"),
     "validate": ("ddlight.training:main", "score a run's student on held-out data"),
     "test": ("ddlight.training:main", "score a run's student on the test split"),
     "grid": ("ddlight.grid:main", "run every cell of a study that has no result yet"),
@@ -23,7 +24,7 @@ COMMANDS = {
     "configs": ("ddlight.discover:configs_command", "configs that are shipped"),
     "doctor": ("ddlight.doctor:main", "versions, data, devices, logins"),
 }
-WITH_COMMAND = ("fit", "condense", "validate", "test")
+WITH_COMMAND = ("fit", "condense", "score", "validate", "test")
 """Commands whose function is told which of them was called."""
 
 

@@ -54,6 +54,7 @@ class Recipe:
         optimizer: sgd, adam or adamw.
         lr: peak learning rate.
         momentum: of sgd.
+        nesterov: Nesterov's form of momentum.
         betas: of adam and adamw.
         weight_decay: L2 (sgd, adam) or decoupled (adamw).
         decay_1d: also decay biases and norm parameters.
@@ -72,6 +73,7 @@ class Recipe:
     batch: int
     schedule: Schedule
     momentum: float = 0.9
+    nesterov: bool = False
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 5e-4
     decay_1d: bool = True
@@ -99,6 +101,7 @@ class Override:
         cooldown: last fraction of a wsd schedule.
         stepped: "epoch" or "step".
         momentum: of sgd.
+        nesterov: Nesterov's form of momentum.
         betas: of adam and adamw.
         weight_decay: of all parameters, or of matrices only (decay_1d).
         decay_1d: also decay biases and norm parameters.
@@ -134,6 +137,7 @@ class Override:
     cooldown: float | None = None
     stepped: Literal["step", "epoch"] | None = None
     momentum: float | None = None
+    nesterov: bool | None = None
     betas: tuple[float, float] | None = None
     weight_decay: float | None = None
     decay_1d: bool | None = None
@@ -216,6 +220,7 @@ class Setting:
         flip: whether the dataset may be mirrored.
         student: lower-case name of the student's network.
         tile_factor: images of the set are mosaics of factor x factor patches.
+        size: side of the images in pixels.
     """
 
     classes: int
@@ -224,6 +229,7 @@ class Setting:
     flip: bool = True
     student: str = "resnet18"
     tile_factor: int = 1
+    size: int = 224
 
 
 @dataclass(frozen=True)
@@ -412,6 +418,22 @@ def rethinkdc_hard(s: Setting) -> Plan:
     return replace(plan, augment=replace(plan.augment, mix="none"))
 
 
+def ccs(s: Setting) -> Plan:
+    """The recipe that CCS trains its scoring networks with (arXiv 2210.15809, code), on the full data.
+
+    SGD 0.1, momentum 0.9, batch 256, cosine to 0 per step. Below 96 pixels as for CIFAR: Nesterov, decay 5e-4, crops
+    from a frame of 4 pixels, flip, 200 epochs; from there on as for ImageNet: decay 1e-4, RandomResizedCrop (0.08, 1),
+    flip, 60 epochs.
+    Deviation: the code's cosine ends at 1e-4 of the peak's 0.1, and pads CIFAR's images by reflection, not by zeros.
+    """
+    large = s.size >= 96
+    recipe = replace(SGD, lr=0.1, batch=256, schedule=Schedule("cosine"), nesterov=not large)
+    if large:
+        augment = Augment(crop_scale=(0.08, 1.0), flip=s.flip)
+        return Plan(replace(recipe, weight_decay=1e-4), augment, Budget(epochs=60))
+    return Plan(recipe, Augment(flip=s.flip, dsa="crop"), Budget(epochs=200))
+
+
 def dsa_strategy(s: Setting) -> str:
     """DSA's op groups: without flips where the dataset's classes are not mirror-symmetric (DSA's MNIST and SVHN)."""
     return "color_crop_cutout_flip_scale_rotate" if s.flip else "color_crop_cutout_scale_rotate"
@@ -441,6 +463,7 @@ PROTOCOLS = {
         Protocol("ht_large_kd", "TeacherLabel", "ImageNet-1K (guess)", "arXiv 2604.18811", ht_large_kd, R18),
         Protocol("rethinkdc", "TeacherLabel", "one teacher, CutMix", "arXiv 2502.06434", rethinkdc, R18),
         Protocol("rethinkdc_hard", "HardLabel", "AdamW, crops", "arXiv 2502.06434", rethinkdc_hard),
+        Protocol("ccs", "HardLabel", "scoring runs on the full data", "arXiv 2210.15809", ccs),
     )
 }
 

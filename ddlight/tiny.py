@@ -18,7 +18,10 @@ def make_tiny(config: dict[str, Any]) -> dict[str, Any]:
     """
     tiny = copy.deepcopy(config)
     data = tiny["data"]["init_args"]
-    data.update(dataset=copy.deepcopy(DATASET), ipc=min(data.get("ipc", IPC), IPC), **_method_values(tiny["data"]))
+    data.update(dataset=copy.deepcopy(DATASET), ipc=min(data.get("ipc", IPC), IPC))
+    for name, value in _method_values(tiny["data"]).items():
+        given = data.get(name)
+        data[name] = {**given, **value} if isinstance(given, dict) and isinstance(value, dict) else value
     if tiny.get("model"):
         _shrink_model(tiny["model"]["init_args"])
     run = tiny["trainer"]["run"]

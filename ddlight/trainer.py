@@ -24,8 +24,10 @@ from ddlight.callbacks.ema import StudentEMA
 from ddlight.callbacks.export import Export
 from ddlight.callbacks.progress import RunBar
 from ddlight.callbacks.test_curve import TestCurve
+from ddlight.condensed.hand_out import hand_out
 from ddlight.errors import UsageError
 from ddlight.methods.base import CondensedDataModule
+from ddlight.scoring.run import ScoringRun
 
 log = logging.getLogger("ddlight")
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
@@ -86,18 +88,21 @@ class Trainer(lightning.Trainer):
         self.clock = Clock()
         own += [self.clock, StudentEMA(), Curve(self.run), TestCurve(), Export(self.run), *(callbacks or [])]
         own.append(RunCheckpoint(self.run, checkpoint_every))
+        self.machine: dict[str, Any] = {
+            "accelerator": accelerator,
+            "strategy": strategy,
+            "devices": devices,
+            "num_nodes": num_nodes,
+            "precision": precision,
+            "accumulate_grad_batches": accumulate_grad_batches,
+            "gradient_clip_val": gradient_clip_val,
+            "deterministic": deterministic,
+            "sync_batchnorm": sync_batchnorm,
+        }
         super().__init__(
-            accelerator=accelerator,
-            strategy=strategy,
-            devices=devices,
-            num_nodes=num_nodes,
-            precision=precision,
+            **self.machine,
             logger=logger,
             callbacks=own,
-            accumulate_grad_batches=accumulate_grad_batches,
-            gradient_clip_val=gradient_clip_val,
-            deterministic=deterministic,
-            sync_batchnorm=sync_batchnorm,
             max_epochs=1,
             num_sanity_val_steps=0,
             enable_model_summary=False,
@@ -109,6 +114,7 @@ class Trainer(lightning.Trainer):
 
     def fit_run(self, model: LightningModule, datamodule: CondensedDataModule) -> None:
         """Fit from the run folder's checkpoint, or from the start, and read the test split once."""
+        datamodule.prepare_fit()
         checkpoint = self.run / "last.ckpt"
         again = self.resume and checkpoint.exists()
         if again:
@@ -124,15 +130,54 @@ class Trainer(lightning.Trainer):
             self.validate(model, datamodule=data, verbose=False)
         self.test(model, datamodule=data, verbose=False)
 
-    def condense(self, model: LightningModule | None = None, datamodule: CondensedDataModule | None = None) -> None:
-        """Make the data module's condensed set, its units spread over devices and nodes; resumable, no barrier.
+    def score(self, model: LightningModule | None = None, datamodule: CondensedDataModule | None = None) -> None:
+        """Train the scoring runs that the data module's method needs, on all devices; resumable.
 
         Args:
             model: not used; the command takes the same YAML as `fit`.
             datamodule: the method.
         """
+        runs: list[ScoringRun] = getattr(datamodule, "scoring_runs", [])
+        if not runs:
+            raise UsageError(f"{type(datamodule).__name__} needs no scoring run. 'ddlight methods' lists methods.")
+        missing = [run for run in runs if not run.exists]
+        if len(missing) > 1 and self.num_devices * self.num_nodes > 1:
+            raise UsageError(
+                f"{len(missing)} scoring runs are missing, and several devices make one at a time. Take one device "
+                "(--trainer.devices=1 --trainer.num_nodes=1)."
+            )
+        for run in missing:
+            run.make(self.alike)
+        if self.is_global_zero:
+            log.info("%s", "\n".join(f"scores: {run.folder}" for run in runs))
+
+    def alike(self, run: str, callbacks: list[Callback]) -> "Trainer":
+        """A Trainer on the same devices, for another run folder, without the loggers.
+
+        Args:
+            run: run folder.
+            callbacks: beside ddlight's own.
+        """
+        return Trainer(run=run, callbacks=callbacks, progress=self.progress_bar_callback is not None, **self.machine)
+
+    def condense(
+        self,
+        model: LightningModule | None = None,
+        datamodule: CondensedDataModule | None = None,
+        files: str | None = None,
+        copy: bool = False,
+    ) -> None:
+        """Make the data module's condensed set, its units spread over devices and nodes; resumable, no barrier.
+
+        Args:
+            model: not used; the command takes the same YAML as `fit`.
+            datamodule: the method.
+            files: folder to fill with links to the chosen image files, in class folders.
+            copy: copy the files there instead of linking them.
+        """
         if datamodule is None:
             raise UsageError("There is nothing to condense: give --data, for example --data=Random.")
+        datamodule.prepare()
         devices = self.num_devices
         strategy = "ddp" if devices * self.num_nodes > 1 else "auto"
         fabric = Fabric(
@@ -146,6 +191,8 @@ class Trainer(lightning.Trainer):
         datamodule.condense(fabric.global_rank, fabric.world_size)
         if fabric.is_global_zero:
             log.info("condensed set: %s", datamodule.folder)
+            if files is not None:
+                log.info("%d files in %s", hand_out(datamodule, Path(files), copy), files)
 
 
 def _pass_on_sigterm(fabric: Fabric) -> None:

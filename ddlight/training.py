@@ -31,6 +31,8 @@ from ddlight.tracking import finish_wandb, with_wandb
 from ddlight.trainer import Trainer
 
 log = logging.getLogger("ddlight")
+WITHOUT_MODEL = ("condense", "score")
+"""Commands that need no `model`."""
 SHAPING = ("precision", "accumulate_grad_batches", "gradient_clip_val", "sync_batchnorm")
 """Trainer options that change what a run computes."""
 
@@ -101,7 +103,7 @@ class CLI(LightningCLI):
         """The commands, with the arguments of the Trainer's methods that the CLI fills in itself."""
         loaders = {"dataloaders", "train_dataloaders", "val_dataloaders"}
         filled = {"model", "datamodule", "ckpt_path", "weights_only", "verbose", *loaders}
-        return dict.fromkeys(("fit", "validate", "test", "condense"), filled)
+        return dict.fromkeys(("fit", "validate", "test", "condense", "score"), filled)
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """No `--seed_everything`: `--data.seed` seeds the set, `--model.seed` the training."""
@@ -130,7 +132,7 @@ class CLI(LightningCLI):
         """Parse, shrink where asked to, and choose the run folder."""
         super().parse_arguments(parser, args)
         for key in ("model", "data"):
-            if self.options.get(key) is None and not (key == "model" and self.config["subcommand"] == "condense"):
+            if self.options.get(key) is None and not (key == "model" and self.config["subcommand"] in WITHOUT_MODEL):
                 raise UsageError(
                     f"There is no {key}: give --config, or --{key} with a class. 'ddlight configs' lists configs."
                 )
@@ -174,7 +176,10 @@ class CLI(LightningCLI):
         getattr(self, f"_{subcommand}")()
 
     def _condense(self) -> None:
-        self.trainer.condense(datamodule=self.datamodule)
+        self.trainer.condense(None, self.datamodule, self.options.files, self.options.copy)
+
+    def _score(self) -> None:
+        self.trainer.score(datamodule=self.datamodule)
 
     def _test(self) -> None:
         self.model.network, _ = load_student(self.trainer.run)

@@ -21,7 +21,7 @@ SETTINGS = [
     for channels, flip, student, tiles in ((3, True, "resnet18", 1), (1, False, "convnet", 1), (3, True, "vit_b_16", 2))
 ]
 KD = {"optimizer": "adamw", "lr": 1e-3, "betas": (0.9, 0.999), "weight_decay": 0.01, "decay_1d": False}
-SGD = {"optimizer": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "decay_1d": True}
+SGD = {"optimizer": "sgd", "lr": 0.01, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "decay_1d": True}
 RATIO = (3 / 4, 4 / 3)
 CUTMIX = {"flip": True, "mix": "cutmix", "mix_alpha": 1.0, "mix_per": "batch", "crop_ratio": RATIO}
 DSA = "color_crop_cutout_flip_scale_rotate"
@@ -245,6 +245,7 @@ CHANGES = {
     "cooldown": 0.3,
     "stepped": "step",
     "momentum": 0.8,
+    "nesterov": True,
     "betas": (0.8, 0.95),
     "weight_decay": 0.2,
     "decay_1d": True,

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import subprocess
+import threading
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -54,8 +55,10 @@ class RunCheckpoint(Checkpoint):
         return self.folder / "last.ckpt"
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the signals over from Lightning."""
+        """Take the signals over from Lightning; a run inside another thread hears none."""
         self._seen = trainer.global_step
+        if threading.current_thread() is not threading.main_thread():
+            return
         for number in (signal.SIGTERM, signal.SIGUSR1):
             self._previous[number] = signal.signal(number, self._note)
 

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import time
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -40,13 +40,13 @@ def cache_folder(cache: str | None) -> Path:
 
 
 def plain(value: Any) -> Any:
-    """An argument as JSON: datasets by identity, dataclasses by class and fields, teachers by their weights."""
+    """An argument as JSON: datasets by identity, dataclasses by class and fields, teachers by their loaded weights."""
     if isinstance(value, RealDataset):
         return value.identity()
     if hasattr(value, "fingerprint"):
         return {"class": type(value).__name__, "weights": value.fingerprint()}
     if is_dataclass(value) and not isinstance(value, type):
-        return {"class": type(value).__name__, **asdict(value)}
+        return {"class": type(value).__name__, **{f.name: plain(getattr(value, f.name)) for f in fields(value)}}
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
     return value
@@ -103,9 +103,16 @@ class CondensedDataModule(LightningDataModule):
         """Make one unit. A pure function of the arguments, the data and the unit."""
         raise NotImplementedError
 
+    def prepare(self) -> None:
+        """Make what all units need, in one process before others are launched; by default there is nothing."""
+
     def estimate_seconds(self) -> float:
         """Rough time to make the set on this machine; selectors are quick."""
         return 0.0
+
+    def facts(self) -> dict[str, Any]:
+        """What the method adds to the manifest, as JSON; nothing by default."""
+        return {}
 
     @property
     def expected_images(self) -> int:
@@ -145,6 +152,7 @@ class CondensedDataModule(LightningDataModule):
         """
         if self._sealed():
             return self.folder
+        self.prepare()
         start, units = time.perf_counter(), self.units()
         store.assemble(
             self.folder,
@@ -184,6 +192,7 @@ class CondensedDataModule(LightningDataModule):
             "seconds": seconds,
             "peak_memory_bytes": peak_host_memory(),
             "versions": asdict(versions()),
+            **self.facts(),
         }
 
     # --- feeding it ---
@@ -198,19 +207,25 @@ class CondensedDataModule(LightningDataModule):
         if self.stored is not None or stage not in ("fit", "test", "validate"):
             return
         if not self._sealed():
-            self._build()
+            self._require_quick()
+            log.info("condensing %s to ipc %s with %s", self.dataset.info.name, self.ipc, type(self).__name__)
+            trainer = self.trainer
+            self.condense(trainer.global_rank if trainer else 0, trainer.world_size if trainer else 1)
         self.stored = store.load(self.folder, self.dataset, pixels.memory_limit())
 
-    def _build(self) -> None:
+    def prepare_fit(self) -> None:
+        """Before processes are launched: `prepare` where the set is missing. Raises UsageError where that is long."""
+        if not self._sealed():
+            self._require_quick()
+            self.prepare()
+
+    def _require_quick(self) -> None:
         seconds = self.estimate_seconds()
         if seconds > BUILD_SECONDS:
             raise UsageError(
                 f"The condensed set {self.folder} does not exist and takes about {seconds / 60:.0f} minutes to make. "
                 "Make it first: the same command with 'condense' in place of 'fit'."
             )
-        log.info("condensing %s to ipc %s with %s", self.dataset.info.name, self.ipc, type(self).__name__)
-        trainer = self.trainer
-        self.condense(trainer.global_rank if trainer else 0, trainer.world_size if trainer else 1)
 
     def require(self) -> StoredSet:
         """The loaded set. Raises UsageError before `setup`."""

@@ -76,11 +76,16 @@ def embed(network: nn.Module, images: Tensor) -> Tensor:
 
     Works for any network that `heads` works for, by catching what the head is given.
     """
+    return embed_with_logits(network, images)[0]
+
+
+def embed_with_logits(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what enters the head, (B, D), and the logits, (B, C), from one forward pass; see `embed`."""
     caught: list[Tensor] = []
     layer = next(iter(heads(network).values()))
     hook = layer.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
     try:
-        network(images)
+        logits = network(images)
     finally:
         hook.remove()
-    return caught[0].flatten(1)
+    return caught[0].flatten(1), logits

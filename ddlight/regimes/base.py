@@ -138,6 +138,7 @@ class Regime(LightningModule):
             flip=info.flip,
             student=student_name(self.student),
             tile_factor=data.tile_factor,
+            size=info.size,
         )
         return resolve(self.protocol, setting, self.recipe, self.budget)
 
@@ -344,7 +345,7 @@ def build_optimizer(network: nn.Module, recipe: Recipe) -> Optimizer:
         {"params": vectors, "weight_decay": recipe.weight_decay if recipe.decay_1d else 0.0},
     ]
     if recipe.optimizer == "sgd":
-        return SGD(groups, lr=recipe.lr, momentum=recipe.momentum)
+        return SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov)
     kind = Adam if recipe.optimizer == "adam" else AdamW
     return kind(groups, lr=recipe.lr, betas=recipe.betas)
 

@@ -1,0 +1,112 @@
+"""FeatureSelector: what every coreset that is chosen by the geometry of features shares."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddlight.condensed.loader import eval_batch
+from ddlight.condensed.store import Unit
+from ddlight.datasets.base import RealDataset
+from ddlight.errors import DataError
+from ddlight.methods.scored import ScoringSelector
+from ddlight.models.layers import embed_with_logits
+from ddlight.models.teachers import RunTeacher, Teacher
+from ddlight.scoring.run import Scoring, ScoringRun
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a network says of some images as they are, in evaluation mode.
+
+    Attributes:
+        features: float32 (n, D), what enters its last layer.
+        logits: float32 (n, C).
+        labels: int64 (n,).
+    """
+
+    features: np.ndarray
+    logits: np.ndarray
+    labels: np.ndarray
+
+
+class FeatureSelector(ScoringSelector):
+    """Chooses by features of a network trained on the full data, or of any other; class by class, in bounded memory.
+
+    Args:
+        dataset: the real dataset.
+        ipc: images per class.
+        seed: of the scoring run, where that has none of its own, and of every draw.
+        cache: folder of condensed sets.
+        scoring: how the network is trained whose features are taken.
+        network: another network to take features from instead; then nothing is trained.
+    """
+
+    def __init__(
+        self,
+        dataset: RealDataset,
+        ipc: int = 10,
+        seed: int = 0,
+        cache: str | None = None,
+        scoring: Scoring = Scoring(),  # noqa: B008  frozen
+        network: Teacher | None = None,
+    ) -> None:
+        super().__init__(dataset, ipc, seed, cache)
+        self.scoring, self.network = scoring, network
+
+    @abstractmethod
+    def pick(self, found: Features, count: int, unit: Unit) -> np.ndarray:
+        """Choose `count` of the unit's images: distinct positions in `found`, int64 (count,), best first."""
+
+    @property
+    def scoring_runs(self) -> list[ScoringRun]:
+        """The scoring run, unless another network is given."""
+        return [] if self.network is not None else [self.run]
+
+    @cached_property
+    def teacher(self) -> Teacher:
+        """The network whose features are taken, loaded."""
+        info = self.dataset.info
+        teacher = self.network or RunTeacher(str(self.run.folder))
+        teacher.load(self.dataset.num_classes, info.channels, info.size)
+        return teacher
+
+    @cached_property
+    def arguments(self) -> dict[str, Any]:
+        """Arguments that shape the set; the other network by its weights."""
+        if self.network is not None:
+            self.network.load(self.dataset.num_classes, self.dataset.info.channels, self.dataset.info.size)
+        return super().arguments
+
+    def select(self, unit: Unit, candidates: np.ndarray) -> np.ndarray:
+        """Choose ipc of one class's images by their features."""
+        found = self.features(candidates)
+        if not np.isfinite(found.features).all():
+            raise DataError(
+                f"Features of class '{self.dataset.info.classes[unit.classes[0]]}' hold numbers that are not finite: "
+                "the network that gives them did not train. Lower its learning rate, or give another --data.network."
+            )
+        return candidates[self.pick(found, self.ipc, unit)]
+
+    def features(self, rows: np.ndarray) -> Features:
+        """Features and logits of training images, by their positions."""
+        parts = [self._answer(part) for part in _parts(rows, eval_batch(self.dataset.info))]
+        features, logits = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
+        return Features(features, logits, self.dataset.index("train").labels[rows])
+
+    @torch.no_grad()
+    def _answer(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        images = torch.from_numpy(self.dataset.take("train", rows)).to(device).float() / 255
+        seen = self.teacher.preprocess(images)
+        features, logits = embed_with_logits(self.teacher.network.to(device), seen)
+        return features.float().cpu(), logits.float().cpu()
+
+
+def _parts(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    return (rows[start : start + size] for start in range(0, len(rows), size))

@@ -1,0 +1,145 @@
+"""ScoredSelector: what every coreset that is chosen by training dynamics shares."""
+
+from abc import abstractmethod
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from ddlight.condensed.store import Selection, Unit
+from ddlight.datasets.base import RealDataset
+from ddlight.errors import UsageError
+from ddlight.methods.base import Selector, cache_folder
+from ddlight.randomness import generator
+from ddlight.scoring import samplers
+from ddlight.scoring.run import Scoring, ScoringRun
+from ddlight.scoring.samplers import Balance
+from ddlight.scoring.table import ScoreTable
+
+Keep = Literal["hard", "easy"]
+TINY_SCORING: dict[str, Any] = {
+    "student": {"class_path": "ddlight.models.students.ConvNet", "init_args": {"depth": 3, "width": 8}},
+    "budget": {"steps": 40},
+    "ring": 3,
+    "clean": 4,
+}
+"""A scoring run of seconds, for `--tiny`."""
+
+
+class ScoringSelector(Selector):
+    """A selector that needs a scoring run, which is made first, once, and shared with every other that asks for it."""
+
+    tiny: ClassVar[dict[str, Any]] = {"scoring": TINY_SCORING}
+    scoring: Scoring
+
+    @cached_property
+    def run(self) -> ScoringRun:
+        """The scoring run."""
+        return ScoringRun(self._asked(), self.dataset, self.ipc, self.seed, cache_folder(self.cache))
+
+    def _asked(self) -> Scoring:
+        """The scoring run that is wanted, by default the one that was configured."""
+        return self.scoring
+
+    @property
+    def scoring_runs(self) -> list[ScoringRun]:
+        """Everything that `ddlight score` trains for this method."""
+        return [self.run]
+
+    def prepare(self) -> None:
+        """Make the scoring runs that are missing."""
+        for run in self.scoring_runs:
+            run.make()
+
+    def facts(self) -> dict[str, Any]:
+        """Cost of the scoring runs: the set's own seconds leave them out."""
+        found = [run.table().facts for run in self.scoring_runs]
+        return {
+            "scoring": [fact["fingerprint"] for fact in found],
+            "scoring_seconds": sum(fact["seconds"] for fact in found),
+            "scoring_images": sum(fact["images_seen"] + fact["images_read"] for fact in found),
+            "flops_scoring": sum(fact["flops"] for fact in found),
+        }
+
+    def estimate_seconds(self) -> float:
+        """Time of the scoring runs that are missing, from the operations they take at 1e11 a second."""
+        from ddlight.models.flops import build_checked, forward_flops
+
+        info, seconds = self.dataset.info, 0.0
+        for run in (run for run in self.scoring_runs if not run.exists):
+            network = build_checked(run.student, info.num_classes, info.channels, info.size)
+            images = 3 * run.images + run.scoring.clean * info.train
+            seconds += forward_flops(network, info.channels, info.size) * images / 1e11
+        return seconds
+
+
+class ScoredSelector(ScoringSelector):
+    """Chooses by a difficulty score: `difficulty` gives it, `sample` chooses, `balance` says over what.
+
+    Args:
+        dataset: the real dataset.
+        ipc: images per class.
+        seed: of the scoring run, where that has none of its own, and of every draw.
+        cache: folder of condensed sets.
+        scoring: how the scoring network is trained.
+        balance: "ipc" takes exactly ipc images of each class; "proportional", "floor" (half of an even share for each
+            class, the rest over all) and "none" take ipc x classes images in all.
+        keep: "hard" or "easy" end of the ranking.
+    """
+
+    def __init__(
+        self,
+        dataset: RealDataset,
+        ipc: int = 10,
+        seed: int = 0,
+        cache: str | None = None,
+        scoring: Scoring = Scoring(),  # noqa: B008  frozen
+        balance: Balance = "ipc",
+        keep: Keep = "hard",
+    ) -> None:
+        super().__init__(dataset, ipc, seed, cache)
+        self.scoring, self.balance, self.keep = scoring, balance, keep
+
+    @abstractmethod
+    def difficulty(self, table: ScoreTable) -> np.ndarray:
+        """Score of every training image, larger is harder: (N,)."""
+
+    @cached_property
+    def table(self) -> ScoreTable:
+        """What the scoring run recorded."""
+        return self.run.table()
+
+    @cached_property
+    def scores(self) -> np.ndarray:
+        """Difficulty of every training image, all finite: (N,)."""
+        return samplers.require_finite(self.difficulty(self.table), f"{type(self).__name__} from {self.table.source}")
+
+    def sample(self, rows: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Choose `count` of some training images, given by their positions: best first."""
+        end = samplers.hard if self.keep == "hard" else samplers.easy
+        return rows[end(self.scores[rows], count, rng)]
+
+    def units(self) -> list[Unit]:
+        """One unit per class; one for all where classes are not balanced exactly."""
+        if self.balance == "ipc":
+            return super().units()
+        return [Unit(0, tuple(range(self.dataset.num_classes)))]
+
+    def make(self, unit: Unit) -> Selection:
+        """Select from the unit's class, or from all under the rule of balance."""
+        if self.balance == "ipc":
+            return super().make(unit)
+        labels = self.dataset.index("train").labels
+        if self.expected_images > len(labels):
+            raise UsageError(
+                f"ipc={self.ipc} asks for {self.expected_images:,} images; there are {len(labels):,}. Take less."
+            )
+        rng = self._generator(unit)
+        return Selection(samplers.balanced(self.sample, labels, self.ipc, self.balance, rng))
+
+    def select(self, unit: Unit, candidates: np.ndarray) -> np.ndarray:
+        """Choose ipc of one class's images."""
+        return self.sample(candidates, self.ipc, self._generator(unit))
+
+    def _generator(self, unit: Unit) -> np.random.Generator:
+        return generator(self.seed, type(self).__name__, unit.number)

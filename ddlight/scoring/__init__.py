@@ -1,0 +1,1 @@
+"""Training dynamics recorded per sample, scores computed from them, samplers that turn scores into subsets."""

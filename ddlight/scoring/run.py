@@ -1,0 +1,276 @@
+"""The scoring run: one network trained on the full data while a `Recorder` listens; sealed, shared by all who ask.
+
+Every selector that asks for the same run (data, network, recipe, length, seed, what is recorded) finds the same folder,
+so one run feeds all scores.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors.numpy import save
+
+from ddlight import files
+from ddlight.budget import Budget, images_seen
+from ddlight.condensed import store
+from ddlight.condensed.store import Unit, Workspace
+from ddlight.datasets.base import RealDataset
+from ddlight.errors import UsageError
+from ddlight.models.students import ConvNet, ResNet, Student
+from ddlight.models.teachers import Teacher
+from ddlight.protocols import Override, Plan, Setting, resolve
+from ddlight.result import versions
+from ddlight.scoring.recorder import Recorder
+from ddlight.scoring.table import COLUMNS, IDS, ScoreTable, read_table
+
+if TYPE_CHECKING:
+    from ddlight.regimes.base import Regime
+    from ddlight.trainer import Trainer
+
+log = logging.getLogger("ddlight")
+RECIPE_VERSION = 1
+"""Raised by hand when a scoring run starts to record other numbers from the same arguments."""
+UNIT = Unit(0, ())
+STUDENT_FILES = ("student.safetensors", "student.json")
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How the network that scores the images is trained, and what is recorded.
+
+    Args:
+        student: the network; null takes a ConvNet of width 128 below 96 pixels (3 blocks at 32, 4 at 64) and a
+            ResNet-18 from there on.
+        protocol: its recipe, on the full data; see `ddlight protocols`. One that mixes images is refused.
+        recipe: numbers that replace the protocol's.
+        budget: length that replaces the protocol's, in one of steps, epochs, images, full_epochs.
+        teacher: gives every image one frozen soft label to match; then EL2N-SL is recorded too (train.el2n_sl).
+        seed: of initialisation, order and augmentation; null takes the set's, so that another set is scored anew.
+        early: EL2N of the training views is averaged over the first so many passes.
+        dual: DUAL looks at the first so many passes.
+        ring: passes in a window of Dyn-Unc and DUAL.
+        clean: passes over the unaugmented images, equally spaced over the run.
+    """
+
+    student: Student | None = None
+    protocol: str = "ccs"
+    recipe: Override | None = None
+    budget: Budget | None = None
+    teacher: Teacher | None = None
+    seed: int | None = None
+    early: int = 10
+    dual: int = 30
+    ring: int = 10
+    clean: int = 10
+
+    def __post_init__(self) -> None:
+        """Check the numbers. Raises UsageError."""
+        for name, least in (("early", 1), ("dual", 1), ("ring", 2), ("clean", 0)):
+            if getattr(self, name) < least:
+                raise UsageError(f"scoring.{name} is {getattr(self, name)}; allowed: {least} or more.")
+
+
+class ScoringRun:
+    """A scoring run of a dataset: its name on disk, how it is made, its table.
+
+    Args:
+        scoring: what is asked for.
+        dataset: whose training split is scored.
+        ipc: of the set that asks: recipes may depend on it.
+        seed: of the set that asks, where `scoring` has none.
+        cache: folder of condensed sets; the run lies in <cache>/<dataset>/scoring/<fingerprint>.
+    """
+
+    def __init__(self, scoring: Scoring, dataset: RealDataset, ipc: int, seed: int, cache: Path) -> None:
+        self.scoring, self.dataset, self.ipc, self.cache = scoring, dataset, ipc, cache
+        self.seed = seed if scoring.seed is None else scoring.seed
+
+    @cached_property
+    def student(self) -> Student:
+        """The network that is trained."""
+        if self.scoring.student is not None:
+            return self.scoring.student
+        size = self.dataset.info.size
+        return ResNet() if size >= 96 else ConvNet(depth=3 if size < 48 else 4)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Recipe, augmentation and length in explicit numbers. Raises UsageError for a recipe that mixes images."""
+        from ddlight.regimes.base import student_name
+
+        info, asked = self.dataset.info, self.scoring
+        setting = Setting(
+            info.num_classes, self.ipc, info.channels, info.flip, student_name(self.student), 1, info.size
+        )
+        plan = resolve(asked.protocol, setting, asked.recipe, asked.budget)
+        if plan.augment.mix != "none":
+            raise UsageError(
+                f"Protocol {asked.protocol} mixes images ({plan.augment.mix}), and a mixed image scores no single one. "
+                "Take another, such as --data.scoring.protocol=ccs, or --data.scoring.recipe.mix=none."
+            )
+        return plan
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits that name the run."""
+        asked, teacher = self.scoring, self.scoring.teacher
+        if teacher is not None:
+            teacher.load(self.dataset.num_classes, self.dataset.info.channels, self.dataset.info.size)
+        named = {
+            "version": RECIPE_VERSION,
+            "data": self.dataset.identity(),
+            "student": [type(self.student).__name__, vars(self.student)],
+            "plan": [asdict(self.plan.recipe), asdict(self.plan.augment), asdict(self.plan.budget)],
+            "teacher": teacher.fingerprint() if teacher is not None else None,
+            "seed": self.seed,
+            "recorded": [asked.early, asked.dual, asked.ring, asked.clean],
+        }
+        return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def folder(self) -> Path:
+        """Where the sealed run lies."""
+        return self.cache / self.dataset.info.name / "scoring" / self.fingerprint
+
+    @property
+    def exists(self) -> bool:
+        """Whether the run is finished."""
+        return store.is_sealed(self.folder)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the run."""
+        full = self.dataset.info.train
+        return self.plan.budget.total_steps(full, min(self.plan.recipe.batch, full), full)
+
+    @property
+    def images(self) -> int:
+        """Images that the network sees while it trains."""
+        full = self.dataset.info.train
+        return images_seen(self.steps, full, min(self.plan.recipe.batch, full))
+
+    def table(self) -> ScoreTable:
+        """The verified table. Raises DataError where it is damaged or of other data."""
+        return read_table(self.folder).require_ids(self.dataset.index("train").ids, self.dataset.info.name)
+
+    # --- making it ---
+
+    def make(self, trainer: "Callable[..., Trainer] | None" = None) -> Path:
+        """Make the run where it is missing, or wait for another process that does; a stopped one continues.
+
+        Args:
+            trainer: builds the Trainer from run=, callbacks= and resume=; by default one device is used.
+        """
+        if self.exists:
+            return self.folder
+        log.info("scoring %s: %d steps of %s", self.dataset.info.name, self.steps, type(self.student).__name__)
+        store.assemble(self.folder, [UNIT], lambda work, unit: self._train(work, trainer), self._seal)
+        return self.folder
+
+    def _train(self, work: Workspace, build: "Callable[..., Trainer] | None") -> None:
+        trainer, model, recorder = self.fit(work.folder / "run", build)
+        if trainer.is_global_zero:
+            self.finish(work, trainer, model, recorder)
+
+    def fit(self, run: Path, build: "Callable[..., Trainer] | None") -> "tuple[Trainer, Regime, Recorder]":
+        """Train with a recorder, in the run folder, from its last checkpoint where there is one.
+
+        Args:
+            run: run folder.
+            build: as `make`'s trainer.
+        """
+        from ddlight.methods.baselines.full import FullData
+        from ddlight.trainer import Trainer
+
+        asked, soft = self.scoring, self.scoring.teacher is not None
+        temperature = self.plan.recipe.temperature if soft else 0.0
+        full = self.dataset.info.train
+        recorder = Recorder(full, asked.early, asked.dual, asked.ring, asked.clean, temperature)
+        model = self._model(recorder)
+        trainer = (build or (lambda **own: Trainer(progress=False, devices=1, **own)))(
+            run=str(run), callbacks=[recorder]
+        )
+        checkpoint = run / "last.ckpt"
+        data = FullData(self.dataset, self.ipc, cache=str(self.cache))
+        trainer.fit(model, datamodule=data, ckpt_path=checkpoint if checkpoint.exists() else None)
+        return trainer, model, recorder
+
+    def _model(self, recorder: Recorder) -> "Regime":
+        from ddlight.scoring.recorded import RecordedHardLabel, RecordedSoftLabel
+
+        asked = self.scoring
+        own: dict[str, Any] = {
+            "protocol": asked.protocol,
+            "recipe": Override(**self.plan.as_override()),
+            "budget": self.plan.budget,
+            "seed": self.seed,
+        }
+        if asked.teacher is None:
+            return RecordedHardLabel(recorder, self.student, **own)
+        return RecordedSoftLabel(recorder, self.student, asked.teacher, **own)
+
+    def finish(self, work: Workspace, trainer: "Trainer", model: "Regime", recorder: Recorder) -> None:
+        """Write the unit of a trained run: its columns, and the facts of its manifest beside its student."""
+        from ddlight.models.flops import forward_flops
+
+        info = self.dataset.info
+        assert model.network is not None
+        forward = forward_flops(model.network, info.channels, info.size)
+        scores = model.scores.get("held_out")
+        facts = {
+            "seconds": trainer.clock.seconds,
+            "passes": recorder.passes,
+            "readings": recorder.readings,
+            "images_seen": self.images,
+            "images_read": recorder.readings * info.train,
+            "flops": forward * (3 * self.images + recorder.readings * info.train),
+            "state_bytes": recorder.state_bytes,
+            "held_out_acc": scores.acc if scores else None,
+        }
+        files.write_json(trainer.run / "facts.json", facts)
+        files.write_bytes(work.path(UNIT), save({k: v.numpy() for k, v in recorder.columns().items()}))
+
+    def _seal(self, work: Workspace) -> None:
+        run = work.folder / "run"
+        ids = self.dataset.index("train").ids.tolist()
+
+        def write(place: Path) -> dict[str, Any]:
+            shutil.copy2(work.path(UNIT), place / COLUMNS)
+            for name in STUDENT_FILES:
+                shutil.copy2(run / name, place / name)
+            files.write_bytes(place / IDS, json.dumps(ids).encode())
+            return dict(files.read_json(run / "facts.json"))
+
+        store.seal_folder(self.folder, write, self._manifest())
+
+    def _manifest(self) -> dict[str, Any]:
+        asked = self.scoring
+        return {
+            "what": "scoring run",
+            "fingerprint": self.fingerprint,
+            "dataset": self.dataset.info.name,
+            "dataset_identity": self.dataset.identity(),
+            "student": {"class": type(self.student).__name__, **vars(self.student)},
+            "protocol": asked.protocol,
+            "recipe": asdict(self.plan.recipe),
+            "augment": asdict(self.plan.augment),
+            "budget": asdict(self.plan.budget),
+            "teacher": asked.teacher.fingerprint() if asked.teacher is not None else None,
+            "seed": self.seed,
+            "early": asked.early,
+            "dual": asked.dual,
+            "ring": asked.ring,
+            "clean": asked.clean,
+            "versions": asdict(versions()),
+        }
+
+
+def with_images(scoring: Scoring, images: int) -> Scoring:
+    """Return the same scoring run with a length of so many images seen."""
+    return replace(scoring, budget=Budget(images=images))

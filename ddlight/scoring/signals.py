@@ -1,0 +1,87 @@
+"""What one forward pass says of each image: pure functions of logits and labels, in float32 under any precision."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def prob_true(logits: Tensor, labels: Tensor) -> Tensor:
+    """Softmax probability of the own class: float32 (B,).
+
+    Args:
+        logits: (B, C).
+        labels: int64 (B,).
+    """
+    return _own(logits.float().softmax(1), labels)
+
+
+def el2n(logits: Tensor, labels: Tensor) -> Tensor:
+    """||softmax - one-hot||, in [0, sqrt 2]: EL2N of arXiv 2107.07075 for one network: float32 (B,).
+
+    Args:
+        logits: (B, C).
+        labels: int64 (B,).
+    """
+    probabilities = logits.float().softmax(1)
+    own = F.one_hot(labels, probabilities.shape[1])
+    return (probabilities - own).norm(dim=1)
+
+
+def el2n_sl(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
+    """||softmax(logits / T) - targets|| / T: EL2N-SL, Definition 1 of arXiv 2604.18811: float32 (B,).
+
+    It is the norm of the gradient of KL(targets || softmax(logits / T)) with respect to the logits.
+
+    Args:
+        logits: (B, C) of the student.
+        targets: (B, C): the teacher's probabilities, softened by the same T.
+        temperature: T.
+    """
+    softened = (logits.float() / temperature).softmax(1)
+    return (softened - targets.float()).norm(dim=1) / temperature
+
+
+def margin_prob(logits: Tensor, labels: Tensor) -> Tensor:
+    """Probability of the own class less the largest other one, in [-1, 1]: float32 (B,)."""
+    return _margin(logits.float().softmax(1), labels)
+
+
+def margin_logit(logits: Tensor, labels: Tensor) -> Tensor:
+    """Logit of the own class less the largest other one (AUM's margin, arXiv 2001.10528): float32 (B,)."""
+    return _margin(logits.float(), labels)
+
+
+def correct(logits: Tensor, labels: Tensor) -> Tensor:
+    """1 where the largest logit is the own class's, else 0: float32 (B,)."""
+    return (logits.argmax(1) == labels).float()
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy with the own class, in nats: float32 (B,)."""
+    return F.cross_entropy(logits.float(), labels, reduction="none")
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Entropy of the softmax, in nats: float32 (B,). A probability of zero adds nothing."""
+    log_p = logits.float().log_softmax(1)
+    return -(log_p.exp() * log_p).nan_to_num(0.0).sum(1)
+
+
+def least_confidence(logits: Tensor) -> Tensor:
+    """1 less the largest probability: float32 (B,)."""
+    return 1 - logits.float().softmax(1).amax(1)
+
+
+def top_margin(logits: Tensor) -> Tensor:
+    """Largest probability less the second largest: float32 (B,)."""
+    top = logits.float().softmax(1).topk(2, dim=1).values
+    return top[:, 0] - top[:, 1]
+
+
+def _own(values: Tensor, labels: Tensor) -> Tensor:
+    return values.gather(1, labels[:, None])[:, 0]
+
+
+def _margin(values: Tensor, labels: Tensor) -> Tensor:
+    others = values.scatter(1, labels[:, None], -torch.inf)
+    return _own(values, labels) - others.amax(1)
