@@ -21,7 +21,7 @@ SETTINGS = [
     for channels, flip, student, tiles in ((3, True, "resnet18", 1), (1, False, "convnet", 1), (3, True, "vit_b_16", 2))
 ]
 KD = {"optimizer": "adamw", "lr": 1e-3, "betas": (0.9, 0.999), "weight_decay": 0.01, "decay_1d": False}
-SGD = {"optimizer": "sgd", "lr": 0.01, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "decay_1d": True}
+SGD = {"optimizer": "sgd", "lr": 0.01, "momentum": 0.9, "nesterov": False, "weight_decay": 5e-4, "decay_1d": True}
 RATIO = (3 / 4, 4 / 3)
 CUTMIX = {"flip": True, "mix": "cutmix", "mix_alpha": 1.0, "mix_per": "batch", "crop_ratio": RATIO}
 DSA = "color_crop_cutout_flip_scale_rotate"
@@ -191,6 +191,17 @@ def test_ht_small_hard():
     assert plan.budget == Budget(epochs=300)
     assert rates(plan, 300) == multistep(300, 0.1, 151)
     assert plan.augment == Augment(dsa=DSA)
+
+
+@pytest.mark.parametrize(("size", "decay", "nesterov", "epochs"), [(32, 5e-4, True, 200), (224, 1e-4, False, 60)])
+def test_ccs_scores_small_and_large_images_as_its_code(size, decay, nesterov, epochs):
+    plan = numbers("ccs", 100, 10, size=size)
+    own = {"lr": 0.1, "momentum": 0.9, "batch": 256, "weight_decay": decay, "nesterov": nesterov}
+    check(plan.recipe, optimizer="sgd", **own)
+    assert plan.budget == Budget(epochs=epochs)
+    assert plan.recipe.schedule == Schedule("cosine", stepped="step")
+    small, large = Augment(flip=True, dsa="crop"), Augment(crop_scale=(0.08, 1.0), flip=True)
+    assert plan.augment == (small if size < 96 else large)
 
 
 def test_ht_small_soft():

@@ -26,6 +26,13 @@ TINY_SCORING: dict[str, Any] = {
 """A scoring run of seconds, for `--tiny`."""
 
 
+def operations_per_second() -> float:
+    """A cautious guess of how fast this machine trains: small ConvNets on one CPU core, or any network on a GPU."""
+    import torch
+
+    return 3e12 if torch.cuda.is_available() else 3e10
+
+
 class ScoringSelector(Selector):
     """A selector that needs a scoring run, which is made first, once, and shared with every other that asks for it."""
 
@@ -42,9 +49,9 @@ class ScoringSelector(Selector):
         return self.scoring
 
     @property
+    @abstractmethod
     def scoring_runs(self) -> list[ScoringRun]:
         """Everything that `ddlight score` trains for this method."""
-        return [self.run]
 
     def prepare(self) -> None:
         """Make the scoring runs that are missing."""
@@ -62,14 +69,14 @@ class ScoringSelector(Selector):
         }
 
     def estimate_seconds(self) -> float:
-        """Time of the scoring runs that are missing, from the operations they take at 1e11 a second."""
+        """Time of the scoring runs that are missing, from the operations that they take."""
         from ddlight.models.flops import build_checked, forward_flops
 
         info, seconds = self.dataset.info, 0.0
         for run in (run for run in self.scoring_runs if not run.exists):
             network = build_checked(run.student, info.num_classes, info.channels, info.size)
             images = 3 * run.images + run.scoring.clean * info.train
-            seconds += forward_flops(network, info.channels, info.size) * images / 1e11
+            seconds += forward_flops(network, info.channels, info.size) * images / operations_per_second()
         return seconds
 
 
@@ -103,6 +110,11 @@ class ScoredSelector(ScoringSelector):
     @abstractmethod
     def difficulty(self, table: ScoreTable) -> np.ndarray:
         """Score of every training image, larger is harder: (N,)."""
+
+    @property
+    def scoring_runs(self) -> list[ScoringRun]:
+        """The scoring run."""
+        return [self.run]
 
     @cached_property
     def table(self) -> ScoreTable:

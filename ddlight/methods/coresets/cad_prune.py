@@ -56,7 +56,7 @@ class CADPrune(ScoredSelector):
         include_last_epoch: use the last reading too, which the paper's indices leave out.
     """
 
-    tiny: ClassVar[dict[str, Any]] = {"scoring": TINY_SCORING, "j": 2, "w": 2}
+    tiny: ClassVar[dict[str, Any]] = {"scoring": TINY_SCORING, "budget": {"full_epochs": 2}, "j": 2, "w": 2}
 
     def __init__(
         self,
@@ -125,6 +125,15 @@ class CADPrune(ScoredSelector):
         if self.k_mode == "fixed" or (self.k_mode == "floor" and images < self.readings * full):
             images = self.readings * full
         return replace(self.scoring, budget=Budget(images=images), clean=self.readings)
+
+    def prepare(self) -> None:
+        """Make the scoring run. Raises UsageError where it has fewer steps than readings."""
+        if self.run.steps < self.readings:
+            raise UsageError(
+                f"The student sees {self.student_images:,} images, {self.run.steps} steps of the scoring run, too few "
+                f"for K = {self.readings} readings. Give a longer --data.budget, or a smaller --data.scoring.recipe.batch."
+            )
+        super().prepare()
 
     # --- the score and the choice ---
 
