@@ -131,7 +131,7 @@ class CADPrune(ScoredSelector):
         if self.run.steps < self.readings:
             raise UsageError(
                 f"The student sees {self.student_images:,} images, {self.run.steps} steps of the scoring run, too few "
-                f"for K = {self.readings} readings. Give a longer --data.budget, or a smaller --data.scoring.recipe.batch."
+                f"for K = {self.readings} readings. Give a longer --data.budget or a smaller scoring.recipe.batch."
             )
         super().prepare()
 
