@@ -118,7 +118,8 @@ def _flops(model: Regime, data: CondensedDataModule) -> Flops:
     assert model.network is not None
     student = forward_flops(model.network, info.channels, info.size) * (1 + BACKWARD) * seen
     teachers = sum(_teacher_flops(t) for t in model.all_teachers) * model.labelled_images()
-    return Flops(student=student, teachers=teachers, scoring=0.0, synthesis=0.0)
+    scoring = float(data.require().manifest.get("flops_scoring", 0.0))
+    return Flops(student=student, teachers=teachers, scoring=scoring, synthesis=0.0)
 
 
 def _teacher_flops(teacher: Teacher) -> float:

@@ -176,7 +176,8 @@ class Seconds:
     """Wall-clock time of each phase.
 
     Attributes:
-        condense: making the set, whenever that was; None where others made it and did not say.
+        condense: making the set, whenever that was, the scoring run included; None where others made it and did not
+            say.
         setup: from the command's start to the first step, in the last process of a run that was continued; making a
             missing set is part of it.
         fit: from the first step to the last, over all processes.

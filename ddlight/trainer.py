@@ -28,6 +28,7 @@ from ddlight.condensed.hand_out import hand_out
 from ddlight.errors import UsageError
 from ddlight.methods.base import CondensedDataModule
 from ddlight.scoring.run import ScoringRun
+from ddlight.scoring.table import write_csv
 
 log = logging.getLogger("ddlight")
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
@@ -130,26 +131,34 @@ class Trainer(lightning.Trainer):
             self.validate(model, datamodule=data, verbose=False)
         self.test(model, datamodule=data, verbose=False)
 
-    def score(self, model: LightningModule | None = None, datamodule: CondensedDataModule | None = None) -> None:
+    def score(
+        self,
+        model: LightningModule | None = None,
+        datamodule: CondensedDataModule | None = None,
+        csv: str | None = None,
+    ) -> None:
         """Train the scoring runs that the data module's method needs, on all devices; resumable.
 
         Args:
             model: not used; the command takes the same YAML as `fit`.
             datamodule: the method.
+            csv: file to export the scores to: a line an image, a column a statistic.
         """
         runs: list[ScoringRun] = getattr(datamodule, "scoring_runs", [])
         if not runs:
             raise UsageError(f"{type(datamodule).__name__} needs no scoring run. 'ddlight methods' lists methods.")
-        missing = [run for run in runs if not run.exists]
-        if len(missing) > 1 and self.num_devices * self.num_nodes > 1:
+        missing, ranks = [run for run in runs if not run.exists], self.num_devices * self.num_nodes
+        if len(missing) > 1 and ranks > 1:
             raise UsageError(
                 f"{len(missing)} scoring runs are missing, and several devices make one at a time. Take one device "
                 "(--trainer.devices=1 --trainer.num_nodes=1)."
             )
         for run in missing:
-            run.make(self.alike)
+            run.make(self.alike, ranks)
         if self.is_global_zero:
             log.info("%s", "\n".join(f"scores: {run.folder}" for run in runs))
+            if csv is not None:
+                write_csv(runs[0].table(), Path(csv))
 
     def alike(self, run: str, callbacks: list[Callback]) -> "Trainer":
         """A Trainer on the same devices, for another run folder, without the loggers.

@@ -179,7 +179,7 @@ class CLI(LightningCLI):
         self.trainer.condense(None, self.datamodule, self.options.files, self.options.copy)
 
     def _score(self) -> None:
-        self.trainer.score(datamodule=self.datamodule)
+        self.trainer.score(None, self.datamodule, self.options.csv)
 
     def _test(self) -> None:
         self.model.network, _ = load_student(self.trainer.run)
@@ -227,7 +227,8 @@ class CLI(LightningCLI):
     def _finish(self, trainer: Trainer, model: Regime, data: CondensedDataModule) -> None:
         total = time.perf_counter() - self.started
         setup = (trainer.clock.started or self.started) - self.started
-        condense = float(data.require().manifest["seconds"])
+        manifest = data.require().manifest
+        condense = float(manifest["seconds"]) + float(manifest.get("scoring_seconds", 0.0))
         seconds = Seconds(condense, setup, trainer.clock.seconds, trainer.evaluate_seconds)
         path = record(trainer, model, data, self.config_name, seconds).write(trainer.run / RESULT)
         (trainer.run / "last.ckpt").unlink(missing_ok=True)

@@ -175,7 +175,7 @@ def test_a_folder_of_pictures_that_is_none(command, home):
 
 def test_more_images_than_a_class_has(command, home):
     answer = command(*FIT, "--data.ipc=1000")
-    check(answer, 2, "ipc=1000 is more than class '0' of Digits has: 142 images. Use --data.ipc=142 or less.")
+    check(answer, 2, "ipc=1000 is more than class '8' of Digits has: 139 images. Use --data.ipc=139 or less.")
     assert not list(home.rglob("manifest.json"))
 
 

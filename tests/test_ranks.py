@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 from ddlight.cli import main
 from ddlight.datasets import Digits
 from ddlight.models.export import load_student
+from ddlight.scoring.table import read_table
 
 CPU = ["--trainer.accelerator=cpu", "--trainer.progress=false"]
 RANDOM = ["--data=Random", "--data.dataset=Digits", "--data.dataset.size=8", "--data.ipc=3"]
@@ -211,3 +212,28 @@ def test_two_ranks_that_the_command_starts_condense_the_same_bytes(home, command
     assert done.returncode == 0, done.stderr
     assert command("condense", *RANDOM, *CPU, "--trainer.devices=1").code == 0
     assert without_times(files_of(home / "two")) == without_times(files_of(home / "cache"))
+
+
+SCORE = ["score", "--data=AUM", "--data.dataset=Digits", "--data.dataset.size=16", *CPU]
+SCORE += ["--data.scoring.student=ConvNet", "--data.scoring.student.depth=2", "--data.scoring.student.width=4"]
+SCORE += ["--data.scoring.recipe.batch=301", "--data.scoring.recipe.lr=0.02", "--data.scoring.budget.epochs=3"]
+SCORE += ["--data.scoring.ring=2", "--data.scoring.clean=3"]
+
+
+def test_two_ranks_score_images_as_one_does(home, command, processes):
+    """1,438 images in batches of 301: the last batch of a pass is short and odd, and no image is padded in twice."""
+    started = start(processes, home, 2, *SCORE, "--trainer.run=two", "--data.cache=two_cache")
+    assert codes(started) == [0, 0]
+    assert command(*SCORE, "--trainer.devices=1", "--data.cache=one_cache").code == 0
+    folders = [next((home / f"{name}_cache" / "Digits" / "scoring").iterdir()) for name in ("one", "two")]
+    assert folders[0].name == folders[1].name
+    one, two = (read_table(folder) for folder in folders)
+    assert one.ids.tolist() == two.ids.tolist() == Digits(size=16).index("train").ids.tolist()
+    assert one.columns.keys() == two.columns.keys()
+    for name, values in one.columns.items():
+        if name in ("train.forgetting", "train.learned"):  # an answer at a boundary may fall on either side
+            assert (values != two.columns[name]).mean() < 0.01
+        else:
+            torch.testing.assert_close(torch.from_numpy(values), torch.from_numpy(two.columns[name]), rtol=0, atol=1e-4)
+    assert two.columns["train.seen"].tolist() == [3.0] * 1438
+    assert not list((home / "two_cache").rglob("*.partial"))

@@ -291,15 +291,20 @@ class Selector(CondensedDataModule):
         """
         raise NotImplementedError
 
-    def make(self, unit: Unit) -> Selection:
-        """Select from the unit's class. Raises UsageError where it has fewer than ipc images."""
-        candidates = np.flatnonzero(self.dataset.index("train").labels == unit.classes[0])
-        name = self.dataset.info.classes[unit.classes[0]]
-        if len(candidates) < self.ipc:
+    def prepare(self) -> None:
+        """Look at the classes before anything costly begins. Raises UsageError where one has fewer than ipc images."""
+        labels, info = self.dataset.index("train").labels, self.dataset.info
+        sizes = np.bincount(labels, minlength=info.num_classes)
+        smallest = int(sizes.argmin())
+        if sizes[smallest] < self.ipc:
             raise UsageError(
-                f"ipc={self.ipc} is more than class '{name}' of {self.dataset.info.name} has: "
-                f"{len(candidates)} images. Use --data.ipc={len(candidates)} or less."
+                f"ipc={self.ipc} is more than class '{info.classes[smallest]}' of {info.name} has: {sizes[smallest]} "
+                f"images. Use --data.ipc={sizes[smallest]} or less."
             )
+
+    def make(self, unit: Unit) -> Selection:
+        """Select from the unit's class."""
+        candidates = np.flatnonzero(self.dataset.index("train").labels == unit.classes[0])
         return Selection(self.select(unit, candidates))
 
 

@@ -54,7 +54,8 @@ class ScoringSelector(Selector):
         """Everything that `ddlight score` trains for this method."""
 
     def prepare(self) -> None:
-        """Make the scoring runs that are missing."""
+        """Make the scoring runs that are missing, once the classes are known to be large enough."""
+        super().prepare()
         for run in self.scoring_runs:
             run.make()
 
@@ -131,6 +132,18 @@ class ScoredSelector(ScoringSelector):
         end = samplers.hard if self.keep == "hard" else samplers.easy
         return rows[end(self.scores[rows], count, rng)]
 
+    def prepare(self) -> None:
+        """As any selector's; where classes are not balanced exactly, all together must be large enough."""
+        if self.balance == "ipc":
+            super().prepare()
+            return
+        there = len(self.dataset.index("train"))
+        if self.expected_images > there:
+            raise UsageError(
+                f"ipc={self.ipc} asks for {self.expected_images:,} images; there are {there:,}. Take less."
+            )
+        self.run.make()
+
     def units(self) -> list[Unit]:
         """One unit per class; one for all where classes are not balanced exactly."""
         if self.balance == "ipc":
@@ -142,10 +155,6 @@ class ScoredSelector(ScoringSelector):
         if self.balance == "ipc":
             return super().make(unit)
         labels = self.dataset.index("train").labels
-        if self.expected_images > len(labels):
-            raise UsageError(
-                f"ipc={self.ipc} asks for {self.expected_images:,} images; there are {len(labels):,}. Take less."
-            )
         rng = self._generator(unit)
         return Selection(samplers.balanced(self.sample, labels, self.ipc, self.balance, rng))
 

@@ -21,7 +21,7 @@ from ddlight.budget import Budget, images_seen
 from ddlight.condensed import store
 from ddlight.condensed.store import Unit, Workspace
 from ddlight.datasets.base import RealDataset
-from ddlight.errors import UsageError
+from ddlight.errors import BusyError, UsageError
 from ddlight.models.students import ConvNet, ResNet, Student
 from ddlight.models.teachers import Teacher
 from ddlight.protocols import Override, Plan, Setting, resolve
@@ -32,6 +32,8 @@ from ddlight.scoring.table import COLUMNS, IDS, ScoreTable, read_table
 if TYPE_CHECKING:
     from ddlight.regimes.base import Regime
     from ddlight.trainer import Trainer
+
+    Build = Callable[..., Trainer]
 
 log = logging.getLogger("ddlight")
 RECIPE_VERSION = 1
@@ -114,7 +116,7 @@ class ScoringRun:
                 f"Protocol {asked.protocol} mixes images ({plan.augment.mix}), and a mixed image scores no single one. "
                 "Take another, such as --data.scoring.protocol=ccs, or --data.scoring.recipe.mix=none."
             )
-        return plan
+        return replace(plan, recipe=replace(plan.recipe, batch=min(plan.recipe.batch, info.train)))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -147,13 +149,12 @@ class ScoringRun:
     def steps(self) -> int:
         """Optimiser steps of the run."""
         full = self.dataset.info.train
-        return self.plan.budget.total_steps(full, min(self.plan.recipe.batch, full), full)
+        return self.plan.budget.total_steps(full, self.plan.recipe.batch, full)
 
     @property
     def images(self) -> int:
         """Images that the network sees while it trains."""
-        full = self.dataset.info.train
-        return images_seen(self.steps, full, min(self.plan.recipe.batch, full))
+        return images_seen(self.steps, self.dataset.info.train, self.plan.recipe.batch)
 
     def table(self) -> ScoreTable:
         """The verified table. Raises DataError where it is damaged or of other data."""
@@ -161,45 +162,63 @@ class ScoringRun:
 
     # --- making it ---
 
-    def make(self, trainer: "Callable[..., Trainer] | None" = None) -> Path:
-        """Make the run where it is missing, or wait for another process that does; a stopped one continues.
+    def make(self, build: "Build | None" = None, ranks: int = 1) -> Path:
+        """Make the run where it is missing; a stopped one continues.
+
+        One rank works like any unit of work: another process that wants the same run waits for it. Several ranks train
+        together, and the first of them keeps other processes out.
 
         Args:
-            trainer: builds the Trainer from run=, callbacks= and resume=; by default one device is used.
+            build: builds the Trainer from run= and callbacks=; by default one device is used.
+            ranks: processes that call this together.
+
+        Raises:
+            BusyError: several ranks want to train and another process is at it.
         """
         if self.exists:
             return self.folder
         log.info("scoring %s: %d steps of %s", self.dataset.info.name, self.steps, type(self.student).__name__)
-        store.assemble(self.folder, [UNIT], lambda work, unit: self._train(work, trainer), self._seal)
+        if ranks > 1 and not self._train_together(build):
+            return self.folder
+        store.assemble(self.folder, [UNIT], lambda work, unit: self._train(work, build), self._seal)
         return self.folder
 
-    def _train(self, work: Workspace, build: "Callable[..., Trainer] | None") -> None:
-        trainer, model, recorder = self.fit(work.folder / "run", build)
-        if trainer.is_global_zero:
-            self.finish(work, trainer, model, recorder)
+    def _train(self, work: Workspace, build: "Build | None") -> None:
+        trainer, model, recorder = self._parts(work, build)
+        self._fit(trainer, model)
+        self._finish(work, trainer, model, recorder)
 
-    def fit(self, run: Path, build: "Callable[..., Trainer] | None") -> "tuple[Trainer, Regime, Recorder]":
-        """Train with a recorder, in the run folder, from its last checkpoint where there is one.
+    def _train_together(self, build: "Build | None") -> bool:
+        """Train on all ranks. Whether this is the first of them, which goes on to seal."""
+        work = Workspace(self.folder)
+        trainer, model, recorder = self._parts(work, build)
+        if not trainer.is_global_zero:
+            self._fit(trainer, model)
+            return False
+        if not work.claim(UNIT):
+            raise BusyError(f"Another process is making the scoring run {self.folder}. Wait for it, or stop it.")
+        with work.hold(UNIT):
+            self._fit(trainer, model)
+            self._finish(work, trainer, model, recorder)
+        return True
 
-        Args:
-            run: run folder.
-            build: as `make`'s trainer.
-        """
-        from ddlight.methods.baselines.full import FullData
+    def _parts(self, work: Workspace, build: "Build | None") -> "tuple[Trainer, Regime, Recorder]":
+        """Trainer, model and recorder, before they are put to work."""
         from ddlight.trainer import Trainer
 
-        asked, soft = self.scoring, self.scoring.teacher is not None
-        temperature = self.plan.recipe.temperature if soft else 0.0
-        full = self.dataset.info.train
-        recorder = Recorder(full, asked.early, asked.dual, asked.ring, asked.clean, temperature)
-        model = self._model(recorder)
-        trainer = (build or (lambda **own: Trainer(progress=False, devices=1, **own)))(
-            run=str(run), callbacks=[recorder]
-        )
-        checkpoint = run / "last.ckpt"
+        asked = self.scoring
+        temperature = self.plan.recipe.temperature if asked.teacher is not None else 0.0
+        recorder = Recorder(self.dataset.info.train, asked.early, asked.dual, asked.ring, asked.clean, temperature)
+        own: dict[str, Any] = {"run": str(work.folder / "run"), "callbacks": [recorder]}
+        trainer = build(**own) if build else Trainer(progress=False, devices=1, **own)
+        return trainer, self._model(recorder), recorder
+
+    def _fit(self, trainer: "Trainer", model: "Regime") -> None:
+        from ddlight.methods.baselines.full import FullData
+
+        checkpoint = trainer.run / "last.ckpt"
         data = FullData(self.dataset, self.ipc, cache=str(self.cache))
         trainer.fit(model, datamodule=data, ckpt_path=checkpoint if checkpoint.exists() else None)
-        return trainer, model, recorder
 
     def _model(self, recorder: Recorder) -> "Regime":
         from ddlight.scoring.recorded import RecordedHardLabel, RecordedSoftLabel
@@ -215,7 +234,7 @@ class ScoringRun:
             return RecordedHardLabel(recorder, self.student, **own)
         return RecordedSoftLabel(recorder, self.student, asked.teacher, **own)
 
-    def finish(self, work: Workspace, trainer: "Trainer", model: "Regime", recorder: Recorder) -> None:
+    def _finish(self, work: Workspace, trainer: "Trainer", model: "Regime", recorder: Recorder) -> None:
         """Write the unit of a trained run: its columns, and the facts of its manifest beside its student."""
         from ddlight.models.flops import forward_flops
 
@@ -269,8 +288,3 @@ class ScoringRun:
             "clean": asked.clean,
             "versions": asdict(versions()),
         }
-
-
-def with_images(scoring: Scoring, images: int) -> Scoring:
-    """Return the same scoring run with a length of so many images seen."""
-    return replace(scoring, budget=Budget(images=images))
