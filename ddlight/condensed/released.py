@@ -7,6 +7,7 @@
 | `images*.pt` + `labels*.pt` | MTT, TESLA, DATM, SelMatch, DC-bench | tensors, normalised; DATM: logits and `lr*.pt` |
 | `data.pt` | IDC | [images, labels] in [0, 1], mosaics of 2 x 2 |
 | `.npz` | KIP, RFAD | `images` (N, H, W, C), `labels` (N,) or (N, K) |
+| `.parquet`, or a folder of them | data sets on the Hugging Face Hub | `image` and `class_id` (or `label`) |
 | `.txt`, `.csv`, `.json`, `.npy` | coresets | positions in the training split, or sample ids |
 | `.zip`, `.tar`, `.tar.gz` | any of the folders | unpacked into a temporary folder |
 
@@ -32,6 +33,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from ddlight.condensed.parquet import decode_picture, parquet_files, read_parquet
 from ddlight.datasets.base import RealDataset
 from ddlight.datasets.decoded import decode_files
 from ddlight.datasets.table import TABLE, DatasetInfo
@@ -144,8 +146,8 @@ def source_digest(path: Path) -> str:
 
 def _reader(path: Path) -> Callable[[Path, RealDataset], Found]:
     if path.is_dir():
-        return _folder
-    kinds = {".pt": _tensors, ".pth": _tensors, ".npz": _npz}
+        return _table if parquet_files(path) else _folder
+    kinds = {".pt": _tensors, ".pth": _tensors, ".npz": _npz, ".parquet": _table}
     if path.suffix in kinds:
         return kinds[path.suffix]
     if path.suffix in (".txt", ".csv", ".json", ".npy"):
@@ -153,8 +155,8 @@ def _reader(path: Path) -> Callable[[Path, RealDataset], Found]:
     if path.suffix == ".zip" or ".tar" in path.suffixes or path.suffix == ".tgz":
         return _archive
     raise DataError(
-        f"{path} is in no layout that is known: a folder of class folders, .pt, .npz, a list of indices (.txt, .csv, "
-        ".json, .npy), or a .zip or .tar of a folder."
+        f"{path} is in no layout that is known: a folder of class folders, .pt, .npz, .parquet, a list of indices "
+        "(.txt, .csv, .json, .npy), or a .zip or .tar of a folder."
     )
 
 
@@ -269,6 +271,20 @@ def _class_number(name: str) -> int:
     if found is None:
         raise DataError(f"The class folder {name} is named after no class of this dataset, no wnid and no number.")
     return int(found[1])
+
+
+def _table(path: Path, dataset: RealDataset) -> Found:
+    contents, numbers = read_parquet(path)
+    classes = _classes({str(number) for number in set(numbers)}, dataset.info)
+    rows = [row for row, number in enumerate(numbers) if classes[str(number)] is not None]
+    pictures = [decode_picture(contents[row], dataset.info.channels) for row in rows]
+    sizes = {picture.shape for picture in pictures}
+    if len(sizes) != 1:
+        raise DataError(f"{path} holds pictures of {len(sizes)} sizes; one size is needed.")
+    left_out = len(numbers) - len(rows)
+    notes = (f"{left_out:,} rows are not of {dataset.info.name} and are left out",) if left_out else ()
+    labels = np.array([classes[str(numbers[row])] for row in rows], np.int64)
+    return Found("parquet of the Hub", np.stack(pictures), labels, notes=notes)
 
 
 # --- tensors ---

@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import sys
 import tarfile
 import zipfile
 
@@ -118,6 +119,28 @@ def tarred(place):
     return place / "set.tar.gz"
 
 
+def hub(place, name="set.parquet"):
+    """Rows in no order of class, each picture as the Hub's Image feature stores it."""
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    rows, cells = RNG.permutation(30), []
+    for row in rows:
+        content = io.BytesIO()
+        Image.fromarray(BYTES.reshape(-1, 32, 32)[row]).save(content, "PNG")
+        cells.append({"bytes": content.getvalue(), "path": f"{row}.png"})
+    order = {"image": cells, "class_id": LABELS[rows]}
+    parquet.write_table(pyarrow.table(order), place / name)
+    return place / name
+
+
+def hub_folder(place):
+    (place / "data").mkdir()
+    hub(place, "data/train-00000-of-00001.parquet")
+    hub(place, "data/test-00000-of-00001.parquet")
+    return place
+
+
 def chosen():
     labels = Digits(size=32).split("train").labels
     return np.concatenate([np.flatnonzero(labels == c)[-IPC:] for c in range(10)])
@@ -139,6 +162,7 @@ def ids_json(place):
 
 
 PICTURES = [sre2l, rded, plain, zipped, tarred]
+TABLES = [hub, hub_folder]
 TENSORS = [dc, mtt, mtt_folder, split, datm, dcbench, kip]
 LISTS = [index_txt, index_npy, ids_json]
 
@@ -150,7 +174,7 @@ def place(tmp_path, monkeypatch):
     return tmp_path / "published"
 
 
-@pytest.mark.parametrize("layout", [*PICTURES, *TENSORS, idc, *LISTS], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("layout", [*PICTURES, *TABLES, *TENSORS, idc, *LISTS], ids=lambda f: f.__name__)
 def test_every_layout_is_judged_with_no_further_option(place, layout):
     data = Released(Digits(size=32), str(layout(place)))
     model = HardLabel(ConvNet(1, 4), recipe=Override(batch=8), budget=Budget(steps=2))
@@ -168,6 +192,30 @@ def test_pictures_come_back_as_they_are(place, layout):
     found = read_released(layout(place), Digits(size=32))
     np.testing.assert_array_equal(found.images, BYTES.reshape(-1, 1, 32, 32))
     np.testing.assert_array_equal(found.labels, LABELS)
+
+
+@pytest.mark.parametrize("layout", TABLES, ids=lambda f: f.__name__)
+def test_rows_of_the_hub_go_to_the_class_that_they_name(place, layout):
+    found = read_released(layout(place), Digits(size=32))
+    assert found.labels.tolist() == LABELS.tolist()
+    for c in range(10):
+        ours = sorted(image.tobytes() for image in found.images[found.labels == c])
+        assert ours == sorted(image.tobytes() for image in BYTES[c])
+
+
+def test_parquet_without_its_columns_or_its_reader_is_refused(place, monkeypatch):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({"image": [b"x"], "caption": ["a"]}), place / "odd.parquet")
+    with pytest.raises(DataError, match=r"columns image, caption; class_id or label"):
+        read_released(place / "odd.parquet", Digits(size=32))
+    (place / "cut.parquet").write_bytes((place / "odd.parquet").read_bytes()[:50])
+    with pytest.raises(DataError, match="damaged or no parquet file"):
+        read_released(place / "cut.parquet", Digits(size=32))
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(UsageError, match=r"ddlight\[hub\]"):
+        read_released(place / "odd.parquet", Digits(size=32))
 
 
 @pytest.mark.parametrize("layout", TENSORS, ids=lambda f: f.__name__)
