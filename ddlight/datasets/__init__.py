@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from ddlight.datasets.digits import Digits
     from ddlight.datasets.folder import ImageFolder
     from ddlight.datasets.imagenet import ImageNet1K, ImageNet100, ImageNette, ImageWoof, TinyImageNet
+    from ddlight.datasets.noisy import NoisyLabels
     from ddlight.datasets.table import TABLE, DatasetInfo, data_root, describe
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "ImageNette",
     "ImageSet",
     "ImageWoof",
+    "NoisyLabels",
     "RealDataset",
     "Split",
     "TinyImageNet",
@@ -41,6 +43,7 @@ _MODULES = {
     "ImageFolder": "folder",
     **dict.fromkeys(("TABLE", "DatasetInfo", "data_root", "describe"), "table"),
     "Digits": "digits",
+    "NoisyLabels": "noisy",
 }
 
 
