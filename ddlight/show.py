@@ -6,6 +6,7 @@ import inspect
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,10 +82,12 @@ def set_lines(manifest: Mapping[str, Any], per_class: Sequence[int] | None, chec
         "per class": _per_class(per_class, classes),
         "source": f"{m['source_images']:,} real images",
         "tiles": f"{m['tile_factor']}x{m['tile_factor']} per image" if m.get("tile_factor", 1) > 1 else "",
-        "arguments": ", ".join(f"{key}={value}" for key, value in m["args"].items()) or "all at their defaults",
+        "arguments": ", ".join(f"{key}={_value(value)}" for key, value in m["args"].items()) or "all at their defaults",
         "learned lr": "" if m.get("learned_lr") is None else f"{m['learned_lr']:g}",
         "chosen on": {"none": "nothing was chosen"}.get(m["selected_on"], f"the {m['selected_on']} split"),
+        "choice": _choice(m.get("search")),
         "made in": f"{_duration(m['seconds'])}, at most {_bytes(m['peak_memory_bytes'])} of memory",
+        "scoring": _scoring(m),
         "on disk": f"images {_bytes(m['bytes_images'])}, labels {_bytes(m['bytes_labels'])}",
         "recipe": m["fingerprint"],
         "content": m["content_sha256"],
@@ -92,6 +95,30 @@ def set_lines(manifest: Mapping[str, Any], per_class: Sequence[int] | None, chec
         "checksums": checked,
     }
     return [title, *_facts(facts)]
+
+
+def scoring_lines(manifest: Mapping[str, Any], checked: str) -> list[str]:
+    """Describe a scoring run.
+
+    Args:
+        manifest: content of its manifest.json.
+        checked: what comparing its files with their checksums said.
+    """
+    m = manifest
+    held_out = m["held_out_acc"]
+    facts = {
+        "student": f"{m['student']['class']}{_arguments({k: v for k, v in m['student'].items() if k != 'class'})}",
+        "protocol": m["protocol"],
+        "length": f"{m['passes']} passes over the data, {m['images_seen']:,} images",
+        "clean": f"{m['readings']} passes over the images as they are",
+        "held out": f"{held_out:.1f} %" if held_out is not None else "",
+        "took": _duration(m["seconds"]),
+        "statistics": f"{_bytes(m['state_bytes'])} while it trained",
+        "recipe": m["fingerprint"],
+        "versions": _versions(m["versions"]),
+        "checksums": checked,
+    }
+    return [f"scoring run of {m['dataset']}, seed {m['seed']}", *_facts(facts)]
 
 
 def run_lines(folder: Path, result: "Result") -> list[str]:
@@ -189,11 +216,16 @@ def _show_set(folder: Path, options: argparse.Namespace) -> int:
     manifest = store.read_manifest(folder)
     if options.grid is not None:
         _check_grid(options.grid, folder)
+    scores = manifest.get("what") == "scoring run"
+    if scores and options.grid is not None:
+        raise UsageError(f"{folder} is a scoring run: --grid needs a condensed set.")
     try:
         files = len(store.verify(folder)["files"])
     except DataError as error:
-        _write(set_lines(manifest, None, f"wrong. {error}"))
+        _write((scoring_lines if scores else partial(set_lines, per_class=None))(manifest, checked=f"wrong. {error}"))
         return error.code
+    if scores:
+        return _write(scoring_lines(manifest, f"right: {files:,} files"))
     counts = _count(_labels(folder, manifest), len(manifest["classes"]))
     _write(set_lines(manifest, counts, f"right: {files:,} file{'s' * (files != 1)}"))
     if options.grid is not None:
@@ -291,6 +323,28 @@ def _per_class(counts: Sequence[int] | None, classes: Sequence[str]) -> str:
 
 def _some(values: Mapping[str, float | None], form: str = "{:.1f}") -> str:
     return ", ".join(f"{name} {form.format(value)}" for name, value in values.items() if value is not None)
+
+
+def _value(value: Any) -> str:
+    """An argument as it is typed: a class with what is given of it, lists and plain values as they are."""
+    if not isinstance(value, dict):
+        return str(value)
+    given = ", ".join(f"{k}={_value(v)}" for k, v in value.items() if k != "class" and v is not None)
+    return f"{value.get('class', '')}({given})"
+
+
+def _scoring(manifest: Mapping[str, Any]) -> str:
+    if not manifest.get("scoring"):
+        return ""
+    seconds, images = manifest["scoring_seconds"], manifest["scoring_images"]
+    return f"{_duration(seconds)}, {images:,} images through the network, shared: {', '.join(manifest['scoring'])}"
+
+
+def _choice(search: Mapping[str, Any] | None) -> str:
+    if not search:
+        return ""
+    tried = ", ".join(f"{o:g}: {acc:.1f} %" for o, acc in zip(search["options"], search["acc"], strict=True))
+    return f"{search['chosen']:g} of {tried} (held out); {_duration(search['seconds'])}"
 
 
 def _arguments(arguments: Mapping[str, Any]) -> str:

@@ -290,3 +290,34 @@ def test_counts_are_positive(value: str, capsys: pytest.CaptureFixture[str]) -> 
         show.main(["x", "--per-class", value])
     assert error.value.code == 2
     assert "1 or more" in capsys.readouterr().err or value == "-1"
+
+
+NET = {"class": "ConvNet", "depth": 3, "width": 8, "norm": "instance"}
+
+
+def test_a_scoring_run_is_shown_and_its_damage_noticed(home, command):
+    from ddlight.budget import Budget
+    from ddlight.datasets import Digits
+    from ddlight.models.students import MLP
+    from ddlight.scoring.run import Scoring, ScoringRun
+
+    scoring = Scoring(MLP(8, 2), budget=Budget(steps=3), ring=2, clean=2)
+    folder = ScoringRun(scoring, Digits(held_out=3), 1, 4, home / "cache").make()
+    answer = command("show", folder)
+    assert answer.code == 0
+    for part in ("scoring run of Digits, seed 4", "MLP(width=8, depth=2)", "ccs", "768 images", "2 passes", "right: 4"):
+        assert part in answer.out
+    assert command("show", folder, "--grid", "g.png").code == 2
+    (folder / "ids.json").write_text("[]")
+    answer = command("show", folder)
+    assert answer.code == 3 and "wrong. The condensed set" in answer.out
+
+
+def test_a_searched_set_says_what_was_tried():
+    manifest = {"options": [0.0, 0.5], "acc": [50.0, 61.25], "chosen": 0.5, "seconds": 90.0}
+    assert show._choice(manifest) == "0.5 of 0: 50.0 %, 0.5: 61.2 % (held out); 2 min"
+
+
+def test_arguments_are_shown_as_they_are_typed():
+    scoring = {"class": "Scoring", "student": NET, "recipe": None, "early": 10}
+    assert show._value(scoring) == "Scoring(student=ConvNet(depth=3, width=8, norm=instance), early=10)"
