@@ -121,14 +121,17 @@ class Viewer:
                     "shuffles patches of squares. Use full_size: false, or a protocol such as dvc_hard."
                 )
             return source.cut(ids, drawn("crop", crop.CROP_UNIFORMS), a.crop_scale, a.crop_ratio)
+        boxes = None
+        if a.crop_scale is not None:
+            side = source.shape[2]
+            boxes = crop.crop_boxes(drawn("crop", crop.CROP_UNIFORMS), side, a.crop_scale, a.crop_ratio)
+        if boxes is not None and a.patches == 1 and isinstance(source, Tensor):
+            return crop.resized_crop(source, boxes, self.info.size, rows=ids)
         images: Tensor = source[_index(ids, source)]
         if a.patches > 1:
             orders = patches.patch_orders(drawn("patches", 2 * a.patches), a.patches)
             images = patches.shuffle_patches(images, a.patches, orders)
-        if a.crop_scale is not None:
-            boxes = crop.crop_boxes(drawn("crop", crop.CROP_UNIFORMS), images.shape[2], a.crop_scale, a.crop_ratio)
-            images = crop.resized_crop(images, boxes, self.info.size)
-        return images
+        return images if boxes is None else crop.resized_crop(images, boxes, self.info.size)
 
     def _augmented(self, batch: Batch, images: Tensor, ids: np.ndarray) -> Tensor:
         """Crops as the student sees them, before mixing: flipped, coloured, normalised, on the labels' device."""
@@ -192,5 +195,5 @@ def to_unit(images: Tensor, info: DatasetInfo, space: str) -> Tensor:
         space: "pixel" or "normalised".
     """
     if images.dtype == torch.uint8:
-        return images.float() / 255
+        return images.contiguous().float() / 255
     return denormalise(images, info.mean, info.std) if space == "normalised" else images
