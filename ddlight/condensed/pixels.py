@@ -101,7 +101,14 @@ class FullSize:
     def _image(self, path: Path) -> Tensor:
         return torch.from_numpy(np.array(self.read(path)))[None]
 
-    def cut(self, rows: np.ndarray, u: np.ndarray, scale: tuple[float, float], ratio: tuple[float, float]) -> Tensor:
+    def cut(
+        self,
+        rows: np.ndarray,
+        u: np.ndarray,
+        scale: tuple[float, float],
+        ratio: tuple[float, float],
+        mirrored: np.ndarray | None = None,
+    ) -> Tensor:
         """Crop images at random and resize the crops, bilinear with antialiasing, one by one in threads.
 
         Args:
@@ -109,6 +116,7 @@ class FullSize:
             u: uniform numbers (n, CROP_UNIFORMS) of `crop_boxes`.
             scale: area of the crops, as fractions of each image's own area.
             ratio: width / height of the crops.
+            mirrored: booleans (n,): which crops are turned left to right; None turns none.
 
         Returns:
             uint8 (n, C, S, S), within one grey level of PIL on the same boxes.
@@ -120,7 +128,7 @@ class FullSize:
             image = self._image(self.files[chosen[i]]) if self.images is None else self.images[chosen[i]]
             return image[..., top : top + height, left : left + width]
 
-        return resize_each(crop, torch.empty((len(rows), *self.shape[1:]), dtype=torch.uint8))
+        return resize_each(crop, torch.empty((len(rows), *self.shape[1:]), dtype=torch.uint8), mirrored=mirrored)
 
 
 Pixels = Tensor | Encoded | FullSize

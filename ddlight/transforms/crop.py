@@ -62,7 +62,12 @@ def crop_boxes(
 
 
 def resized_crop(
-    images: Tensor, boxes: np.ndarray, size: int, threads: int | None = None, rows: np.ndarray | None = None
+    images: Tensor,
+    boxes: np.ndarray,
+    size: int,
+    threads: int | None = None,
+    rows: np.ndarray | None = None,
+    mirrored: np.ndarray | None = None,
 ) -> Tensor:
     """Crop each image to its box and resize the crop to a square, bilinear with antialiasing.
 
@@ -78,19 +83,26 @@ def resized_crop(
         size: side of the result in pixels.
         threads: threads of the image-by-image way on the CPU; None takes `torch.get_num_threads()`.
         rows: int64 (B,): positions of the images to crop; None crops all in order.
+        mirrored: booleans (B,): which results are turned left to right; None turns none.
 
     Returns:
         (B, C, size, size), same dtype and device.
     """
     small = max(*images.shape[2:], size) <= SMALL_SIDE
     if images.device.type == "cpu" and not small and not images.requires_grad:
-        return resized_crop_each(images, boxes, size, threads, rows)
+        return resized_crop_each(images, boxes, size, threads, rows, mirrored)
     chosen = images if rows is None else images.index_select(0, beside(rows, images, torch.long))
-    return resized_crop_batched(chosen, boxes, size)
+    resized = resized_crop_batched(chosen, boxes, size)
+    return resized if mirrored is None else flip(resized, mirrored)
 
 
 def resized_crop_each(
-    images: Tensor, boxes: np.ndarray, size: int, threads: int | None = None, rows: np.ndarray | None = None
+    images: Tensor,
+    boxes: np.ndarray,
+    size: int,
+    threads: int | None = None,
+    rows: np.ndarray | None = None,
+    mirrored: np.ndarray | None = None,
 ) -> Tensor:
     """Do `resized_crop` image by image in threads: the fast way on a CPU, where a crop stays in the cache.
 
@@ -102,17 +114,21 @@ def resized_crop_each(
         top, left, height, width = places[i]
         return images[order[i] : order[i] + 1, :, top : top + height, left : left + width]
 
-    return resize_each(cut, images.new_empty((len(boxes), images.shape[1], size, size)), threads)
+    return resize_each(cut, images.new_empty((len(boxes), images.shape[1], size, size)), threads, mirrored)
 
 
-def resize_each(cut: Callable[[int], Tensor], out: Tensor, threads: int | None = None) -> Tensor:
+def resize_each(
+    cut: Callable[[int], Tensor], out: Tensor, threads: int | None = None, mirrored: np.ndarray | None = None
+) -> Tensor:
     """Resize crops of any size, one by one in threads, bilinear with antialiasing.
 
     Args:
         cut: gives crop number i, (1, C, h, w).
         out: (n, C, size, size) on the CPU, of the crops' dtype; it is filled and returned.
         threads: None takes `torch.get_num_threads()`.
+        mirrored: booleans (n,): which results are turned left to right; None turns none.
     """
+    turned = [False] * len(out) if mirrored is None else mirrored.tolist()
     count, size = max(1, min(threads or torch.get_num_threads(), len(out))), out.shape[2:]
     inference = torch.is_inference_mode_enabled()
     target = out.numpy()  # numpy copies in one thread, where torch would start a team in each of ours
@@ -120,8 +136,8 @@ def resize_each(cut: Callable[[int], Tensor], out: Tensor, threads: int | None =
     def work(worker: int) -> None:
         with torch.inference_mode(inference), torch.no_grad():
             for i in range(worker, len(out), count):
-                resized = functional.interpolate(cut(i), size, mode="bilinear", antialias=True)[0]
-                target[i] = resized.numpy()
+                resized = functional.interpolate(cut(i), size, mode="bilinear", antialias=True)[0].numpy()
+                target[i] = resized[..., ::-1] if turned[i] else resized
 
     if count == 1:
         work(0)

@@ -142,6 +142,9 @@ def test_full_size_crops_are_those_of_pil_on_the_whole_image(tree, keep):
         box = (left, top, left + width, top + height)
         expected = np.asarray(image.crop(box).resize((24, 24), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
         assert np.abs(crop.astype(int) - expected).max() <= 1
+    turned = source.cut(rows, u, (0.2, 1.0), (3 / 4, 4 / 3), np.array([True, False, False, True])).numpy()
+    np.testing.assert_array_equal(turned[[0, 3]], crops[[0, 3], :, :, ::-1])
+    np.testing.assert_array_equal(turned[1:3], crops[1:3])
 
 
 def test_full_size_is_another_crop_domain_and_another_identity(tree, tmp_path):

@@ -159,6 +159,9 @@ def test_rows_of_a_set_are_cropped_as_they_are_alone_in_either_memory_format(sid
     for threads in (1, 3):
         found = resized_crop(images, boxes, size, threads, rows)
         assert torch.equal(found, torch.cat(alone)) and found.is_contiguous()
+    turned = np.array([True, False, False, True])
+    found = resized_crop(images, boxes, size, rows=rows, mirrored=turned)
+    assert torch.equal(found, torch.cat([c.flip(3) if t else c for c, t in zip(alone, turned, strict=True)]))
     if dtype == torch.uint8:  # what decoded files are; floats may differ in the last bit
         apart = images.contiguous(memory_format=torch.channels_last)
         assert torch.equal(resized_crop(apart, boxes, size, rows=rows), torch.cat(alone))
