@@ -196,6 +196,23 @@ def test_spaces_agree(name):
         torch.testing.assert_close(views[2], views[1], rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize("name", MANY)
+@pytest.mark.parametrize("side", [SIZE, 48])
+def test_views_do_not_depend_on_how_the_sets_bytes_lie_in_memory(name, side):
+    """Files are decoded with a pixel's channels together; arrays come plane by plane."""
+    info, times = replace(INFO, size=side), side // SIZE
+    planes = PIXELS.repeat_interleave(times, 2).repeat_interleave(times, 3)
+    together = planes.contiguous(memory_format=torch.channels_last)
+    assert together.stride() != planes.stride()
+    for index in (1, 7):
+        views = [
+            Viewer(MANY[name], info, "pixel", BATCH, COUNT, SEED)(batches(images=images)[index]).images
+            for images in (planes, together)
+        ]
+        assert torch.equal(*views) and all(view.is_contiguous() for view in views)
+    assert to_unit(together, info, "pixel").is_contiguous()
+
+
 def test_a_set_without_augmentation_is_just_normalised():
     view = viewer(ONE["none"])(batches()[0])
     torch.testing.assert_close(view.images.double(), plain(PIXELS[view.ids]), rtol=0, atol=1e-5)

@@ -2,6 +2,8 @@
 
 import csv
 import io
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ddlight import files
-from ddlight.errors import DDLightError
+from ddlight.errors import DataError, DDLightError
 
 POINTS = 100
+WRITE_SECONDS = 1.0
+"""`metrics.csv` is written at a point at most this often: to flush it to disk takes as long as many small steps."""
 
 
 class TrainingError(DDLightError):
@@ -35,7 +39,7 @@ class Curve(Callback):
     The rows are part of the checkpoint, so that a continued run has the curve of one that was never stopped.
 
     Args:
-        folder: run folder; `metrics.csv` is rewritten there at each point.
+        folder: run folder; `metrics.csv` is rewritten there at points, and when the run ends or breaks down.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,6 +49,7 @@ class Curve(Callback):
         self._count = 0
         self._seen = 0
         self._rate = 0.0
+        self._written = (0, -float("inf"))  # rows in the file, and when they were written
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start where the checkpoint ended."""
@@ -75,7 +80,10 @@ class Curve(Callback):
         require_finite(loss, step)
         self.rows.append({"step": step, "images": model.images_seen(step), "loss": loss, "lr": self._rate})
         self._sum, self._count = torch.zeros_like(self._sum), 0
-        self._write(trainer)
+        if time.monotonic() - self._written[1] >= WRITE_SECONDS:
+            self._write(trainer)
+        for logger in trainer.loggers if trainer.is_global_zero else ():
+            logger.log_metrics({f"train/{k}": v for k, v in self.rows[-1].items()}, step=step)
 
     def check(self, trainer: Trainer) -> None:
         """Raise TrainingError where the loss since the last point is not a number: no checkpoint may keep that."""
@@ -83,18 +91,23 @@ class Curve(Callback):
             require_finite(float(trainer.strategy.reduce(self._sum, reduce_op="sum")), trainer.global_step)
 
     def _write(self, trainer: Trainer) -> None:
-        if not trainer.is_global_zero:
+        if not trainer.is_global_zero or self._written[0] == len(self.rows):
             return
         text = io.StringIO()
         writer = csv.DictWriter(text, ["step", "images", "loss", "lr"], lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
         files.write_bytes(self.folder / "metrics.csv", text.getvalue().encode())
-        for logger in trainer.loggers:
-            logger.log_metrics({f"train/{k}": v for k, v in self.rows[-1].items()}, step=int(self.rows[-1]["step"]))
+        self._written = len(self.rows), time.monotonic()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Write what there is; where that fails, what broke the run is the thing to tell."""
+        with suppress(DataError, OSError):
+            self._write(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop where the last update left weights that are not numbers: no loss was computed after it."""
+        """Write the curve; stop where the last update left weights that are not numbers: no loss followed it."""
+        self._write(trainer)
         weights = [parameter.detach() for parameter in pl_module.parameters()]
         if not torch.stack([weight.isfinite().all() for weight in weights]).all():
             raise TrainingError(

@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from ddlight.condensed.loader import Batch, RunLoader
-from ddlight.datasets.decoded import decode_files
+from ddlight.datasets.decoded import decode_files, image_size
 from ddlight.errors import UsageError
-from ddlight.transforms.crop import crop_boxes
+from ddlight.transforms.crop import crop_boxes, resize_each
 
 LIMIT_VARIABLE = "DDLIGHT_SET_GB"
 WORKERS = 8
@@ -70,7 +69,7 @@ class FullSize:
         read: decodes a file into uint8 (C, h, w).
         squares: gives the dataset's squares uint8 (n, C, S, S) of positions int64 (n,), as an evaluation sees them.
         size: S, in pixels.
-        keep: decode now and hold the pixels; otherwise they are decoded at every crop.
+        limit: bytes that the decoded images may take; beyond it they are decoded at every crop.
     """
 
     device = torch.device("cpu")
@@ -81,11 +80,12 @@ class FullSize:
         read: Callable[[Path], np.ndarray],
         squares: Callable[[np.ndarray], np.ndarray],
         size: int,
-        keep: bool,
+        limit: float,
     ) -> None:
         self.files, self.read, self.squares = files, read, squares
         self.shape = (len(files), 3, size, size)
-        self.images = self._decode() if keep else None
+        self.sizes = np.array([image_size(path)[::-1] for path in files])
+        self.images = self._decode() if 3 * self.sizes.prod(1).sum() <= limit else None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -94,11 +94,21 @@ class FullSize:
         """Squares of some images: uint8 (n, C, S, S)."""
         return torch.from_numpy(self.squares(rows.numpy(force=True)))
 
-    def _decode(self) -> list[np.ndarray]:
+    def _decode(self) -> list[Tensor]:
         with ThreadPoolExecutor() as pool:
-            return list(pool.map(self.read, self.files))
+            return list(pool.map(self._image, self.files))
 
-    def cut(self, rows: np.ndarray, u: np.ndarray, scale: tuple[float, float], ratio: tuple[float, float]) -> Tensor:
+    def _image(self, path: Path) -> Tensor:
+        return torch.from_numpy(np.array(self.read(path)))[None]
+
+    def cut(
+        self,
+        rows: np.ndarray,
+        u: np.ndarray,
+        scale: tuple[float, float],
+        ratio: tuple[float, float],
+        mirrored: np.ndarray | None = None,
+    ) -> Tensor:
         """Crop images at random and resize the crops, bilinear with antialiasing, one by one in threads.
 
         Args:
@@ -106,26 +116,19 @@ class FullSize:
             u: uniform numbers (n, CROP_UNIFORMS) of `crop_boxes`.
             scale: area of the crops, as fractions of each image's own area.
             ratio: width / height of the crops.
+            mirrored: booleans (n,): which crops are turned left to right; None turns none.
 
         Returns:
             uint8 (n, C, S, S), within one grey level of PIL on the same boxes.
         """
-        out = torch.empty((len(rows), *self.shape[1:]), dtype=torch.uint8)
-        inference = torch.is_inference_mode_enabled()
+        chosen, boxes = rows.tolist(), crop_boxes(u, self.sizes[rows], scale, ratio).tolist()
 
-        def work(place: int) -> None:
-            image = self.images[rows[place]] if self.images is not None else self.read(self.files[rows[place]])
-            top, left, height, width = crop_boxes(u[place], image.shape[1:], scale, ratio).tolist()
-            crop = np.ascontiguousarray(image[:, top : top + height, left : left + width])
-            with torch.inference_mode(inference), torch.no_grad():
-                resized = functional.interpolate(
-                    torch.from_numpy(crop)[None], self.shape[2:], mode="bilinear", antialias=True
-                )
-                out[place] = resized[0]
+        def crop(i: int) -> Tensor:
+            top, left, height, width = boxes[i]
+            image = self._image(self.files[chosen[i]]) if self.images is None else self.images[chosen[i]]
+            return image[..., top : top + height, left : left + width]
 
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            list(pool.map(work, range(len(rows))))
-        return out
+        return resize_each(crop, torch.empty((len(rows), *self.shape[1:]), dtype=torch.uint8), mirrored=mirrored)
 
 
 Pixels = Tensor | Encoded | FullSize

@@ -212,11 +212,11 @@ def _class_folders(path: Path, folders: list[Path], dataset: RealDataset) -> Fou
     size = max(info.size, 1)
     with Image.open(files[0][1]) as image:
         size = image.width if image.width == image.height else info.size
-    images = decode_files([f for _, f in files], _decoder(info.channels, size), (info.channels, size, size))
+    decoded = decode_files([f for _, f in files], _decoder(info.channels, size), (info.channels, size, size))
     left_out = sum(label is None for label in classes.values())
     notes = (f"{left_out} class folders are not of {info.name} and are left out",) if left_out else ()
     labels = np.array([label for label, _ in files], np.int64)
-    return Found("folder of class folders", images, labels, notes=notes)
+    return Found("folder of class folders", np.ascontiguousarray(decoded), labels, notes=notes)
 
 
 def _pictures(folder: Path) -> list[Path]:

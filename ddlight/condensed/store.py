@@ -30,7 +30,7 @@ from safetensors.numpy import load_file, save
 
 from ddlight import files
 from ddlight.condensed.pixels import Encoded, FullSize
-from ddlight.datasets.decoded import decode_files, image_size, read_full
+from ddlight.datasets.decoded import decode_files, read_full
 from ddlight.errors import DataError
 
 log = logging.getLogger("ddlight")
@@ -526,8 +526,7 @@ def _chosen(dataset: Any, indices: np.ndarray, limit: float) -> Any:
     encoded, info = dataset.encoded("train"), dataset.info
     paths = [encoded[i] for i in indices.tolist()] if encoded else []
     if encoded and dataset.full_size:
-        keep = 3 * sum(math.prod(image_size(path)) for path in paths) <= limit
-        return FullSize(paths, read_full, lambda rows: dataset.take("train", indices[rows]), info.size, keep)
+        return FullSize(paths, read_full, lambda rows: dataset.take("train", indices[rows]), info.size, limit)
     if encoded and len(paths) * info.channels * info.size**2 > limit:
         return _held(paths, dataset.read, (info.channels, info.size, info.size), limit)
     return dataset.take("train", indices)

@@ -21,7 +21,7 @@ class ImageSet:
     """One split in memory.
 
     Attributes:
-        images: uint8 (N, C, H, W), contiguous.
+        images: uint8 (N, C, H, W), dense: plane after plane, or a pixel's channels together where files were decoded.
         labels: int64 (N,), positions in the dataset's `info.classes`.
         ids: str (N,), stable sample ids: "train/00012" for array datasets, a path relative to the root for folders.
     """

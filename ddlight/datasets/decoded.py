@@ -31,12 +31,14 @@ def decode_files(
         threads: that decode; by default some more than there are cores.
 
     Returns:
-        uint8 (len(files), C, H, W).
+        uint8 (len(files), C, H, W), in memory row by row with the channels of a pixel together, which crops are
+        resized from twice as fast.
 
     Raises:
         DataError: some cannot be read; they are named.
     """
-    images = np.empty((len(files), *shape), dtype=np.uint8)
+    channels, height, width = shape
+    images = np.empty((len(files), height, width, channels), dtype=np.uint8).transpose(0, 3, 1, 2)
 
     def decode(row: int) -> str | None:
         try:

@@ -205,7 +205,8 @@ class StoredLabel(Regime):
             found = self.labels.batch(batch.epoch, batch.index)
             return published_view(batch.images, batch.labels, found, self.data.dataset.info, batch.rows)
         rows = self.labels.read(batch.epoch, batch.index)[slice(*batch.rows)]
-        return replace(super().view(batch, step), stored=torch.from_numpy(rows.astype(np.float32)).to(self.device))
+        stored = torch.from_numpy(np.array(rows)).to(self.device).float()  # numpy would take longer to widen fp16
+        return replace(super().view(batch, step), stored=stored)
 
     def targets(self, view: View) -> Tensor:
         """Stored labels of this view: softened probabilities (kl) or logits (mse), (B, K)."""

@@ -1,6 +1,6 @@
 """Random resized crops and flips of a batch, one box and one coin per image, within one grey level of PIL."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -61,7 +61,14 @@ def crop_boxes(
     return np.where(fits.any(-1)[..., None], drawn, _central_box(height, width, ratio)).astype(np.int64)
 
 
-def resized_crop(images: Tensor, boxes: np.ndarray, size: int, threads: int | None = None) -> Tensor:
+def resized_crop(
+    images: Tensor,
+    boxes: np.ndarray,
+    size: int,
+    threads: int | None = None,
+    rows: np.ndarray | None = None,
+    mirrored: np.ndarray | None = None,
+) -> Tensor:
     """Crop each image to its box and resize the crop to a square, bilinear with antialiasing.
 
     uint8 images give uint8, rounded, as cropping PIL images does; floating-point images keep their dtype and are
@@ -71,35 +78,66 @@ def resized_crop(images: Tensor, boxes: np.ndarray, size: int, threads: int | No
     The bits of a view depend on its image, its box and the device, not on the rest of the batch's content.
 
     Args:
-        images: (B, C, H, W), uint8 or floating point, on any device.
+        images: (B, C, H, W), uint8 or floating point, on any device; or more of them, of which `rows` are cropped.
         boxes: (B, 4) integers from `crop_boxes`.
         size: side of the result in pixels.
         threads: threads of the image-by-image way on the CPU; None takes `torch.get_num_threads()`.
+        rows: int64 (B,): positions of the images to crop; None crops all in order.
+        mirrored: booleans (B,): which results are turned left to right; None turns none.
 
     Returns:
         (B, C, size, size), same dtype and device.
     """
     small = max(*images.shape[2:], size) <= SMALL_SIDE
     if images.device.type == "cpu" and not small and not images.requires_grad:
-        return resized_crop_each(images, boxes, size, threads)
-    return resized_crop_batched(images, boxes, size)
+        return resized_crop_each(images, boxes, size, threads, rows, mirrored)
+    chosen = images if rows is None else images.index_select(0, beside(rows, images, torch.long))
+    resized = resized_crop_batched(chosen, boxes, size)
+    return resized if mirrored is None else flip(resized, mirrored)
 
 
-def resized_crop_each(images: Tensor, boxes: np.ndarray, size: int, threads: int | None = None) -> Tensor:
+def resized_crop_each(
+    images: Tensor,
+    boxes: np.ndarray,
+    size: int,
+    threads: int | None = None,
+    rows: np.ndarray | None = None,
+    mirrored: np.ndarray | None = None,
+) -> Tensor:
     """Do `resized_crop` image by image in threads: the fast way on a CPU, where a crop stays in the cache.
 
     Arguments and result are those of `resized_crop`. No gradient flows.
     """
-    count = max(1, min(threads or torch.get_num_threads(), len(images)))
-    out = images.new_empty((*images.shape[:2], size, size))
-    inference, places = torch.is_inference_mode_enabled(), boxes.tolist()
+    places, order = boxes.tolist(), range(len(boxes)) if rows is None else rows.tolist()
+
+    def cut(i: int) -> Tensor:
+        top, left, height, width = places[i]
+        return images[order[i] : order[i] + 1, :, top : top + height, left : left + width]
+
+    return resize_each(cut, images.new_empty((len(boxes), images.shape[1], size, size)), threads, mirrored)
+
+
+def resize_each(
+    cut: Callable[[int], Tensor], out: Tensor, threads: int | None = None, mirrored: np.ndarray | None = None
+) -> Tensor:
+    """Resize crops of any size, one by one in threads, bilinear with antialiasing.
+
+    Args:
+        cut: gives crop number i, (1, C, h, w).
+        out: (n, C, size, size) on the CPU, of the crops' dtype; it is filled and returned.
+        threads: None takes `torch.get_num_threads()`.
+        mirrored: booleans (n,): which results are turned left to right; None turns none.
+    """
+    turned = [False] * len(out) if mirrored is None else mirrored.tolist()
+    count, size = max(1, min(threads or torch.get_num_threads(), len(out))), out.shape[2:]
+    inference = torch.is_inference_mode_enabled()
+    target = out.numpy()  # numpy copies in one thread, where torch would start a team in each of ours
 
     def work(worker: int) -> None:
         with torch.inference_mode(inference), torch.no_grad():
-            for i in range(worker, len(places), count):
-                top, left, height, width = places[i]
-                crop = images[i : i + 1, :, top : top + height, left : left + width]
-                out[i : i + 1] = functional.interpolate(crop, (size, size), mode="bilinear", antialias=True)
+            for i in range(worker, len(out), count):
+                resized = functional.interpolate(cut(i), size, mode="bilinear", antialias=True)[0].numpy()
+                target[i] = resized[..., ::-1] if turned[i] else resized
 
     if count == 1:
         work(0)

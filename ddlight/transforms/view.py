@@ -108,35 +108,39 @@ class Viewer:
         return self._draws[purpose]
 
     def _cut(self, batch: Batch, ids: np.ndarray) -> Tensor:
-        """Images (n, C, S, S) of the set, patches shuffled and cropped, in the type and space of the store."""
+        """Images (n, C, S, S) of the set, patches shuffled, cropped, mirrored, in the type and space of the store."""
         a, source = self.augment, batch.images
 
-        def drawn(purpose: str, width: int) -> np.ndarray:
+        def drawn(purpose: str, width: int = 0) -> np.ndarray:
             return self._draw(purpose, batch.epoch, self.count, width)[ids]
 
+        mirrored = drawn("flip") < 0.5 if a.flip else None
         if isinstance(source, FullSize):
             if a.crop_scale is None or a.patches > 1:
                 raise UsageError(
                     "full_size: images are cut from the whole picture, and this protocol does not crop at random or "
                     "shuffles patches of squares. Use full_size: false, or a protocol such as dvc_hard."
                 )
-            return source.cut(ids, drawn("crop", crop.CROP_UNIFORMS), a.crop_scale, a.crop_ratio)
-        images: Tensor = source[_index(ids, source)]
+            return source.cut(ids, drawn("crop", crop.CROP_UNIFORMS), a.crop_scale, a.crop_ratio, mirrored)
+        boxes = None
+        if a.crop_scale is not None:
+            side = source.shape[2]
+            boxes = crop.crop_boxes(drawn("crop", crop.CROP_UNIFORMS), side, a.crop_scale, a.crop_ratio)
+        if boxes is not None and a.patches == 1 and isinstance(source, Tensor):
+            return crop.resized_crop(source, boxes, self.info.size, rows=ids, mirrored=mirrored)
+        rows = _index(ids, source)  # index_select copies whole images, ten times as fast as indexing
+        images = source.index_select(0, rows) if isinstance(source, Tensor) else source[rows]
         if a.patches > 1:
             orders = patches.patch_orders(drawn("patches", 2 * a.patches), a.patches)
             images = patches.shuffle_patches(images, a.patches, orders)
-        if a.crop_scale is not None:
-            boxes = crop.crop_boxes(drawn("crop", crop.CROP_UNIFORMS), images.shape[2], a.crop_scale, a.crop_ratio)
-            images = crop.resized_crop(images, boxes, self.info.size)
-        return images
+        if boxes is not None:
+            return crop.resized_crop(images, boxes, self.info.size, mirrored=mirrored)
+        return images if mirrored is None else crop.flip(images, mirrored)
 
     def _augmented(self, batch: Batch, images: Tensor, ids: np.ndarray) -> Tensor:
-        """Crops as the student sees them, before mixing: flipped, coloured, normalised, on the labels' device."""
+        """Crops as the student sees them, before mixing: coloured, normalised, on the labels' device."""
         assert batch.labels is not None
-        images = images.to(batch.labels.device)
-        if self.augment.flip:
-            images = crop.flip(images, self._draw("flip", batch.epoch, self.count)[ids] < 0.5)
-        return self._dsa(batch, self._coloured(batch, images, ids), ids)
+        return self._dsa(batch, self._coloured(batch, images.to(batch.labels.device), ids), ids)
 
     def _coloured(self, batch: Batch, images: Tensor, ids: np.ndarray) -> Tensor:
         a = self.augment
@@ -192,5 +196,5 @@ def to_unit(images: Tensor, info: DatasetInfo, space: str) -> Tensor:
         space: "pixel" or "normalised".
     """
     if images.dtype == torch.uint8:
-        return images.float() / 255
+        return images.contiguous().float() / 255
     return denormalise(images, info.mean, info.std) if space == "normalised" else images

@@ -7,6 +7,7 @@ import torch
 from lightning import Callback
 
 from ddlight.budget import Budget
+from ddlight.callbacks import curve
 from ddlight.callbacks.curve import TrainingError
 from ddlight.condensed.loader import order
 from ddlight.datasets import Digits
@@ -74,6 +75,26 @@ def test_the_curve_is_the_loss_and_the_rate_of_the_steps(fit, home, steps, every
     assert found[0]["images"] == 8 * every and found[-1]["images"] == steps // 4 * 30 + steps % 4 * 8
 
 
+class File(Callback):
+    """Rows of metrics.csv after each step; None while there is no file."""
+
+    def __init__(self, folder):
+        self.folder, self.counts = folder, []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        there = (self.folder / "metrics.csv").exists()
+        self.counts.append(len(rows(self.folder)) if there else None)
+
+
+@pytest.mark.parametrize(("pause", "expected"), [(0.0, [1, 2, 3, 4, 5]), (60.0, [1] * 5)])
+def test_the_curve_is_written_at_once_then_now_and_then_and_in_the_end(fit, home, monkeypatch, pause, expected):
+    monkeypatch.setattr(curve, "WRITE_SECONDS", pause)
+    seen = File(home / "run")
+    fit(regime(5), data(), callbacks=[seen], test=False)
+    assert seen.counts == expected
+    assert len(rows(home / "run")) == 5
+
+
 class BreaksAt(HardLabel):
     """Answers NaN as the loss of one step."""
 
@@ -89,6 +110,7 @@ def test_a_loss_that_is_no_number_ends_the_run(fit, home, step):
     model.step = step
     with pytest.raises(TrainingError, match=r"loss became nan before step.*recipe\.lr"):
         fit(model, data())
+    assert step == 1 or len(rows(home / "run")) == step - 1  # what was before is in the file
     assert not (home / "run" / "student.safetensors").exists()
     assert TrainingError.code == 1
 

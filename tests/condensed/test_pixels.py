@@ -130,7 +130,9 @@ def test_workers_hand_out_in_order_and_a_resumed_loader_goes_on_where_it_was():
 def test_full_size_crops_are_those_of_pil_on_the_whole_image(tree, keep):
     data = ImageFolder(tree, size=24)
     files = data.encoded("train")
-    source = FullSize(files, read_full, lambda rows: data.take("train", rows), 24, keep)
+    sizes = [Image.open(file).size for file in files]
+    limit = sum(3 * width * height for width, height in sizes) - (0 if keep else 1)
+    source = FullSize(files, read_full, lambda rows: data.take("train", rows), 24, limit)
     assert pixels.decodes(source) != keep
     rows, u = np.array([11, 0, 5, 5]), np.random.default_rng(3).random((4, CROP_UNIFORMS))
     crops = source.cut(rows, u, (0.2, 1.0), (3 / 4, 4 / 3)).numpy()
@@ -140,6 +142,9 @@ def test_full_size_crops_are_those_of_pil_on_the_whole_image(tree, keep):
         box = (left, top, left + width, top + height)
         expected = np.asarray(image.crop(box).resize((24, 24), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
         assert np.abs(crop.astype(int) - expected).max() <= 1
+    turned = source.cut(rows, u, (0.2, 1.0), (3 / 4, 4 / 3), np.array([True, False, False, True])).numpy()
+    np.testing.assert_array_equal(turned[[0, 3]], crops[[0, 3], :, :, ::-1])
+    np.testing.assert_array_equal(turned[1:3], crops[1:3])
 
 
 def test_full_size_is_another_crop_domain_and_another_identity(tree, tmp_path):

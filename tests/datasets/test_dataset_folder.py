@@ -60,7 +60,11 @@ def test_split_folder(split_root):
     assert reds(train) == [0, 1, 2, 20, 21, 22, 23, 40, 41, 42, 43, 44]
     assert test.ids.tolist() == [f"test/{name}.png" for name in ("cat/0", "cat/1", "dog/0", "dog/1", "owl/0")]
     assert train.images.shape == (12, 3, 8, 8) and train.images.dtype == np.uint8 and train.labels.dtype == np.int64
-    assert train.images.flags.c_contiguous and not train.images.flags.writeable and train.ids.dtype.kind == "U"
+    assert (
+        train.images.transpose(0, 2, 3, 1).flags.c_contiguous
+        and not train.images.flags.writeable
+        and train.ids.dtype.kind == "U"
+    )
     assert data.split("train") is train
     assert data.info.flip and not ImageFolder(str(split_root), flip=False).info.flip
 

@@ -13,10 +13,12 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
+from ddlight.datasets import Digits
 from ddlight.errors import DataError, UsageError
 from ddlight.models.export import save_student
 from ddlight.models.students import ConvNet, ResNet
 from ddlight.models.teachers import FileTeacher, RunTeacher, TimmTeacher, TorchvisionTeacher, mean_logits
+from ddlight.transforms.normalise import normalise
 
 SMALL = "shufflenet_v2_x0_5"
 IMAGENET = (torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225]))
@@ -355,3 +357,53 @@ def test_a_dry_run_knows_without_a_download_which_weights_are_here(tmp_path, mon
     place.touch()
     assert teacher.at_hand()
     assert TorchvisionTeacher("resnet18", file="x.pt").at_hand() and TimmTeacher("test_resnet", file="x.pt").at_hand()
+
+
+# --- bf16 ---
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_a_trained_teacher_in_bf16_gives_nearly_the_same_labels(tmp_path, norm):
+    """Within 0.5 % of the classes, and at the temperature of RDED and SRe2L within 0.002 of the probabilities."""
+    data, student = Digits(), ConvNet(2, 16, norm)
+    info, train, test = data.info, data.split("train"), data.split("test")
+    images, labels = normalise(torch.tensor(train.images), info.mean, info.std), torch.tensor(train.labels)
+    torch.manual_seed(0)
+    network = student.build(10, 1, info.size)
+    optimizer = torch.optim.SGD(network.parameters(), 0.05, 0.9)
+    for _ in range(60):
+        rows = torch.randint(len(images), (128,))
+        optimizer.zero_grad()
+        F.cross_entropy(network(images[rows]), labels[rows]).backward()
+        optimizer.step()
+    torch.save(network.state_dict(), tmp_path / "trained.pth")
+    arguments = (student, str(tmp_path / "trained.pth"), list(info.mean), list(info.std), info.size)
+    full, half = FileTeacher(*arguments), FileTeacher(*arguments, precision="bf16")
+    answers = []
+    for teacher in (full, half):
+        teacher.load(10, 1, info.size)
+        answers.append(teacher.logits(torch.tensor(test.images) / 255))
+    assert (answers[0].argmax(1) == torch.tensor(test.labels)).float().mean() > 0.95
+    assert answers[1].dtype == torch.float32 and not answers[1].requires_grad
+    assert 1e-3 < (answers[0] - answers[1]).abs().max() < 0.3
+    assert (answers[0].argmax(1) == answers[1].argmax(1)).float().mean() >= 0.995
+    assert ((answers[0] / 20).softmax(1) - (answers[1] / 20).softmax(1)).abs().max() <= 0.002
+    assert (full.name, half.name) == ("trained", "trained (bf16)")
+    assert half.fingerprint() == f"{full.fingerprint()}:bf16"
+
+
+def test_bf16_networks_are_channels_last_unless_they_have_group_norm(tmp_path):
+    images = torch.rand(2, 1, 8, 8)
+    for norm, expected in (("instance", False), ("batch", True)):
+        student = ConvNet(depth=2, width=4, norm=norm)
+        torch.save(student.build(3, 1, 8).state_dict(), tmp_path / "own.pth")
+        teacher = FileTeacher(student, str(tmp_path / "own.pth"), [0.3], [0.2], 8, precision="bf16")
+        teacher.load(3, 1, 8)
+        weight = teacher.network.features[4].weight
+        assert weight.is_contiguous(memory_format=torch.channels_last) == expected
+        assert teacher.logits(images).shape == (2, 3)
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(UsageError, match=r"precision is 'fp16'\. Allowed: fp32, bf16"):
+        RunTeacher("runs/teacher", precision="fp16")

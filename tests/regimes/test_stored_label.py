@@ -130,6 +130,12 @@ def test_labels_are_shared_by_students_and_not_by_other_views(teachers, tmp_path
         folders.add(model.labels.folder)
     assert len(folders) == 5
     assert len(names) == 2
+    half = stored(teachers[:1], tmp_path)
+    half.teachers = [RunTeacher(teachers[0], precision="bf16")]
+    fit(half, tmp_path, run="half")
+    assert half.labels.folder not in folders
+    labels = [model.labels.read(0, 0) for model in (first, half)]
+    assert 0 < abs(labels[0] - labels[1]).max() < 0.1
 
 
 def test_labels_that_were_changed_are_refused(teachers, tmp_path):

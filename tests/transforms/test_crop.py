@@ -150,6 +150,23 @@ def test_uint8_crops_on_the_cpu_are_pils_almost_everywhere():
     assert difference.abs().mean() <= 0.05
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64])
+@pytest.mark.parametrize(("side", "size"), [(64, 48), (48, 64), (24, 24)])
+def test_rows_of_a_set_are_cropped_as_they_are_alone_in_either_memory_format(side, size, dtype):
+    images, rows = pictures(7, 3, side, side).to(dtype), np.array([5, 0, 5, 2])
+    boxes = crop_boxes(uniforms(4, CROP_UNIFORMS), side)
+    alone = [resized_crop(images[row][None], box[None], size) for row, box in zip(rows, boxes, strict=True)]
+    for threads in (1, 3):
+        found = resized_crop(images, boxes, size, threads, rows)
+        assert torch.equal(found, torch.cat(alone)) and found.is_contiguous()
+    turned = np.array([True, False, False, True])
+    found = resized_crop(images, boxes, size, rows=rows, mirrored=turned)
+    assert torch.equal(found, torch.cat([c.flip(3) if t else c for c, t in zip(alone, turned, strict=True)]))
+    if dtype == torch.uint8:  # what decoded files are; floats may differ in the last bit
+        apart = images.contiguous(memory_format=torch.channels_last)
+        assert torch.equal(resized_crop(apart, boxes, size, rows=rows), torch.cat(alone))
+
+
 @pytest.mark.parametrize("way", [resized_crop_each, resized_crop_batched])
 @pytest.mark.parametrize("size", [20, 48, 96])
 def test_nothing_outside_the_box_is_seen(way, size):

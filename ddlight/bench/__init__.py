@@ -1,0 +1,1 @@
+"""How fast this machine loads and labels with ddlight, as ratios to plain reference loops."""

@@ -1,0 +1,169 @@
+"""Feeding images: ddlight's decoded set against JPEG files, PIL and DataLoader workers that start anew each epoch."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from ddlight.bench.timing import THREAD, WALL, Measure, one_thread, ratio
+from ddlight.condensed.loader import RunLoader
+from ddlight.condensed.pixels import FullSize, Pixels
+from ddlight.datasets.decoded import DecodedFile, decode_files, open_rgb, read_full
+from ddlight.datasets.folder import read_rgb
+from ddlight.datasets.table import IMAGENET_MEAN, IMAGENET_STD, TABLE
+from ddlight.protocols import Augment
+from ddlight.transforms.crop import CROP_UNIFORMS, crop_boxes
+from ddlight.transforms.normalise import normalise
+from ddlight.transforms.view import Viewer
+
+SIZE, BATCH, WORKERS = 224, 100, 2
+IMAGES, QUICK, LARGE_IMAGES = 1000, 40, 64
+SMALL, LARGE = (224, 224), (375, 500)
+"""Height and width of the files: as condensed sets are published, and about ImageNet's."""
+
+
+def measure(folder: Path, quick: bool, rounds: int) -> list[Measure]:
+    """Goals of loading: batches a second, CPU time an image, difference to PIL, a second reading of a split.
+
+    Args:
+        folder: an empty one, for JPEG files.
+        quick: few images, to see that everything works.
+        rounds: of each comparison.
+    """
+    small = write_jpegs(folder / "small" / "one", QUICK if quick else IMAGES, SMALL, 75)
+    large = write_jpegs(folder / "large", QUICK if quick else LARGE_IMAGES, LARGE, 93)
+    some = small[: max(8, len(small) // 10)]
+    pixels, squares = (torch.from_numpy(decode_files(f, read_square, (3, SIZE, SIZE))) for f in (small, large))
+    full = FullSize(large, read_full, lambda rows: squares.numpy()[rows], SIZE, float("inf"))
+    core = "CPU time an image on one core, PIL and torchvision / ddlight: "
+    return [
+        ratio(
+            "P1", "an epoch of 224-px JPEGs: files, PIL, 2 workers anew / ddlight's set", 5,
+            lambda: _reference(folder / "small"), lambda: _exhaust(pixels), rounds, WALL,
+        ),
+        one_core("P2", f"{core}224-px JPEGs", 4.5, some, pixels[: len(some)], rounds),
+        one_core("P3a", f"{core}500x375 JPEGs at full size in memory", 4.5, large, full, rounds),
+        one_core("P3b", f"{core}500x375 JPEGs, held as 224-px squares", 9, large, squares, rounds),
+        *differences(some[:24], large[:24]),
+        _second_reading(folder, large, rounds),
+    ]  # fmt: skip
+
+
+def write_jpegs(folder: Path, count: int, shape: tuple[int, int], quality: int) -> list[Path]:
+    """Write crops of scikit-learn's two photographs with some noise, every other one on its side; return the files."""
+    from sklearn.datasets import load_sample_images
+
+    photographs, rng = load_sample_images().images, np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{n:05d}.jpg" for n in range(count)]
+    for n, file in enumerate(files):
+        photograph = photographs[n // 2 % len(photographs)]
+        top, left = (int(rng.integers(whole - part)) for whole, part in zip(photograph.shape[:2], shape, strict=True))
+        crop = photograph[top : top + shape[0], left : left + shape[1]] + rng.normal(0, 6, (*shape, 3))
+        turned = crop.transpose(1, 0, 2) if n % 2 else crop
+        Image.fromarray(turned.clip(0, 255).astype(np.uint8)).save(file, quality=quality)
+    return files
+
+
+def read_square(path: Path) -> np.ndarray:
+    """Decode as `ImageFolder(size=224, resize=256)` does, or as it is where the file has 224 pixels."""
+    with Image.open(path) as image:
+        resize = SIZE if image.size == SMALL else 256
+    return read_rgb(path, SIZE, resize)
+
+
+def _transform() -> Any:
+    from torchvision import transforms as t
+
+    steps = [
+        t.RandomResizedCrop(SIZE),
+        t.RandomHorizontalFlip(),
+        t.ToTensor(),
+        t.Normalize(IMAGENET_MEAN, IMAGENET_STD),
+    ]
+    return t.Compose(steps)
+
+
+def _reference(folder: Path) -> None:
+    """One epoch as the published loops read it."""
+    from torchvision.datasets import ImageFolder
+
+    for _ in DataLoader(ImageFolder(str(folder), _transform()), BATCH, shuffle=True, num_workers=WORKERS):
+        pass
+
+
+def views(pixels: Pixels) -> Iterator[torch.Tensor]:
+    """One epoch of ddlight's views of a set, cropped, flipped and normalised."""
+    augment = Augment(crop_scale=(0.08, 1.0), flip=True)
+    batch, count = min(BATCH, len(pixels)), len(pixels)
+    viewer = Viewer(augment, TABLE["ImageNet1K"], "pixel", batch, count, 0)
+    labels = torch.zeros(count, dtype=torch.long)
+    for part in RunLoader(count, batch, -(-count // batch), 0):
+        yield viewer(part.attach(pixels, labels)).images
+
+
+def _exhaust(pixels: Pixels) -> None:
+    for _ in views(pixels):
+        pass
+
+
+def one_core(id: str, what: str, goal: float, files: list[Path], pixels: Pixels, rounds: int) -> Measure:
+    """CPU time of one thread for a view of each image: decoded by PIL and cut by torchvision / ddlight's set."""
+    transform = _transform()
+
+    def reference() -> None:
+        for file in files:
+            transform(open_rgb(file))
+
+    with one_thread():
+        return ratio(id, what, goal, reference, partial(_exhaust, pixels), rounds, THREAD)
+
+
+def differences(*groups: list[Path]) -> list[Measure]:
+    """Largest and mean difference in grey levels of random crops from PIL's, of files of several sizes."""
+    found = [_differences(files) for files in groups]
+    worst, mean = max(float(d.max()) for d in found), max(float(d.mean()) for d in found)
+    return [
+        Measure("P4", "grey levels from PIL's crop and resize, the largest", 1, worst, most=True),
+        Measure("P4m", "grey levels from PIL's crop and resize, the mean", 0.3, mean, most=True),
+    ]
+
+
+def _differences(files: list[Path]) -> np.ndarray:
+    source = FullSize(files, read_full, lambda rows: rows, SIZE, float("inf"))
+    u, scale, ratio_range = np.random.default_rng(1).random((len(files), CROP_UNIFORMS)), (0.08, 1.0), (3 / 4, 4 / 3)
+    ours = source.cut(np.arange(len(files)), u, scale, ratio_range).numpy()
+    return np.stack([np.abs(own.astype(int) - _pil_crop(f, row)) for own, f, row in zip(ours, files, u, strict=True)])
+
+
+def _pil_crop(file: Path, u: np.ndarray) -> np.ndarray:
+    with Image.open(file) as image:
+        top, left, height, width = crop_boxes(u, image.size[::-1]).tolist()
+        crop = image.convert("RGB").crop((left, top, left + width, top + height))
+    return np.asarray(crop.resize((SIZE, SIZE), Image.Resampling.BILINEAR)).transpose(2, 0, 1).astype(int)
+
+
+def _second_reading(folder: Path, files: list[Path], rounds: int) -> Measure:
+    from torchvision import transforms as t
+
+    rows, shape = np.arange(len(files)), (3, SIZE, SIZE)
+    kept = DecodedFile(folder / "split.u8", files, shape, lambda some: decode_files(some, read_square, shape))
+
+    transform = t.Compose([t.Resize(256), t.CenterCrop(SIZE), t.ToTensor(), t.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
+
+    def reference() -> torch.Tensor:
+        return torch.stack([transform(open_rgb(file)) for file in files])
+
+    def second() -> torch.Tensor:
+        return normalise(torch.from_numpy(kept.take(rows)), IMAGENET_MEAN, IMAGENET_STD)
+
+    if not torch.allclose(reference(), second(), rtol=0, atol=1e-5):
+        raise AssertionError("the second reading of a split differs from the reference's")
+    with one_thread():
+        what = "CPU time an image of an evaluation: PIL and torchvision / ddlight's second"
+        return ratio("P23", what, 15, reference, second, rounds, THREAD)

@@ -1,0 +1,105 @@
+"""Ratios of ways of doing one thing, interleaved so that other work on the machine hits all of them."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+Clock = Callable[[], float]
+WALL: Clock = time.perf_counter
+THREAD: Clock = time.thread_time
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One goal and what was measured for it.
+
+    Args:
+        id: short name, such as "P1".
+        what: what is compared with what.
+        goal: the ratio that is wanted, or the most that is allowed.
+        value: median of the rounds, or the one number that there is.
+        rounds: ratio of every round.
+        most: whether the value must stay below the goal.
+    """
+
+    id: str
+    what: str
+    goal: float
+    value: float
+    rounds: tuple[float, ...] = ()
+    most: bool = False
+
+    @property
+    def holds(self) -> bool:
+        """Whether the goal is met."""
+        return self.value <= self.goal if self.most else self.value >= self.goal
+
+
+def measured(
+    id: str, what: str, goal: float, above: Sequence[float], below: Sequence[float], most: bool = False
+) -> Measure:
+    """Median over rounds of above / below.
+
+    Args:
+        id: of the goal.
+        what: is compared.
+        goal: wanted ratio.
+        above: seconds of every round.
+        below: seconds of the same rounds.
+        most: whether the ratio must stay below the goal.
+    """
+    ratios = tuple(a / b for a, b in zip(above, below, strict=True))
+    return Measure(id, what, goal, statistics.median(ratios), ratios, most)
+
+
+def interleaved(works: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Seconds that each work says it took, in rounds of one of each, after one round that does not count.
+
+    Args:
+        works: by name; each does its work once and returns seconds.
+        rounds: that count.
+    """
+    all_rounds = [{name: max(work(), 1e-9) for name, work in works.items()} for _ in range(rounds + 1)]
+    return {name: [seconds[name] for seconds in all_rounds[1:]] for name in works}
+
+
+def ratio(
+    id: str, what: str, goal: float, slow: Callable[[], object], fast: Callable[[], object], rounds: int, clock: Clock
+) -> Measure:
+    """Median over interleaved rounds of time(slow) / time(fast).
+
+    Args:
+        id: of the goal.
+        what: is compared.
+        goal: wanted ratio.
+        slow: the reference, once.
+        fast: ddlight's way, once.
+        rounds: that count.
+        clock: `WALL`, or `THREAD` for work of one thread.
+    """
+    works = {"slow": partial(seconds_of, slow, clock), "fast": partial(seconds_of, fast, clock)}
+    found = interleaved(works, rounds)
+    return measured(id, what, goal, found["slow"], found["fast"])
+
+
+def seconds_of(work: Callable[[], object], clock: Clock) -> float:
+    """Seconds that a work takes on a clock."""
+    start = clock()
+    work()
+    return clock() - start
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch work in the calling thread alone, whose CPU time other processes do not change."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

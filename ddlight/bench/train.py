@@ -1,0 +1,160 @@
+"""Training: what ddlight's Trainer adds to a bare loop on tensors, and what a run writes."""
+
+import io
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch.nn import functional as F
+
+from ddlight.bench import steps
+from ddlight.bench.timing import THREAD, Measure, interleaved, measured, one_thread
+from ddlight.budget import Budget
+from ddlight.datasets.digits import Digits
+from ddlight.methods.baselines.random import Random
+from ddlight.models.students import MLP, ConvNet, ResNet, Student
+from ddlight.regimes.hard_label import HardLabel
+from ddlight.trainer import Trainer as RunTrainer
+from ddlight.transforms.normalise import normalise
+
+WARM = 2
+"""Steps of a run before its clock starts."""
+
+
+def measure(folder: Path, quick: bool, rounds: int) -> list[Measure]:
+    """Goals of training: label regimes, Lightning's cost a step and an epoch, bytes written.
+
+    Times are CPU time of one thread, which other work on the machine changes little.
+
+    Args:
+        folder: an empty one.
+        quick: tiny networks and few steps, to see that everything works.
+        rounds: of each comparison.
+    """
+    linear, few = MLP(depth=1), 12 if quick else 1000
+    wide, narrow = (ConvNet(1, 4), ConvNet(1, 4)) if quick else (ConvNet(3, 128), ConvNet(3, 32))
+    loops = [
+        Loop("P10", "a step of 256 images, linear: ddlight's Trainer / bare loop", 2.0, linear, 128, few),
+        Loop("P11", "the same, ConvNet-D3 of width 32", 1.05, narrow, 128, 12 if quick else 40),
+        Loop("P12", "an epoch of 100 images, linear: ddlight's Trainer / bare loop", 5.0, linear, 10, few),
+        Loop("P13", "the same, ConvNet-D3 of width 128", 1.05, wide, 10, 12 if quick else 20),
+    ]
+    return [
+        *steps.measure(folder, quick, rounds),
+        *(_overhead(loop, folder, rounds) for loop in loops),
+        *_bytes(folder, ConvNet(1, 4) if quick else ResNet(18, stem="imagenet"), 12 if quick else 300),
+    ]
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A run and the bare loop that it is compared with.
+
+    Args:
+        id: of the goal.
+        what: is compared.
+        goal: the most that the ratio may be.
+        student: that both train.
+        ipc: images of each of the ten classes.
+        steps: of a run, at most 256 images each.
+    """
+
+    id: str
+    what: str
+    goal: float
+    student: Student
+    ipc: int
+    steps: int
+
+    def run(self, folder: Path) -> float:
+        """CPU seconds of the steps of one run, with all that a run does between them."""
+        watch = Stopwatch()
+        trainer = RunTrainer(
+            run=str(folder / "run"), resume=False, progress=False, accelerator="cpu", devices=1, callbacks=[watch]
+        )
+        trainer.fit(HardLabel(self.student, budget=Budget(steps=self.steps)), datamodule=self.data(folder))
+        return watch.ended - watch.started
+
+    def bare(self, folder: Path) -> float:
+        """CPU seconds of as many steps of a loop on tensors: shuffle, index, train; normalised once, before."""
+        data = self.data(folder)
+        data.setup("fit")
+        info, stored = data.dataset.info, data.require()
+        images = normalise(torch.tensor(stored.images), info.mean, info.std)
+        labels, done, start = torch.tensor(stored.labels), 0, 0.0
+        network = self.student.build(info.num_classes, info.channels, info.size)
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+        while True:
+            for rows in torch.randperm(len(images)).split(256):
+                optimizer.zero_grad()
+                F.cross_entropy(network(images[rows]), labels[rows]).backward()
+                optimizer.step()
+                done += 1
+                if done == WARM:
+                    start = THREAD()
+                if done == self.steps:
+                    return THREAD() - start
+
+    def data(self, folder: Path) -> Random:
+        """The set of both."""
+        return Random(Digits(), ipc=self.ipc, cache=str(folder / "cache"))
+
+
+class Stopwatch(Callback):
+    """Notes the thread's CPU time when the first steps of a run were over, and when the last one was."""
+
+    def __init__(self) -> None:
+        self.started, self.ended = 0.0, 0.0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Read the clock where it is time."""
+        if trainer.global_step == WARM:
+            self.started = THREAD()
+        if trainer.global_step == trainer.estimated_stepping_batches:
+            self.ended = THREAD()
+
+
+def _overhead(loop: Loop, folder: Path, rounds: int) -> Measure:
+    with one_thread():
+        found = interleaved({"run": partial(loop.run, folder), "bare": partial(loop.bare, folder)}, rounds)
+    return measured(loop.id, loop.what, loop.goal, found["run"], found["bare"], most=True)
+
+
+def written() -> int:
+    """Bytes that this process has written so far; Linux counts them."""
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return int(dict(line.split(": ") for line in lines)["wchar"])
+
+
+def _bytes(folder: Path, student: Student, epochs: int) -> list[Measure]:
+    """Bytes that a reference with a checkpoint each epoch writes, over those that a whole run of ddlight writes."""
+    if not Path("/proc/self/io").exists():
+        return []
+    network = student.build(10, 1, 32)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
+    network(torch.randn(2, 1, 32, 32)).sum().backward()
+    optimizer.step()
+    one = io.BytesIO()
+    torch.save({"state_dict": network.state_dict(), "optimizer": optimizer.state_dict()}, one)
+    reference = one.tell() * epochs
+
+    def run(every: float) -> int:
+        trainer = RunTrainer(
+            run=str(folder / "bytes"), checkpoint_every=every, resume=False, progress=False, accelerator="cpu",
+            devices=1,
+        )  # fmt: skip
+        before = written()
+        data = Random(Digits(), ipc=1, cache=str(folder / "cache"))
+        trainer.fit_run(HardLabel(student, budget=Budget(epochs=epochs)), data)
+        return written() - before
+
+    what = f"bytes of {epochs} checkpoints with the optimiser / of a run of as many epochs, "
+    return [
+        Measure("P24", f"{what}continued from any tenth", 300, reference / run(0.1)),
+        Measure("P24b", f"{what}checkpoint_every: 0", 300, reference / run(0.0)),
+    ]
