@@ -280,17 +280,15 @@ def cannot_mount() -> str:
 
 
 def races(report: Report, bench: Bench, count: int, rng: random.Random) -> None:
-    """Start a command twice at almost the same time, sometimes kill one, and look at the end."""
+    """Start a command twice at almost the same time, let one overtake or kill one, and look at the end."""
     for number in range(count):
         name = bench.names[number % len(bench.names)]
         home, trial = bench.home(), f"races {number} {name}"
         before, had = states.finished(home), len(report.violations)
-        commands = []
-        for _ in range(2):
-            commands.append(Command(SCENARIOS[name], home))
-            time.sleep(rng.choice((0.0, rng.random() * bench.seconds[name] * 1.2)))
-        if rng.random() < 0.3 and rng.choice(commands).stop(signal.SIGKILL, group=True):
-            report.counts["one killed"] += 1
+        if rng.random() < 0.6:
+            commands = overtaken(report, bench, name, home, rng)
+        else:
+            commands = side_by_side(report, bench, name, home, rng)
         for ended in [command.wait() for command in commands]:
             check_spoken(report, trial, ended)
             if not allowed_in_race(ended):
@@ -303,6 +301,29 @@ def races(report: Report, bench: Bench, count: int, rng: random.Random) -> None:
         report.counts.update(["trials", name])
         if len(report.violations) == had:
             clean(home)
+
+
+def side_by_side(report: Report, bench: Bench, name: str, home: Path, rng: random.Random) -> list[Command]:
+    """Two commands of which the second begins somewhat later; sometimes one of them is killed."""
+    commands = []
+    for _ in range(2):
+        commands.append(Command(SCENARIOS[name], home))
+        time.sleep(rng.choice((0.0, rng.random() * bench.seconds[name] * 1.2)))
+    if rng.random() < 0.3 and rng.choice(commands).stop(signal.SIGKILL, group=True):
+        report.counts["one killed"] += 1
+    return commands
+
+
+def overtaken(report: Report, bench: Bench, name: str, home: Path, rng: random.Random) -> list[Command]:
+    """Two commands of which the first stands still at a file operation, until the other has ended or waits for it."""
+    strike = Strike(rng.randint(1, bench.operations[name]), signal.SIGSTOP)
+    first = Command(SCENARIOS[name], home, strike)
+    first.ends_within(1.2 * bench.seconds[name])
+    second = Command(SCENARIOS[name], home)
+    second.ends_within(2 * bench.seconds[name])
+    first.go_on()
+    report.counts["overtaken at a file operation"] += strike.count >= strike.at
+    return [first, second]
 
 
 def allowed_in_race(ended: Ended) -> bool:

@@ -17,8 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
-ENVIRONMENT = {"DDLIGHT_CACHE": "cache", "DDLIGHT_METHODS": str(HERE / "methods"), "OMP_NUM_THREADS": "1"}
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+ENVIRONMENT = {
+    "DDLIGHT_CACHE": "cache",
+    "DDLIGHT_METHODS": str(HERE / "methods"),
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": str(ROOT),
+}
+sys.path.insert(0, str(ROOT))  # what is tested is the checkout that the harness lies in
 PATIENCE = 180.0
 """Seconds after which a command is taken to hang."""
 OPERATIONS = ("os.rename", "os.remove", "os.link", "os.mkdir", "os.rmdir", "os.utime")
@@ -37,10 +44,10 @@ def warm() -> None:
 
 
 class Strike:
-    """Counts the file operations of a process and of those that it forks, and ends the one that does number `at`.
+    """Counts the file operations of a process and of those that it forks, and sends a signal to the one at number `at`.
 
     An operation is a file opened for writing, flushed, renamed, linked or removed, a folder made or removed; the
-    process ends just before it does it, as one does that loses its power.
+    signal comes just before it is done. SIGKILL there is what a loss of power is; SIGSTOP lets others overtake.
 
     Args:
         at: number of the operation, from 1; 0 only counts.
@@ -172,6 +179,18 @@ class Command:
                 pass
             return True
         return False
+
+    def go_on(self) -> None:
+        """Let all its processes continue that were stopped by SIGSTOP."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGCONT)
+
+    def ends_within(self, seconds: float) -> bool:
+        """Whether the command itself ends within so many seconds."""
+        end = time.monotonic() + seconds
+        while not self._ended() and time.monotonic() < end:
+            time.sleep(0.002)
+        return self._ended()
 
     def wait(self) -> Ended:
         """Wait until it and all that it started have ended; what hangs is killed."""
