@@ -151,6 +151,7 @@ class CondensedDataModule(LightningDataModule):
             ranks: number of processes.
         """
         if self._sealed():
+            store.tidy(self.folder)
             return self.folder
         self.prepare()
         start, units = time.perf_counter(), self.units()
@@ -206,12 +207,17 @@ class CondensedDataModule(LightningDataModule):
         """
         if self.stored is not None or stage not in ("fit", "test", "validate"):
             return
-        if not self._sealed():
-            self._require_quick()
-            log.info("condensing %s to ipc %s with %s", self.dataset.info.name, self.ipc, type(self).__name__)
-            trainer = self.trainer
-            self.condense(trainer.global_rank if trainer else 0, trainer.world_size if trainer else 1)
+        if self._sealed():
+            store.tidy(self.folder)
+        else:
+            self._build()
         self.stored = store.load(self.folder, self.dataset, pixels.memory_limit())
+
+    def _build(self) -> None:
+        self._require_quick()
+        log.info("condensing %s to ipc %s with %s", self.dataset.info.name, self.ipc, type(self).__name__)
+        trainer = self.trainer
+        self.condense(trainer.global_rank if trainer else 0, trainer.world_size if trainer else 1)
 
     def prepare_fit(self) -> None:
         """Before processes are launched: `prepare` where the set is missing. Raises UsageError where that is long."""

@@ -253,13 +253,14 @@ class ScoringRun:
             "held_out_acc": scores.acc if scores else None,
         }
         files.write_json(trainer.run / "facts.json", facts)
-        files.write_bytes(work.path(UNIT), save({k: v.numpy() for k, v in recorder.columns().items()}))
+        work.write(UNIT, save({k: v.numpy() for k, v in recorder.columns().items()}))
 
     def _seal(self, work: Workspace) -> None:
         run = work.folder / "run"
         ids = self.dataset.index("train").ids.tolist()
 
         def write(place: Path) -> dict[str, Any]:
+            work.check(UNIT)
             shutil.copy2(work.path(UNIT), place / COLUMNS)
             for name in STUDENT_FILES:
                 shutil.copy2(run / name, place / name)
