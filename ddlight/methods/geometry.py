@@ -3,12 +3,17 @@
 Ties go to the image that comes first, so callers put images in a drawn order (`GeometrySelector`).
 """
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-Space = Literal["features", "gradients"]
+from ddlight.condensed.store import Unit
+from ddlight.methods.features import Features, FeatureSelector
+from ddlight.randomness import generator
+
+Vectors = Literal["features", "gradients"]
 TIE = 1e-12
 """Share of the numbers' size within which float64 results count as equal."""
 
@@ -74,6 +79,13 @@ class Similarity:
     right: np.ndarray
 
     @classmethod
+    def of(cls, found: Features, vectors: Vectors) -> "Similarity":
+        """Similarity of images by their features, or by the gradients of their loss in the last layer."""
+        if vectors == "features":
+            return cls.of_features(found.features)
+        return cls.of_gradients(found.features, found.logits, found.labels)
+
+    @classmethod
     def of_features(cls, features: np.ndarray) -> "Similarity":
         """Similarity of feature vectors (n, D)."""
         return cls(np.ones((len(features), 1)), unit_length(features))
@@ -123,3 +135,27 @@ def output_gradients(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     gradients[rows, labels] = 0
     gradients[rows, labels] = -gradients.sum(1)
     return gradients
+
+
+class GeometrySelector(FeatureSelector):
+    """Chooses by an order of one class's images; they come to it in a drawn order, so that files' order breaks no tie.
+
+    Args:
+        dataset: the real dataset.
+        ipc: images per class.
+        seed: of the scoring run, where that has none of its own, and of every draw.
+        cache: folder of condensed sets.
+        scoring: how the network is trained whose features are taken.
+        network: another network to take features from instead; then nothing is trained.
+    """
+
+    @abstractmethod
+    def order(self, found: Features, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Positions of `count` images in `found`, best first: int64 (count,). The first of equal ones goes before."""
+
+    def pick(self, found: Features, count: int, unit: Unit) -> np.ndarray:
+        """Choose from the images in a drawn order."""
+        rng = generator(self.seed, type(self).__name__, unit.number)
+        drawn = rng.permutation(len(found.labels))
+        shuffled = Features(found.features[drawn], found.logits[drawn], found.labels[drawn])
+        return drawn[self.order(shuffled, count, rng)]

@@ -2,7 +2,12 @@
 
 import numpy as np
 
-from ddlight.methods.geometry import TIE, Similarity
+from ddlight.datasets.base import RealDataset
+from ddlight.errors import UsageError
+from ddlight.methods.features import Features
+from ddlight.methods.geometry import TIE, GeometrySelector, Similarity, Vectors
+from ddlight.models.teachers import Teacher
+from ddlight.scoring.run import Scoring
 
 
 def graph_cut(similarity: Similarity, count: int, lam: float) -> np.ndarray:
@@ -26,3 +31,41 @@ def graph_cut(similarity: Similarity, count: int, lam: float) -> np.ndarray:
         gains -= 2 * similarity.row(order[-1])
         gains[order] = -np.inf
     return np.array(order, np.int64)
+
+
+class GraphCut(GeometrySelector):
+    """Images of each class that are similar to all of it and unlike each other.
+
+    Paper: submodular graph cut as in DeepCore, arXiv 2204.08499; similarity 0.5 + 0.5 cos, within each class.
+    Deviation: DeepCore compares gradients of the last layer (`vectors`) and has lam 1, with which f falls at last.
+
+    Args:
+        dataset: the real dataset.
+        ipc: images per class.
+        seed: of the scoring run, where that has none of its own, and of every draw.
+        cache: folder of condensed sets.
+        scoring: how the network is trained whose features are taken.
+        network: another network to take features from instead; then nothing is trained.
+        lam: weight of similarity to the class against that among the chosen: 2 is the least with which f never falls.
+        vectors: what is compared: "features", or "gradients" of the last layer's weights and biases.
+    """
+
+    def __init__(
+        self,
+        dataset: RealDataset,
+        ipc: int = 10,
+        seed: int = 0,
+        cache: str | None = None,
+        scoring: Scoring = Scoring(),  # noqa: B008  frozen
+        network: Teacher | None = None,
+        lam: float = 2.0,
+        vectors: Vectors = "features",
+    ) -> None:
+        super().__init__(dataset, ipc, seed, cache, scoring, network)
+        if not 0 <= lam < float("inf"):
+            raise UsageError(f"lam is {lam}; allowed: 0 or more, and finite.")
+        self.lam, self.vectors = lam, vectors
+
+    def order(self, found: Features, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Greedy order."""
+        return graph_cut(Similarity.of(found, self.vectors), count, self.lam)
