@@ -12,7 +12,7 @@ from ddlight.methods.geometry import GeometrySelector, Similarity, Vectors
 from ddlight.models.teachers import Teacher
 from ddlight.scoring.run import Scoring
 
-DECIMALS = 11
+DECIMALS = 10
 """Places after the point to which gains count: what is left is rounding, and a gain is then a tie or is not."""
 
 
@@ -29,16 +29,17 @@ def facility_location(similarity: np.ndarray, count: int) -> np.ndarray:
     Returns:
         int64 (count,): positions; a smaller count gives a prefix.
     """
-    covered, order = np.zeros(len(similarity)), list[int]()
+    covered, spare, order, before = np.zeros(len(similarity)), np.empty(len(similarity)), list[int](), 0.0
     bounds = [(-gain, image) for image, gain in enumerate(similarity.sum(1).round(DECIMALS).tolist())]
     heapq.heapify(bounds)
     while len(order) < count:
         image = heapq.heappop(bounds)[1]
-        gain = round(float(np.maximum(similarity[image] - covered, 0).sum()), DECIMALS)
+        value = float(np.maximum(similarity[image], covered, out=spare).sum())
+        gain = round(value - before, DECIMALS)
         if bounds and bounds[0] < (-gain, image):
             heapq.heappush(bounds, (-gain, image))
             continue
-        covered = np.maximum(covered, similarity[image])
+        covered, spare, before = spare, covered, value
         order.append(image)
     return np.array(order, np.int64)
 

@@ -64,7 +64,7 @@ def naive_greedy(value, n, count):
     for _ in range(count):
         left = [x for x in range(n) if x not in order]
         values = np.array([value([*order, x]) for x in left])
-        order.append(left[int(np.argmax(values >= values.max() - 1e-11))])
+        order.append(left[int(np.argmax(values >= values.max() - 1e-10))])
     return order
 
 
@@ -116,6 +116,12 @@ def test_graph_cut_is_naive_greedy(kind, lam):
     similarity = 0.5 + 0.5 * naive_cosines(cloud(kind))
     order = graph_cut(Similarity.of_features(cloud(kind)), COUNT, lam)
     assert order.tolist() == naive_greedy(cut(similarity, lam), N, COUNT)
+
+
+def test_graph_cut_counts_the_similarity_of_an_image_to_itself():
+    """All three are as similar to the class; the zero vector is half as similar to itself as others are."""
+    points = np.array([[1.0, 2.0], [0.0, 0.0], [-1.0, -2.0]], np.float32)
+    assert graph_cut(Similarity.of_features(points), 1, 2.0).tolist() == [1]
 
 
 def test_facility_location_is_within_its_guarantee_of_the_best():
@@ -225,9 +231,10 @@ def test_kmeans_gives_the_next_nearest_where_centres_share_one():
 
 
 def test_a_cluster_of_two_gives_its_first():
-    points = np.array([[0.1], [0.3], [50.1], [50.7], [1000.0]], np.float32)
-    for seed in range(5):
-        assert sorted(kmeans_medoids(points, 3, 5, seed)) == [0, 2, 4]
+    """Both are as far from the middle, but for its last digit."""
+    points = 10 * np.random.default_rng(0).standard_normal((60, 16)).astype(np.float32)
+    points[1::2] = points[::2] + 0.1 * points[1::2]
+    assert sorted(kmeans_medoids(points, 30, 10, 0)) == list(range(0, 60, 2))
 
 
 # --- similarities ---
