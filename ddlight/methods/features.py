@@ -86,9 +86,10 @@ class FeatureSelector(ScoringSelector):
     def select(self, unit: Unit, candidates: np.ndarray) -> np.ndarray:
         """Choose ipc of one class's images by their features."""
         found = self.features(candidates)
-        if not np.isfinite(found.features).all():
+        if not (np.isfinite(found.features).all() and np.isfinite(found.logits).all()):
+            name = self.dataset.info.classes[unit.classes[0]]
             raise DataError(
-                f"Features of class '{self.dataset.info.classes[unit.classes[0]]}' hold numbers that are not finite: "
+                f"Features or logits of class '{name}' hold numbers that are not finite: "
                 "the network that gives them did not train. Lower its learning rate, or give another --data.network."
             )
         return candidates[self.pick(found, self.ipc, unit)]

@@ -1,0 +1,127 @@
+"""Choosing by geometry: ddlight's k-center, herding and facility location against the plain formulations, same picks.
+
+k-center and herding are compared with DeepCore's formulation (arXiv 2204.08499): the features not chosen yet are copied
+and their norms computed anew at every pick, and k-center keeps a table of budget x n distances.
+"""
+
+import tracemalloc
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddlight.bench.timing import WALL, Measure, ratio
+from ddlight.methods.coresets.facility_location import facility_location
+from ddlight.methods.coresets.herding import herding
+from ddlight.methods.coresets.kcenter import kcenter
+from ddlight.methods.geometry import Similarity
+
+CLASSES, WIDTH = 10, 512
+Order = Callable[[np.ndarray], list[int]]
+
+
+def measure(rounds: int, quick: bool) -> list[Measure]:
+    """The goals of selection.
+
+    Args:
+        rounds: of each comparison.
+        quick: 300 images and 5 picks instead of 60,000 and 50: shows that everything works, not how fast.
+
+    Raises:
+        AssertionError: two ways do not pick the same images.
+    """
+    images, picks, own, few = (300, 5, 60, 5) if quick else (60_000, 50, 6000, 10)
+    points = np.maximum(
+        np.random.default_rng(0).standard_normal((images, WIDTH), dtype=np.float32), 0
+    )  # as after a ReLU
+    classes = np.split(points, CLASSES)
+    similarity = Similarity.of_features(points[:own]).matrix()
+
+    def centres(x: np.ndarray) -> list[int]:
+        return kcenter(x, picks, 0).tolist()
+
+    def herd(x: np.ndarray) -> list[int]:
+        return herding(x, picks).tolist()
+
+    def plain_centres(x: np.ndarray) -> list[int]:
+        return plain_kcenter(torch.from_numpy(x), picks)
+
+    def plain_herd(x: np.ndarray) -> list[int]:
+        return plain_herding(torch.from_numpy(x), picks)
+
+    return [
+        _compare("P18", "k-center class by class: DeepCore's way", 5, plain_centres, centres, classes, rounds),
+        Measure("P18m", "k-center: bytes an image beyond the features", 128, _memory(centres, points), most=True),
+        _compare("P19a", "k-center over all: DeepCore's way", 2.2, plain_centres, centres, [points], rounds),
+        _compare("P19b", "herding over all: DeepCore's way, with argmin", 2.2, plain_herd, herd, [points], rounds),
+        _compare(
+            "P20", "facility location given similarities: naive greedy", 5, lambda s: plain_facility_location(s, few),
+            lambda s: facility_location(s, few).tolist(), [similarity], rounds,
+        ),
+    ]  # fmt: skip
+
+
+def _compare(
+    id: str, what: str, goal: float, plain: Order, ours: Order, inputs: list[np.ndarray], rounds: int
+) -> Measure:
+    """Time of `plain` / `ours`, both in the inputs' precision, once they pick the same with `plain` in float64."""
+    for x in inputs:
+        if plain(x.astype(np.float64)) != ours(x):
+            raise AssertionError(f"{what} / ddlight's pick other images")
+    return ratio(
+        id, f"{what} / ddlight's", goal, lambda: [plain(x) for x in inputs], lambda: [ours(x) for x in inputs],
+        rounds, WALL,
+    )  # fmt: skip
+
+
+def _memory(order: Order, points: np.ndarray) -> float:
+    """Most bytes for each point that were taken at one time while an order was made."""
+    tracemalloc.start()
+    try:
+        order(points)
+        return tracemalloc.get_traced_memory()[1] / len(points)
+    finally:
+        tracemalloc.stop()
+
+
+def plain_kcenter(points: Tensor, count: int) -> list[int]:
+    """Farthest-first order from the first point (n, D), with a table of all distances to centres."""
+    left, order = torch.ones(len(points), dtype=torch.bool), [0]
+    left[0] = False
+    table = torch.full((count, len(points)), -1, dtype=points.dtype)
+    nearest = torch.full((len(points),), torch.inf, dtype=points.dtype)
+    for row in range(count - 1):
+        table[row, left] = _distances(points[order[-1:]], points[left])[0]
+        nearest = torch.minimum(nearest, table[row])
+        order.append(int(nearest.argmax()))
+        left[order[-1]] = False
+    return order
+
+
+def plain_herding(points: Tensor, count: int) -> list[int]:
+    """Herding order of points (n, D), each pick from a copy of those that are left."""
+    left, order, mean = torch.ones(len(points), dtype=torch.bool), list[int](), points.mean(0)
+    for i in range(count):
+        wanted = (i + 1) * mean - points[~left].sum(0)
+        best = _distances(wanted[None], points[left])[0].argmin()
+        order.append(int(left.nonzero()[best]))
+        left[order[-1]] = False
+    return order
+
+
+def _distances(some: Tensor, others: Tensor) -> Tensor:
+    """Euclidean distances (m, n) of points (m, D) and (n, D), from norms that are computed here."""
+    squares = some.square().sum(1)[:, None] + others.square().sum(1)[None]
+    return squares.addmm(some, others.T, alpha=-2).clamp(min=1e-12).sqrt()
+
+
+def plain_facility_location(similarity: np.ndarray, count: int) -> list[int]:
+    """Greedy order with every gain computed anew at every pick."""
+    covered, order = np.zeros(len(similarity)), list[int]()
+    for _ in range(count):
+        gains = np.maximum(similarity - covered, 0).sum(1)
+        gains[order] = -1
+        order.append(int(gains.argmax()))
+        covered = np.maximum(covered, similarity[order[-1]])
+    return order
