@@ -43,6 +43,17 @@ class Input:
     interpolation: str = "bilinear"
 
 
+def resized(images: Tensor, taken: Input) -> Tensor:
+    """Return float images in [0, 1], (B, C, H, W), at the size that is taken: to a square, antialiased, differentiable.
+
+    Those of that size come back as they are; bicubic ones are clamped to [0, 1].
+    """
+    if images.shape[-2:] == (taken.size, taken.size):
+        return images
+    found = F.interpolate(images, (taken.size, taken.size), mode=taken.interpolation, antialias=True)
+    return found.clamp(0, 1) if taken.interpolation == "bicubic" else found
+
+
 @dataclass
 class Loaded:
     """What a teacher has once it is loaded.
@@ -176,12 +187,7 @@ class Teacher(ABC):
         Grey images are repeated for a network of three channels; images of another size are resized (antialiased, to
         a square), clamped to [0, 1] if resized bicubically; then mean and std. float32 whatever comes in.
         """
-        loaded = self._ready()
-        taken = loaded.taken
-        images = images.float()
-        if images.shape[-2:] != (taken.size, taken.size):
-            images = F.interpolate(images, (taken.size, taken.size), mode=taken.interpolation, antialias=True)
-            images = images.clamp(0, 1) if taken.interpolation == "bicubic" else images
+        images = resized(images.float(), self._ready().taken)
         mean, std = self._on(images.device).statistics
         return (images - mean) / std
 

@@ -56,9 +56,14 @@ class ScoreTable:
         return self
 
 
-def read_table(folder: Path) -> ScoreTable:
-    """Verify a sealed scoring run and read its table. Raises DataError where a file is missing or was changed."""
-    manifest = store.verify(folder, "scoring run", "'ddlight score'")
+def read_table(folder: Path, again: str = "'ddlight score'") -> ScoreTable:
+    """Verify a sealed scoring run and read its table. Raises DataError where a file is missing or was changed.
+
+    Args:
+        folder: where it lies.
+        again: what makes it again, for the error.
+    """
+    manifest = store.verify(folder, "scoring run", again)
     ids = np.array(json.loads((folder / IDS).read_text()), dtype=np.str_)
     return ScoreTable(ids, load_file(folder / COLUMNS), manifest, str(folder))
 
