@@ -1,4 +1,4 @@
-"""`ddlight bench`: loading, training and label reading on this machine, as ratios to plain reference loops."""
+"""`ddlight bench`: loading, training, labels and selection on this machine, as ratios to plain reference loops."""
 
 import argparse
 import logging
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-PARTS = ("load", "train", "labels")
+PARTS = ("load", "train", "labels", "select")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> int:
     """Run the command. Exit code 0 whether the goals hold or not."""
     options = parser().parse_args(list(argv))
-    from ddlight.bench import labels, load, train
+    from ddlight.bench import labels, load, select, train
     from ddlight.files import write_json
     from ddlight.result import versions
     from ddlight.trainer import keep_big_blocks
@@ -35,9 +35,9 @@ def main(argv: Sequence[str]) -> int:
     quiet()
     logging.getLogger("ddlight").setLevel(logging.WARNING)
     keep_big_blocks()
-    measure = {"load": load.measure, "train": train.measure, "labels": labels.measure}[options.part]
+    measures_of = {"load": load.measure, "train": train.measure, "labels": labels.measure, "select": select.measure}
     with tempfile.TemporaryDirectory() as folder:
-        measures = measure(Path(folder), options.quick, max(1, options.rounds))
+        measures = measures_of[options.part](Path(folder), options.quick, max(1, options.rounds))
     for m in measures:
         verdict = "holds" if m.holds else f"misses by {abs(m.value / m.goal - 1):.0%}"
         verdict, sign = "not judged" if options.quick else verdict, "<=" if m.most else ">="

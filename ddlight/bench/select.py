@@ -6,27 +6,34 @@ and their norms computed anew at every pick, and k-center keeps a table of budge
 
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from ddlight.bench.timing import WALL, Measure, ratio
+from ddlight.bench.timing import THREAD, WALL, Measure, interleaved, measured, one_thread, ratio, seconds_of
 from ddlight.methods.coresets.facility_location import facility_location
 from ddlight.methods.coresets.herding import herding
 from ddlight.methods.coresets.kcenter import kcenter
 from ddlight.methods.geometry import Similarity
+from ddlight.models.students import ConvNet
+from ddlight.scoring.recorder import Recorder
+from ddlight.transforms.view import View
 
 CLASSES, WIDTH = 10, 512
 Order = Callable[[np.ndarray], list[int]]
 
 
-def measure(rounds: int, quick: bool) -> list[Measure]:
-    """The goals of selection.
+def measure(folder: Path, quick: bool, rounds: int) -> list[Measure]:
+    """The goals of scoring and selection.
 
     Args:
-        rounds: of each comparison.
+        folder: not used; every part of the benchmark is given one.
         quick: 300 images and 5 picks instead of 60,000 and 50: shows that everything works, not how fast.
+        rounds: of each comparison.
 
     Raises:
         AssertionError: two ways do not pick the same images.
@@ -51,6 +58,7 @@ def measure(rounds: int, quick: bool) -> list[Measure]:
         return plain_herding(torch.from_numpy(x), picks)
 
     return [
+        *_recording(rounds, quick),
         _compare("P18", "k-center class by class: DeepCore's way", 5, plain_centres, centres, classes, rounds),
         Measure("P18m", "k-center: bytes an image beyond the features", 128, _memory(centres, points), most=True),
         _compare("P19a", "k-center over all: DeepCore's way", 2.2, plain_centres, centres, [points], rounds),
@@ -60,6 +68,26 @@ def measure(rounds: int, quick: bool) -> list[Measure]:
             lambda s: facility_location(s, few).tolist(), [similarity], rounds,
         ),
     ]  # fmt: skip
+
+
+def _recording(rounds: int, quick: bool) -> list[Measure]:
+    """What the recorder adds to a step of ConvNet-D3 (batch 256, 1,000 classes), and its bytes an image."""
+    width, batch, classes = (8, 16, 10) if quick else (128, 256, 1000)
+    network = ConvNet(3, width).build(10, 1, 28)
+    images, labels = torch.randn(batch, 1, 28, 28), torch.arange(batch) % 10
+    logits, recorder = torch.randn(batch, classes), Recorder(60_000, early=10, dual=30, ring=10, clean=0)
+    seen = View(images, labels, labels, torch.ones(batch), labels, labels, mixed=False)
+
+    def step() -> None:
+        network.zero_grad()
+        functional.cross_entropy(network(images), labels).backward()
+
+    with one_thread():
+        works = {"step": step, "record": lambda: recorder.observe(logits, logits, seen)}
+        found = interleaved({n: partial(seconds_of, work, THREAD) for n, work in works.items()}, rounds)
+    what = "recording a step's scores / the step, CPU time of one thread"
+    spent = measured("P21", what, 0.002, found["record"], found["step"], most=True)
+    return [spent, Measure("P21m", "recorder: bytes an image", 200, recorder.state_bytes / recorder.images, most=True)]
 
 
 def _compare(

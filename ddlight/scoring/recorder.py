@@ -80,8 +80,7 @@ class Recorder(Callback):
             targets: what they were compared with: (B, C) probabilities at `temperature` where soft labels are matched.
             view: of unmixed images, with their hard labels and their positions in the training split.
         """
-        labels = view.labels
-        rows = [getattr(signals, name)(logits, labels) for name in PASS]
+        rows = list(signals.of_class(logits, view.labels).values())
         if self.temperature:
             rows.append(signals.el2n_sl(logits, targets, self.temperature))
         self.state["value"].index_add_(1, view.ids, torch.stack(rows))
@@ -144,7 +143,8 @@ class Recorder(Callback):
         with model.trainer.precision_plugin.forward_context():
             for rows, images, labels in clean_batches(model):
                 logits = model.logits(images).float()
-                readings = [signals.prob_true(logits, labels), signals.el2n(logits, labels)]
+                of_class = signals.of_class(logits, labels)
+                readings = [of_class["prob_true"], of_class["el2n"]]
                 readings += [signals.entropy(logits), signals.least_confidence(logits), signals.top_margin(logits)]
                 found[:, rows] = torch.stack([*readings, signals.cross_entropy(logits, labels)])
         model.train()

@@ -5,26 +5,30 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def prob_true(logits: Tensor, labels: Tensor) -> Tensor:
-    """Softmax probability of the own class: float32 (B,).
+def of_class(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """What the answer says of the own class, each float32 (B,).
+
+    - `prob_true`: softmax probability of the own class.
+    - `el2n`: ||softmax - one-hot||, in [0, sqrt 2]: EL2N of arXiv 2107.07075 for one network.
+    - `margin_prob`: probability of the own class less the largest other one, in [-1, 1].
+    - `margin_logit`: logit of the own class less the largest other one: AUM's margin, arXiv 2001.10528.
+    - `correct`: 1 where the largest logit is the own class's, else 0.
 
     Args:
         logits: (B, C).
         labels: int64 (B,).
     """
-    return _own(logits.float().softmax(1), labels)
-
-
-def el2n(logits: Tensor, labels: Tensor) -> Tensor:
-    """||softmax - one-hot||, in [0, sqrt 2]: EL2N of arXiv 2107.07075 for one network: float32 (B,).
-
-    Args:
-        logits: (B, C).
-        labels: int64 (B,).
-    """
-    probabilities = logits.float().softmax(1)
-    own = F.one_hot(labels, probabilities.shape[1])
-    return (probabilities - own).norm(dim=1)
+    wide, own = logits.float(), labels[:, None]
+    probabilities = wide.softmax(1)
+    prob, logit = probabilities.gather(1, own)[:, 0], wide.gather(1, own)[:, 0]
+    others = probabilities.scatter(1, own, 0.0)
+    return {
+        "prob_true": prob,
+        "el2n": (others.square().sum(1) + (1 - prob).square()).sqrt(),
+        "margin_prob": prob - others.amax(1),
+        "margin_logit": logit - wide.scatter(1, own, -torch.inf).amax(1),
+        "correct": (wide.argmax(1) == labels).float(),
+    }
 
 
 def el2n_sl(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
@@ -39,21 +43,6 @@ def el2n_sl(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
     """
     softened = (logits.float() / temperature).softmax(1)
     return (softened - targets.float()).norm(dim=1) / temperature
-
-
-def margin_prob(logits: Tensor, labels: Tensor) -> Tensor:
-    """Probability of the own class less the largest other one, in [-1, 1]: float32 (B,)."""
-    return _margin(logits.float().softmax(1), labels)
-
-
-def margin_logit(logits: Tensor, labels: Tensor) -> Tensor:
-    """Logit of the own class less the largest other one (AUM's margin, arXiv 2001.10528): float32 (B,)."""
-    return _margin(logits.float(), labels)
-
-
-def correct(logits: Tensor, labels: Tensor) -> Tensor:
-    """1 where the largest logit is the own class's, else 0: float32 (B,)."""
-    return (logits.argmax(1) == labels).float()
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -76,12 +65,3 @@ def top_margin(logits: Tensor) -> Tensor:
     """Largest probability less the second largest: float32 (B,)."""
     top = logits.float().softmax(1).topk(2, dim=1).values
     return top[:, 0] - top[:, 1]
-
-
-def _own(values: Tensor, labels: Tensor) -> Tensor:
-    return values.gather(1, labels[:, None])[:, 0]
-
-
-def _margin(values: Tensor, labels: Tensor) -> Tensor:
-    others = values.scatter(1, labels[:, None], -torch.inf)
-    return _own(values, labels) - others.amax(1)

@@ -345,7 +345,8 @@ def mean_margins(
         for rows in order.split(batch):
             logits, own = F.linear(view(images[rows]), weight, bias), labels[rows]
             seen = logits.detach()
-            sums[:, rows] += torch.stack([signals.margin_prob(seen, own), signals.margin_logit(seen, own)])
+            found = signals.of_class(seen, own)
+            sums[:, rows] += torch.stack([found["margin_prob"], found["margin_logit"]])
             optimizer.zero_grad()
             F.cross_entropy(logits, own).backward()
             optimizer.step()
