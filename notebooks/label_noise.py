@@ -1,0 +1,45 @@
+"""Does AUM find wrong labels? A fifth of FashionMNIST-5k's training labels is flipped; AUROC of each score against that.
+
+Run: python notebooks/label_noise.py > notebooks/results/fashion5k_noise_auroc.csv
+The scoring runs are those of configs/studies/fashion5k_noise.yaml: ConvNet-D3 of width 32, CCS's recipe, 60 epochs.
+"""
+
+import sys
+
+from sklearn.metrics import roc_auc_score
+
+from ddlight.budget import Budget
+from ddlight.datasets import FashionMNIST5k, NoisyLabels
+from ddlight.methods.base import cache_folder
+from ddlight.models.students import ConvNet
+from ddlight.scoring import scores
+from ddlight.scoring.run import Scoring, ScoringRun
+
+SCORING = Scoring(ConvNet(3, 32), budget=Budget(epochs=60))
+SCORES = {
+    "aum_prob": lambda table: scores.aum(table, "prob"),
+    "aum_logit": lambda table: scores.aum(table, "logit"),
+    "el2n_clean": lambda table: scores.el2n(table, "clean"),
+    "el2n_train": lambda table: scores.el2n(table, "train"),
+    "forgetting": scores.forgetting,
+    "dyn_unc": scores.dyn_unc,
+    "dual": scores.dual,
+    "entropy": scores.entropy,
+}
+
+
+def main() -> None:
+    """Write a line a score and seed."""
+    data = NoisyLabels(FashionMNIST5k(), 0.2)
+    sys.stdout.write("seed,score,auroc\n")
+    for seed in range(3):
+        run = ScoringRun(SCORING, data, 10, seed, cache_folder(None))
+        run.make()
+        for name, score in SCORES.items():
+            auroc = roc_auc_score(data.flipped, score(run.table()))
+            sys.stdout.write(f"{seed},{name},{auroc:.4f}\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
