@@ -1,4 +1,4 @@
-"""Does AUM find wrong labels? A fifth of FashionMNIST-5k's training labels is flipped; AUROC of each score against that.
+"""Does AUM find wrong labels? A fifth of FashionMNIST-5k's are flipped; AUROC of each score against that.
 
 Run: python notebooks/label_noise.py > notebooks/results/fashion5k_noise_auroc.csv
 The scoring runs are those of configs/studies/fashion5k_noise.yaml: ConvNet-D3 of width 32, CCS's recipe, 60 epochs.
