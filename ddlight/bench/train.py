@@ -1,6 +1,7 @@
 """Training: what ddlight's Trainer adds to a bare loop on tensors, and what a run writes."""
 
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ EPOCHS = 300
 """Of the published runs."""
 
 
-def measure(folder: Path, quick: bool, rounds: int) -> list[Measure]:
+def measure(folder: Path, quick: bool, rounds: int) -> Iterator[Measure]:
     """Goals of training: label regimes, Lightning's cost a step and an epoch, bytes written.
 
     Times are CPU time of one thread, which other work on the machine changes little.
@@ -44,11 +45,9 @@ def measure(folder: Path, quick: bool, rounds: int) -> list[Measure]:
         Loop("P12", "an epoch of 100 images, linear: ddlight's Trainer / bare loop", 5.0, linear, 10, few),
         Loop("P13", "the same, ConvNet-D3 of width 128", 1.05, wide, 10, 12 if quick else 10),
     ]
-    return [
-        *steps.measure(folder, quick, rounds),
-        *(_overhead(loop, folder, rounds) for loop in loops),
-        *_bytes(folder, ConvNet(1, 4) if quick else ResNet(18, stem="imagenet"), 12 if quick else 100),
-    ]
+    yield from steps.measure(folder, quick, rounds)
+    yield from (_overhead(loop, folder, rounds) for loop in loops)
+    yield from _bytes(folder, ConvNet(1, 4) if quick else ResNet(18, stem="imagenet"), 12 if quick else 100)
 
 
 @dataclass(frozen=True)
