@@ -1,5 +1,7 @@
 """`ddlight bench`: loading, training, labels and selection on this machine, as ratios to plain reference loops."""
 
+from __future__ import annotations
+
 import argparse
 import logging
 import os
@@ -9,6 +11,10 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ddlight.bench.timing import Measure
 
 PARTS = ("load", "train", "labels", "select")
 
@@ -35,18 +41,25 @@ def main(argv: Sequence[str]) -> int:
     quiet()
     logging.getLogger("ddlight").setLevel(logging.WARNING)
     keep_big_blocks()
-    measures_of = {"load": load.measure, "train": train.measure, "labels": labels.measure, "select": select.measure}
+    parts = {"load": load.measure, "train": train.measure, "labels": labels.measure, "select": select.measure}
+    measures = []
     with tempfile.TemporaryDirectory() as folder:
-        measures = measures_of[options.part](Path(folder), options.quick, max(1, options.rounds))
-    for m in measures:
-        verdict = "holds" if m.holds else f"misses by {abs(m.value / m.goal - 1):.0%}"
-        verdict, sign = "not judged" if options.quick else verdict, "<=" if m.most else ">="
-        sys.stdout.write(f"{m.id:<4} {m.value:8.3g}  goal {sign} {m.goal:<5g}  {verdict:<14} {m.what}\n")
+        for found in parts[options.part](Path(folder), options.quick, max(1, options.rounds)):
+            measures.append(found)
+            sys.stdout.write(line(found, not options.quick))
+            sys.stdout.flush()
     if options.json is not None:
         facts = {"part": options.part, "quick": options.quick, "processor": processor(), "cores": os.cpu_count()}
         rows = [{**asdict(m), "holds": m.holds} for m in measures]
         write_json(options.json, {**facts, "versions": asdict(versions()), "measures": rows})
     return 0
+
+
+def line(m: Measure, judged: bool) -> str:
+    """One measure and its verdict, to print."""
+    verdict = "holds" if m.holds else f"misses by {abs(m.value / m.goal - 1):.0%}"
+    sign = "<=" if m.most else ">="
+    return f"{m.id:<4} {m.value:8.3g}  goal {sign} {m.goal:<5g}  {verdict if judged else 'not judged':<14} {m.what}\n"
 
 
 def processor() -> str:

@@ -1,5 +1,6 @@
 """Reading stored labels: ddlight's mapped files against one file of torch.save a batch."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ CLASSES, BATCH = 1000, 100
 IMAGES, QUICK = 10000, 250
 
 
-def measure(folder: Path, quick: bool, rounds: int) -> list[Measure]:
+def measure(folder: Path, quick: bool, rounds: int) -> Iterator[Measure]:
     """The goal of reading one epoch of labels, 1,000 classes in fp16, into memory.
 
     Args:
@@ -39,4 +40,4 @@ def measure(folder: Path, quick: bool, rounds: int) -> list[Measure]:
         raise AssertionError("the labels that were read differ")
     what = "CPU time of an epoch of labels: torch.load per batch / ddlight's store"
     with one_thread():
-        return [ratio("P22", what, 4, reference, ours, rounds, THREAD)]
+        yield ratio("P22", what, 4, reference, ours, rounds, THREAD)

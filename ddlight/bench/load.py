@@ -27,7 +27,7 @@ SMALL, LARGE = (224, 224), (375, 500)
 """Height and width of the files: as condensed sets are published, and about ImageNet's."""
 
 
-def measure(folder: Path, quick: bool, rounds: int) -> list[Measure]:
+def measure(folder: Path, quick: bool, rounds: int) -> Iterator[Measure]:
     """Goals of loading: batches a second, CPU time an image, difference to PIL, a second reading of a split.
 
     Args:
@@ -41,17 +41,13 @@ def measure(folder: Path, quick: bool, rounds: int) -> list[Measure]:
     pixels, squares = (torch.from_numpy(decode_files(f, read_square, (3, SIZE, SIZE))) for f in (small, large))
     full = FullSize(large, read_full, lambda rows: squares.numpy()[rows], SIZE, float("inf"))
     core = "CPU time an image on one core, PIL and torchvision / ddlight: "
-    return [
-        ratio(
-            "P1", "an epoch of 224-px JPEGs: files, PIL, 2 workers anew / ddlight's set", 5,
-            lambda: _reference(folder / "small"), lambda: _exhaust(pixels), rounds, WALL,
-        ),
-        one_core("P2", f"{core}224-px JPEGs", 4.5, some, pixels[: len(some)], rounds),
-        one_core("P3a", f"{core}500x375 JPEGs at full size in memory", 4.5, large, full, rounds),
-        one_core("P3b", f"{core}500x375 JPEGs, held as 224-px squares", 9, large, squares, rounds),
-        *differences(some[:24], large[:24]),
-        _second_reading(folder, large, rounds),
-    ]  # fmt: skip
+    what = "an epoch of 224-px JPEGs: files, PIL, 2 workers anew / ddlight's set"
+    yield ratio("P1", what, 5, partial(_reference, folder / "small"), partial(_exhaust, pixels), rounds, WALL)
+    yield one_core("P2", f"{core}224-px JPEGs", 4.5, some, pixels[: len(some)], rounds)
+    yield one_core("P3a", f"{core}500x375 JPEGs at full size in memory", 4.5, large, full, rounds)
+    yield one_core("P3b", f"{core}500x375 JPEGs, held as 224-px squares", 9, large, squares, rounds)
+    yield from differences(some[:24], large[:24])
+    yield _second_reading(folder, large, rounds)
 
 
 def write_jpegs(folder: Path, count: int, shape: tuple[int, int], quality: int) -> list[Path]:

@@ -5,7 +5,7 @@ and their norms computed anew at every pick, and k-center keeps a table of budge
 """
 
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +27,7 @@ CLASSES, WIDTH = 10, 512
 Order = Callable[[np.ndarray], list[int]]
 
 
-def measure(folder: Path, quick: bool, rounds: int) -> list[Measure]:
+def measure(folder: Path, quick: bool, rounds: int) -> Iterator[Measure]:
     """The goals of scoring and selection.
 
     Args:
@@ -57,17 +57,20 @@ def measure(folder: Path, quick: bool, rounds: int) -> list[Measure]:
     def plain_herd(x: np.ndarray) -> list[int]:
         return plain_herding(torch.from_numpy(x), picks)
 
-    return [
-        *_recording(rounds, quick),
-        _compare("P18", "k-center class by class: DeepCore's way", 5, plain_centres, centres, classes, rounds),
-        Measure("P18m", "k-center: bytes an image beyond the features", 128, _memory(centres, points), most=True),
-        _compare("P19a", "k-center over all: DeepCore's way", 2.2, plain_centres, centres, [points], rounds),
-        _compare("P19b", "herding over all: DeepCore's way, with argmin", 2.2, plain_herd, herd, [points], rounds),
-        _compare(
-            "P20", "facility location given similarities: naive greedy", 5, lambda s: plain_facility_location(s, few),
-            lambda s: facility_location(s, few).tolist(), [similarity], rounds,
-        ),
-    ]  # fmt: skip
+    yield from _recording(rounds, quick)
+    yield _compare("P18", "k-center class by class: DeepCore's way", 5, plain_centres, centres, classes, rounds)
+    yield Measure("P18m", "k-center: bytes an image beyond the features", 128, _memory(centres, points), most=True)
+    yield _compare("P19a", "k-center over all: DeepCore's way", 2.2, plain_centres, centres, [points], rounds)
+    yield _compare("P19b", "herding over all: DeepCore's way, with argmin", 2.2, plain_herd, herd, [points], rounds)
+
+    def plain_locations(s: np.ndarray) -> list[int]:
+        return plain_facility_location(s, few)
+
+    def locations(s: np.ndarray) -> list[int]:
+        return facility_location(s, few).tolist()
+
+    what = "facility location given similarities: naive greedy"
+    yield _compare("P20", what, 5, plain_locations, locations, [similarity], rounds)
 
 
 def _recording(rounds: int, quick: bool) -> list[Measure]:

@@ -1,6 +1,6 @@
 """Steps of the label regimes beside each other: what a label costs a student that trains on it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -87,7 +87,7 @@ class Untrained(Teacher):
         return self.student.build(num_classes, 3, self.size), Input(IMAGENET_MEAN, IMAGENET_STD, self.size)
 
 
-def measure(folder: Path, quick: bool, rounds: int) -> list[Measure]:
+def measure(folder: Path, quick: bool, rounds: int) -> Iterator[Measure]:
     """Goals of labelling, in CPU time of one thread: steps with cached and online labels, and teachers in bf16.
 
     Args:
@@ -96,7 +96,9 @@ def measure(folder: Path, quick: bool, rounds: int) -> list[Measure]:
         rounds: of each comparison.
     """
     size = QUICK if quick else FULL
-    return [*_steps(folder, size, rounds), *_labelling(size, rounds), *_agreement(folder, 20 if quick else 100)]
+    yield from _steps(folder, size, rounds)
+    yield _labelling(size, rounds)
+    yield from _agreement(folder, 20 if quick else 100)
 
 
 def regimes(size: Size, folder: Path) -> dict[str, Regime]:
@@ -182,7 +184,7 @@ def _steps(folder: Path, size: Size, rounds: int) -> list[Measure]:
     ]
 
 
-def _labelling(size: Size, rounds: int) -> list[Measure]:
+def _labelling(size: Size, rounds: int) -> Measure:
     images = torch.rand(size.batch, 3, size.pixels, size.pixels)
     full, half = (Untrained(size.student, size.pixels, precision) for precision in ("fp32", "bf16"))
     for teacher in (full, half):
@@ -195,7 +197,7 @@ def _labelling(size: Size, rounds: int) -> list[Measure]:
 
     with one_thread():
         what = "a teacher's labels: fp32, eager / ddlight's in bf16"
-        return [ratio("P9", what, 1.8, reference, partial(half.logits, images), rounds, THREAD)]
+        return ratio("P9", what, 1.8, reference, partial(half.logits, images), rounds, THREAD)
 
 
 def _agreement(folder: Path, steps: int) -> list[Measure]:

@@ -134,8 +134,8 @@ def test_bytes_of_a_run_are_those_of_its_files(tmp_path):
     assert 10_000 <= train.written() - before < 11_000
     often, once = train._bytes(tmp_path, MLP(depth=2, width=256), 20)
     size = (tmp_path / "bytes" / "student.safetensors").stat().st_size
-    assert once.value == pytest.approx(20 * 2 * size / size, rel=0.1)
-    assert often.value == pytest.approx(20 * 2 / (9 * 2 + 1), rel=0.1)
+    assert once.value == pytest.approx(300 * 2 * size / size, rel=0.1)
+    assert often.value == pytest.approx(300 * 2 / (9 * 2 + 1), rel=0.1)
 
 
 # --- the command ---

@@ -34,7 +34,7 @@ def test_the_plain_ways_are_the_definitions():
 
 
 def test_every_goal_is_measured():
-    found = select.measure(Path(), True, 1)
+    found = list(select.measure(Path(), True, 1))
     assert [m.id for m in found] == ["P21", "P21m", "P18", "P18m", "P19a", "P19b", "P20"]
     assert all(m.value > 0 for m in found)
     assert [len(m.rounds) for m in found] == [1, 0, 1, 0, 1, 1, 1]
@@ -43,7 +43,7 @@ def test_every_goal_is_measured():
 def test_other_picks_are_noticed(monkeypatch):
     monkeypatch.setattr(select, "kcenter", lambda x, count, first: np.arange(count))
     with pytest.raises(AssertionError, match="pick other images"):
-        select.measure(Path(), True, 1)
+        list(select.measure(Path(), True, 1))
 
 
 def test_memory_of_a_table_is_seen():

@@ -35,6 +35,22 @@ def test_equals_torchvision(channels, given, asked, as_float):
     assert result.data_ptr() != source.data_ptr()
 
 
+@pytest.mark.parametrize("cached", [1, 800, 10**9])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_one_thread_works_in_parts_and_gives_the_bits_of_several(monkeypatch, cached, memory_format):
+    monkeypatch.setitem(normalise.__globals__, "CACHED", cached)
+    images, found, threads = pixels(3), [], torch.get_num_threads()
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            found.append(normalise(images, *STATISTICS[3], memory_format=memory_format))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(*found)
+    assert all(f.is_contiguous(memory_format=memory_format) for f in found)
+    assert normalise(images[:0], *STATISTICS[3]).shape == (0, 3, 12, 10)
+
+
 def test_slices_of_a_store_and_other_dtypes():
     images, (mean, std) = pixels(3), STATISTICS[3]
     expected = normalise(images, mean, std)

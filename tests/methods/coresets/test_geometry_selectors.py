@@ -201,3 +201,23 @@ def test_all_of_them_share_one_network(command, home):
         answer = command("condense", "--tiny", f"--data={kind.__name__}", "--data.dataset=Digits", "--data.ipc=4")
         assert answer.code == 0, answer.err
     assert len(list((home / "cache").glob("*/scoring/*/manifest.json"))) == 1
+
+
+def test_features_are_those_of_evaluation_whatever_else_is_in_the_batch(home):
+    """A BatchNorm network in training mode would mix the images of a batch, and move its statistics."""
+    from ddlight.budget import Budget
+    from ddlight.methods.coresets.herding import Herding
+    from ddlight.models.students import ConvNet
+    from ddlight.protocols import Override
+    from ddlight.scoring.run import Scoring
+
+    net = Scoring(ConvNet(2, 4, "batch"), recipe=Override(batch=500), budget=Budget(steps=4), ring=2, clean=0)
+    data = Herding(Digits(size=16), ipc=2, cache=str(home / "c"), scoring=net)
+    data.prepare()
+    rows = np.arange(60)
+    whole, alone = data.features(rows), [data.features(rows[k : k + 1]) for k in (0, 7, 59)]
+    for k, one in zip((0, 7, 59), alone, strict=True):
+        np.testing.assert_allclose(one.features[0], whole.features[k], atol=1e-5)
+        np.testing.assert_allclose(one.logits[0], whole.logits[k], atol=1e-5)
+    weight, bias = (data.teacher.network.state_dict()[f"classifier.{n}"].numpy() for n in ("weight", "bias"))
+    np.testing.assert_allclose(whole.features @ weight.T + bias, whole.logits, atol=1e-4)
