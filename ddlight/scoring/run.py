@@ -221,7 +221,7 @@ class ScoringRun:
         trainer.fit(model, datamodule=data, ckpt_path=checkpoint if checkpoint.exists() else None)
 
     def _model(self, recorder: Recorder) -> "Regime":
-        from ddlight.scoring.recorded import RecordedHardLabel, RecordedSoftLabel
+        from ddlight.scoring.recorded import Recorded, RecordedHardLabel, RecordedSoftLabel
 
         asked = self.scoring
         own: dict[str, Any] = {
@@ -230,9 +230,13 @@ class ScoringRun:
             "budget": self.plan.budget,
             "seed": self.seed,
         }
+        model: Recorded
         if asked.teacher is None:
-            return RecordedHardLabel(recorder, self.student, **own)
-        return RecordedSoftLabel(recorder, self.student, asked.teacher, **own)
+            model = RecordedHardLabel(self.student, **own)
+        else:
+            model = RecordedSoftLabel(self.student, asked.teacher, **own)
+        model.recorder = recorder
+        return model
 
     def _finish(self, work: Workspace, trainer: "Trainer", model: "Regime", recorder: Recorder) -> None:
         """Write the unit of a trained run: its columns, and the facts of its manifest beside its student."""
