@@ -20,6 +20,10 @@ class BusyError(UsageError):
     """Another process is writing the run that was asked for (exit code 2)."""
 
 
+class FinishedError(UsageError):
+    """The run that was asked for has its result already (exit code 2)."""
+
+
 class DataError(DDLightError):
     """Data, weights or a condensed set are missing, wrong or damaged (exit code 3)."""
 

@@ -10,6 +10,9 @@ from typing import Any
 
 from ddlight.errors import DataError
 
+SIGNATURE = "sha256"
+"""Field of a JSON file that holds the checksum of its other fields."""
+
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` under a temporary name beside `path`, flush it to disk and rename it into place.
@@ -38,11 +41,32 @@ def write_json(path: Path, content: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file. Raises DataError naming the file where it is missing or damaged."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_bytes())
     except FileNotFoundError:
         raise DataError(f"There is no file {path}.") from None
     except (ValueError, OSError) as error:
         raise DataError(f"{path} is damaged or not JSON: {error}") from error
+
+
+def signed(content: dict[str, Any]) -> dict[str, Any]:
+    """A JSON object with the field `sha256`: the checksum of all the others, which `unsigned` checks."""
+    return {**content, SIGNATURE: _checksum(json.loads(json.dumps(content, allow_nan=False)))}
+
+
+def unsigned(content: dict[str, Any]) -> dict[str, Any]:
+    """A JSON object that was read, without the field that `signed` gave it; one without that field is not checked.
+
+    Raises:
+        DataError: it is not what was signed.
+    """
+    fields = {key: value for key, value in content.items() if key != SIGNATURE}
+    if SIGNATURE in content and content[SIGNATURE] != _checksum(fields):
+        raise DataError(f"its content is not what was written: '{SIGNATURE}' in it is another checksum")
+    return fields
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def sha256(path: Path) -> str:

@@ -6,7 +6,8 @@ what it scored, how often the test split was read, and what all of it cost.
 
 The classes below are the schema: every field is required, `None` is allowed only where a type says so, NaN and
 infinity are refused, and a field that is not listed is refused. A change of meaning, a removal or an addition raises
-`SCHEMA`; a reader refuses files of a newer schema rather than guess.
+`SCHEMA`; a reader refuses files of a newer schema rather than guess. The file itself carries one more, `sha256`: the
+checksum of all others (`files.signed`), by which a damaged or edited file is refused. One without it is not checked.
 """
 
 import json
@@ -25,7 +26,7 @@ from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, g
 
 from ddlight import __version__
 from ddlight.errors import DataError, nearest
-from ddlight.files import write_json
+from ddlight.files import signed, unsigned, write_json
 
 SCHEMA = 1
 FILE = "result.json"
@@ -287,7 +288,7 @@ class Result:
         if not isinstance(content, dict) or "schema" not in content:
             raise DataError("not a ddlight result: it has no field 'schema'")
         _check_schema(content["schema"])
-        result = cast(Result, _record(cls, content, ""))
+        result = cast(Result, _record(cls, unsigned(content), ""))
         _check_finished(result.finished)
         if len(result.acc.per_class) != result.set.classes:
             raise DataError(
@@ -325,7 +326,7 @@ class Result:
         """
         path = Path(path)
         path = path / FILE if path.is_dir() else path
-        write_json(path, self.to_json())
+        write_json(path, signed(self.to_json()))
         return path
 
 

@@ -309,7 +309,7 @@ def state(cell: Cell) -> State:
     """Read where a cell stands from its folder."""
     try:
         if (cell.run / FILE).exists():
-            result = Result.read(cell.run)
+            result = read_result(cell)
             spent = result.seconds
             return State("done", result.acc.test, spent.setup + spent.fit + spent.evaluate)
         if (cell.run / FAILED).exists():
@@ -317,6 +317,14 @@ def state(cell: Cell) -> State:
     except (DataError, KeyError, TypeError) as error:
         return State("failed", note=first_line(error))
     return State("unfinished" if (cell.run / CHECKPOINT).exists() else "missing")
+
+
+def read_result(cell: Cell) -> Result:
+    """Read the result of a cell. Raises DataError where it is missing, damaged or that of another run."""
+    result = Result.read(cell.run)
+    if result.run != cell.run.name:
+        raise DataError(f"{cell.run / FILE} is the result of another run, {result.run}. Move it away.")
+    return result
 
 
 def first_line(text: object) -> str:

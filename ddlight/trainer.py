@@ -17,7 +17,7 @@ from lightning.pytorch.accelerators import Accelerator
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import Strategy
 
-from ddlight.callbacks.checkpoint import STOPPED, RunCheckpoint
+from ddlight.callbacks.checkpoint import STOPPED, RunCheckpoint, RunCheckpointIO
 from ddlight.callbacks.clock import Clock
 from ddlight.callbacks.curve import Curve
 from ddlight.callbacks.ema import StudentEMA
@@ -104,6 +104,7 @@ class Trainer(lightning.Trainer):
             enable_progress_bar=progress,
             use_distributed_sampler=False,
             default_root_dir=self.run,
+            plugins=[RunCheckpointIO()],
         )
         self.evaluate_seconds = 0.0
 

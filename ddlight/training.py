@@ -8,6 +8,7 @@ import os
 import sys
 import time
 import warnings
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,7 +20,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ddlight import files, parsing
 from ddlight.dry_run import describe_run
-from ddlight.errors import BusyError, UsageError
+from ddlight.errors import BusyError, FinishedError, UsageError
 from ddlight.methods.base import CondensedDataModule
 from ddlight.models.export import load_student
 from ddlight.record import record
@@ -190,10 +191,10 @@ class CLI(LightningCLI):
 
     def _fit(self) -> None:
         trainer, model, data = self.trainer, self.model, self.datamodule
-        if rank_from_environment() == 0:
-            self._take_run(trainer.run)
         trainer.callbacks.insert(0, Header(self.plain_config()))  # type: ignore[attr-defined]
         try:
+            if rank_from_environment() == 0:
+                self._take_run(trainer.run)
             trainer.fit_run(model, data)
             if trainer.is_global_zero:
                 self._finish(trainer, model, data)
@@ -202,17 +203,14 @@ class CLI(LightningCLI):
             finish_wandb()
 
     def _take_run(self, folder: Path) -> None:
-        if (folder / RESULT).exists():
-            acc = Result.read(folder).acc.test
-            raise UsageError(
-                f"The run {folder} is finished (acc {acc:.1f} %). Give another folder with --trainer.run, or none."
-            )
+        """Lock an unfinished run's folder and drop what a killed process was writing there."""
+        _refuse_finished(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        self.lock = (folder / ".lock").open("w")
-        try:
-            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError(f"Another process is writing the run {folder}. Give another --trainer.run.") from None
+        while self.lock is None:
+            self.lock = _locked(folder / ".lock")
+        _refuse_finished(folder)  # by the process that had the lock a moment ago
+        for part in folder.glob("*.part"):
+            part.unlink()
 
     def _give_run_back(self) -> None:
         if self.lock is not None:
@@ -227,6 +225,33 @@ class CLI(LightningCLI):
         path = record(trainer, model, data, self.config_name, seconds).write(trainer.run / RESULT)
         (trainer.run / "last.ckpt").unlink(missing_ok=True)
         log.info("acc %.1f %%  %.0f s  %s", model.scores["test"].acc, total, path)
+
+
+def _refuse_finished(folder: Path) -> None:
+    if (folder / RESULT).exists():
+        acc = Result.read(folder).acc.test
+        raise FinishedError(
+            f"The run {folder} is finished (acc {acc:.1f} %). Give another folder with --trainer.run, or none."
+        )
+
+
+def _locked(path: Path) -> TextIO | None:
+    """The lock file of a run, locked; None where the process that had it has removed it, as it does when it ends.
+
+    Raises:
+        BusyError: another process has it.
+    """
+    lock = path.open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise BusyError(f"Another process is writing the run {path.parent}. Give another --trainer.run.") from None
+    with suppress(FileNotFoundError):
+        if path.stat().st_ino == os.fstat(lock.fileno()).st_ino:
+            return lock
+    lock.close()
+    return None
 
 
 class Header(Callback):

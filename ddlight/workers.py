@@ -15,9 +15,9 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Literal
 
-from ddlight.errors import BusyError, DDLightError
-from ddlight.result import FILE, Result
-from ddlight.study import Cell, note_failure, note_start, note_success
+from ddlight.errors import BusyError, DDLightError, FinishedError
+from ddlight.result import FILE
+from ddlight.study import Cell, note_failure, note_start, note_success, read_result
 
 STOPPED = 143
 """Exit code of a run that saved itself after SIGTERM: 128 + SIGTERM."""
@@ -121,8 +121,9 @@ def attempt(cell: Cell, run: Run) -> Outcome:
     write_to(cell.run / "log.txt")
     try:
         if not (cell.run / FILE).exists():
-            run(list(cell.arguments))
-        acc = Result.read(cell.run).acc.test
+            with suppress(FinishedError):  # by another process, a moment ago
+                run(list(cell.arguments))
+        acc = read_result(cell).acc.test
     except SystemExit as end:
         if end.code == STOPPED:
             return Outcome(cell, "stopped", "")

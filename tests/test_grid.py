@@ -16,7 +16,7 @@ import yaml
 from test_result import EXAMPLE
 
 from ddlight import grid
-from ddlight.errors import BusyError, DataError, UsageError
+from ddlight.errors import BusyError, DataError, FinishedError, UsageError
 from ddlight.result import Result
 from ddlight.study import check_unchanged, command_line, read_study, state
 from ddlight.tiny import make_tiny
@@ -79,6 +79,7 @@ def stand_in(arguments):
     if act == "wait":
         time.sleep(60)
     content = copy.deepcopy(EXAMPLE)
+    content["run"] = run.name
     content["seconds"] = {"condense": 9.0, "setup": 1.0, "fit": 20.0, "evaluate": 3.0}
     Result.from_json(content).write(run / "result.json")
 
@@ -293,10 +294,32 @@ def test_runs_that_others_need_come_first_even_with_free_workers(read):
 
 def test_a_cell_that_another_process_finished_is_done(read, capfd):
     study = read(acting(a="", b=""))
-    Result.from_json(copy.deepcopy(EXAMPLE)).write(made(study.cells[0].run) / "result.json")
+    run = made(study.cells[0].run)
+    Result.from_json({**EXAMPLE, "run": run.name}).write(run / "result.json")
     assert grid.run_study(study.cells, study.cells, 1, stand_in) == 0  # both were missing when the list was made
     assert calls() == ["b"]
     assert not Path("runs/demo/a/failed.json").exists()
+
+
+def finished_meanwhile(arguments):
+    """What workers call in place of a training that another process finishes first."""
+    stand_in(arguments)
+    raise FinishedError("The run is finished")
+
+
+def test_a_cell_that_another_process_finishes_meanwhile_is_done(read):
+    study = read(acting(a="", b=""))
+    assert grid.run_study(study.cells, study.cells, 1, finished_meanwhile) == 0
+    assert not list(Path("runs").rglob("failed.json"))
+
+
+def test_a_result_of_another_cell_is_none_of_this_one(read):
+    study = read(acting(a="", b=""))
+    assert go(study) == 0
+    one, other = (cell.run / "result.json" for cell in study.cells)
+    one.write_bytes(other.read_bytes())
+    assert state(study.cells[0]).note == "runs/demo/a/result.json is the result of another run, b. Move it away."
+    assert [state(cell).word for cell in study.cells] == ["failed", "done"]
 
 
 def test_a_cell_that_another_process_is_running_is_left_to_it(read, capfd):
@@ -315,15 +338,73 @@ def test_a_cell_that_another_process_is_running_is_left_to_it(read, capfd):
     ]
 
 
+class Overtaking:
+    """Locks as flock does, after another process has had the lock and done something first, once."""
+
+    LOCK_EX, LOCK_NB = fcntl.LOCK_EX, fcntl.LOCK_NB
+
+    def __init__(self, act):
+        self.act, self.calls = act, 0
+
+    def flock(self, file, how):
+        self.calls += 1
+        if self.calls == 1:
+            Path(file.name).unlink()  # as a run that ends removes it
+            self.act()
+        fcntl.flock(file, how)
+
+
+def digits(folder):
+    words = [f"--{key}={value}" for key, value in yaml.safe_load(DIGITS)["common"].items()]
+    return ["fit", *words, "--model=HardLabel", f"--trainer.run={folder}"]
+
+
+def test_a_lock_that_was_removed_meanwhile_is_no_lock(home, monkeypatch):
+    from ddlight import training
+
+    folder, others = made(home / "runs" / "a"), []
+
+    def act():
+        others.append((folder / ".lock").open("w"))
+        fcntl.flock(others[0], fcntl.LOCK_EX)
+
+    monkeypatch.setattr(training, "fcntl", Overtaking(act))
+    with pytest.raises(BusyError):
+        training.run(digits(folder))
+    assert (folder / ".lock").exists()
+    others[0].close()
+
+
+def test_a_run_that_another_process_finished_meanwhile_is_not_run_again(home, monkeypatch):
+    from ddlight import training
+
+    folder = made(home / "runs" / "a")
+    act = Overtaking(lambda: Result.from_json(EXAMPLE).write(folder / "result.json"))
+    monkeypatch.setattr(training, "fcntl", act)
+    with pytest.raises(FinishedError, match="is finished"):
+        training.run(digits(folder))
+    assert act.calls == 2
+    assert sorted(p.name for p in folder.iterdir()) == ["result.json"]
+
+
+def test_what_a_killed_process_was_writing_is_removed(home):
+    from ddlight import training
+
+    folder = made(home / "runs" / "a")
+    for name in ("last.part", ".metrics.csv.1-2.part"):
+        (folder / name).write_bytes(b"half")
+    training.run(digits(folder))
+    assert (folder / "result.json").exists() and not list(folder.glob("*.part"))
+
+
 def test_a_run_that_is_being_written_is_busy(home):
     from ddlight import training
 
     folder = made(home / "runs" / "a")
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        words = [f"--{key}={value}" for key, value in yaml.safe_load(DIGITS)["common"].items()]
         with pytest.raises(BusyError, match="Another process is writing the run"):
-            training.run(["fit", *words, "--model=HardLabel", f"--trainer.run={folder}"])
+            training.run(digits(folder))
 
 
 def made(folder):

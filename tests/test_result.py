@@ -1,4 +1,5 @@
 import copy
+import hashlib
 import json
 import math
 import subprocess
@@ -117,9 +118,22 @@ def test_round_trip(tmp_path):
     assert result.acc.per_class == (60.0, 61.0, 62.75)
     written = result.write(tmp_path)
     assert written == tmp_path / "result.json"
-    assert json.loads(written.read_text()) == EXAMPLE
+    content = json.loads(written.read_text())
+    checksum = content.pop("sha256")
+    assert checksum == hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    assert content == EXAMPLE
     assert Result.read(tmp_path) == Result.read(written) == result
     assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
+
+
+@pytest.mark.parametrize("change", [lambda c: c["acc"].update(test=61.26), lambda c: c.update(sha256="0")])
+def test_a_changed_file_is_refused(tmp_path, change):
+    path = Result.from_json(EXAMPLE).write(tmp_path)
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"result\.json.*'sha256'"):
+        Result.read(tmp_path)
 
 
 def test_tuples_are_written_as_lists():

@@ -1,20 +1,33 @@
 """Checkpoints that a run can be continued from exactly, and signals that end it only after one is saved."""
 
+import io
 import logging
 import os
+import pickle
 import signal
+import struct
 import subprocess
+import zipfile
+import zlib
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 from lightning import LightningModule, Trainer
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from ddlight import files
 from ddlight.callbacks.curve import Curve
+from ddlight.errors import DataError
 
 log = logging.getLogger("ddlight")
+UNREADABLE = (
+    *(OSError, EOFError, RuntimeError, ValueError, LookupError),
+    *(struct.error, zlib.error, zipfile.BadZipFile, pickle.UnpicklingError),
+)
+"""What reading a damaged file of torch or zip may raise."""
 STOPPED = 143
 """Exit code after a signal: 128 + SIGTERM."""
 
@@ -28,6 +41,41 @@ def requeue(job: str) -> None:
         problem = str(error)
     if problem:
         log.warning("job %s could not be put back into the queue: %s. Submit it again: it continues.", job, problem)
+
+
+class RunCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint through to the disk, and reads one only after comparing all of it with its checksums.
+
+    torch puts a CRC-32 beside every record of the file that it writes, and does not look at it when it reads.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write the file where it is to lie: no copy is made in the system's temporary folder first.
+
+        torch's writer, on a file, turns 'no space left' into an error of its own: so it writes into memory.
+        """
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with Path(path).open("wb") as file:
+            file.write(content.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None) -> dict[str, Any]:
+        """Check and read the file. Raises DataError where it is damaged."""
+        try:
+            with zipfile.ZipFile(path) as records:
+                damaged = records.testzip()
+            if damaged is None:
+                return super().load_checkpoint(path, map_location, weights_only)
+            problem = f"the checksum of {damaged} is another"
+        except UNREADABLE as error:
+            problem = type(error).__name__
+        raise DataError(
+            f"The checkpoint {path} is damaged ({problem}), so that the run cannot be continued from it. Remove it, or "
+            "give --trainer.resume=false, and run the same command again: the run starts again from its first step."
+        )
 
 
 class RunCheckpoint(Checkpoint):

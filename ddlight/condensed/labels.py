@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ddlight import files
 from ddlight.condensed import prune, store
 from ddlight.condensed.store import Unit, Workspace
 from ddlight.errors import UsageError
@@ -113,17 +112,17 @@ class LabelStore:
             label: gives the logits, float32 (rows, classes), of batches (n, 2): pass and batch within it, in order.
             begin: fraction of the passes that this process skips at first.
         """
-        passes = np.unique(self.pool[:, 0]).tolist()
+        units = [Unit(m, ()) for m in np.unique(self.pool[:, 0]).tolist()]
 
         def make(work: Workspace, unit: Unit) -> None:
             logits = label(self.pool[self.pool[:, 0] == unit.number])
-            files.write_bytes(work.path(unit), _packed(logits.astype(DTYPES[self.plan.storage])))
+            work.write(unit, _packed(logits.astype(DTYPES[self.plan.storage])))
 
-        store.assemble(self.folder, [Unit(m, ()) for m in passes], make, self._seal, begin, SUFFIX)
+        store.assemble(self.folder, units, make, lambda work: self._seal(work, units), begin, SUFFIX)
 
-    def _seal(self, work: Workspace) -> None:
+    def _seal(self, work: Workspace, units: list[Unit]) -> None:
         manifest = {key: value for key, value in vars(self.plan).items() if key != "names"}
-        store.seal_folder(self.folder, lambda place: _collect(work, place), {**manifest, **self.plan.names})
+        store.seal_folder(self.folder, lambda place: _collect(work, units, place), {**manifest, **self.plan.names})
 
     def verify(self) -> int:
         """Check every file and return their bytes. Raises DataError where one is missing or was changed."""
@@ -153,10 +152,11 @@ def _packed(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _collect(work: Workspace, place: Path) -> dict[str, Any]:
-    """Put the workspace's files into the sealed folder, by links where the file system has them."""
-    shards = sorted(work.folder.glob(f"*{SUFFIX}"))
-    for shard in shards:
+def _collect(work: Workspace, units: list[Unit], place: Path) -> dict[str, Any]:
+    """Put the workspace's files, checked, into the sealed folder, by links where the file system has them."""
+    shards = [work.path(unit) for unit in units]
+    for unit, shard in zip(units, shards, strict=True):
+        work.check(unit)
         try:
             os.link(shard, place / shard.name)
         except OSError:

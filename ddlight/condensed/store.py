@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import os
+import re
 import shutil
 import socket
 import threading
@@ -38,6 +39,7 @@ log = logging.getLogger("ddlight")
 SCHEMA = 1
 CLAIM_SECONDS = 60.0
 """A claim that was not renewed for this long belongs to nobody."""
+PID = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,9 @@ class Workspace:
                 file.write(f"{socket.gethostname()} {os.getpid()} {_born(os.getpid())}")
         except FileExistsError:
             return False
+        except OSError as error:
+            claim.unlink(missing_ok=True)
+            raise files.explain(error, claim) from error
         return True
 
     def renew(self, task: Task) -> None:
@@ -150,8 +155,33 @@ class Workspace:
 
     def put(self, unit: Unit, made: Made) -> None:
         """Write a finished unit."""
-        files.write_bytes(self.path(unit), save(_arrays(made)))
+        self.write(unit, save(_arrays(made)))
         self.release(unit)
+
+    def write(self, unit: Unit, content: bytes) -> None:
+        """Write a finished unit's file, after the checksum that `check` compares it with."""
+        files.write_bytes(self._checksum(unit), hashlib.sha256(content).hexdigest().encode())
+        files.write_bytes(self.path(unit), content)
+
+    def _checksum(self, unit: Unit) -> Path:
+        return self.path(unit).with_suffix(".sha256")
+
+    def check(self, unit: Unit) -> None:
+        """Compare a finished unit's file with its checksum, where it has one.
+
+        Raises:
+            DataError: the file is not what was written; it has been dropped, so that the unit is made again.
+        """
+        checksum = self._checksum(unit)
+        if checksum.exists() and checksum.read_bytes() != files.sha256(self.path(unit)).encode():
+            raise self._dropped(unit)
+
+    def _dropped(self, unit: Unit) -> DataError:
+        """Drop a damaged unit, and say so."""
+        self.path(unit).unlink(missing_ok=True)
+        return DataError(
+            f"Unit {unit.number} in {self.folder} was damaged and has been dropped. Run the same command again."
+        )
 
     def get(self, unit: Unit) -> Made:
         """Read a finished unit.
@@ -160,6 +190,7 @@ class Workspace:
             DataError: its file was damaged; it has been dropped, so that the unit is made again.
             OSError: its file cannot be read now; it stays.
         """
+        self.check(unit)
         content = self.path(unit).read_bytes()
         try:
             arrays = unpack(content)
@@ -167,10 +198,7 @@ class Workspace:
                 return Selection(arrays["indices"])
             return Synthesis(arrays["images"], arrays["labels"], int(arrays["source_images"][0]))
         except (SafetensorError, KeyError) as error:
-            self.path(unit).unlink(missing_ok=True)
-            raise DataError(
-                f"Unit {unit.number} in {self.folder} was damaged and has been dropped. Run the same command again."
-            ) from error
+            raise self._dropped(unit) from error
 
     def remove(self) -> None:
         """Drop the unfinished set's folder, once the finished one is in place."""
@@ -186,15 +214,13 @@ def _arrays(made: Made) -> dict[str, np.ndarray]:
 
 def _alive(claim: Path) -> bool:
     try:
-        words = claim.read_text().split()
+        words = claim.read_text(errors="replace").split()
         age = time.time() - claim.stat().st_mtime
     except FileNotFoundError:
         return False
-    if len(words) == 3 and words[0] == socket.gethostname():
-        return _born(int(words[1])) == words[2]
-    if len(words) == 2 and words[0] == socket.gethostname():
-        return _running(int(words[1]))
-    return age < CLAIM_SECONDS
+    if len(words) not in (2, 3) or words[0] != socket.gethostname() or not PID.fullmatch(words[1]):
+        return age < CLAIM_SECONDS
+    return _born(int(words[1])) == words[2] if len(words) == 3 else _running(int(words[1]))
 
 
 def _born(pid: int) -> str:
@@ -224,6 +250,17 @@ def is_sealed(folder: Path) -> bool:
     return (folder / "manifest.json").exists()
 
 
+def tidy(folder: Path) -> None:
+    """Remove what processes left beside a finished artefact that were killed while or after they sealed it."""
+    for left in [folder.with_name(f"{folder.name}.partial"), *_sealing(folder)]:
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _sealing(folder: Path) -> list[Path]:
+    """Folders in which processes are sealing, or were when they were killed."""
+    return list(folder.parent.glob(f".{folder.name}.*.sealing"))
+
+
 def assemble(
     folder: Path,
     units: list[Unit],
@@ -243,6 +280,7 @@ def assemble(
         suffix: of the units' files.
     """
     if is_sealed(folder):
+        tidy(folder)
         return
     work, first = Workspace(folder, suffix), int(begin * len(units))
     try:
@@ -279,6 +317,8 @@ def _seal_alone(folder: Path, work: Workspace, units: list[Unit], seal: Callable
         return
     with work.hold("seal"):
         if not is_sealed(folder) and not work.pending(units):
+            for left in _sealing(folder):  # by a process that was killed: this one has the claim
+                shutil.rmtree(left, ignore_errors=True)
             seal(work)
 
 
@@ -322,7 +362,7 @@ def seal_folder(folder: Path, write: Callable[[Path], dict[str, Any]], manifest:
         facts = write(temporary)
         hashes = {str(p.relative_to(temporary)): files.sha256(p) for p in _files(temporary)}
         content = {"schema": SCHEMA, **manifest, **facts, "files": hashes}
-        files.write_json(temporary / "manifest.json", content)
+        files.write_json(temporary / "manifest.json", files.signed(content))
         _move(temporary, folder)
     except OSError as error:
         raise files.explain(error, folder) from error
@@ -467,11 +507,15 @@ def verify(folder: Path, what: str = "condensed set", again: str = "'ddlight con
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read a set's manifest without checking its files. Raises DataError as `verify`."""
-    manifest = files.read_json(folder / "manifest.json")
+    """Read a set's manifest, checked by its own checksum, without checking its files. Raises DataError as `verify`."""
+    path = folder / "manifest.json"
+    manifest = files.read_json(path)
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA or "files" not in manifest:
-        raise DataError(f"{folder / 'manifest.json'} is not a manifest of schema {SCHEMA}.")
-    return manifest
+        raise DataError(f"{path} is not a manifest of schema {SCHEMA}.")
+    try:
+        return files.unsigned(manifest)
+    except DataError as error:
+        raise DataError(f"{path} is damaged: {error}. Move the folder away and make it again.") from None
 
 
 @dataclass(frozen=True)

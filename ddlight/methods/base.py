@@ -144,6 +144,7 @@ class CondensedDataModule(LightningDataModule):
             ranks: number of processes.
         """
         if self._sealed():
+            store.tidy(self.folder)
             return self.folder
         start, units = time.perf_counter(), self.units()
         store.assemble(
@@ -197,7 +198,9 @@ class CondensedDataModule(LightningDataModule):
         """
         if self.stored is not None or stage not in ("fit", "test", "validate"):
             return
-        if not self._sealed():
+        if self._sealed():
+            store.tidy(self.folder)
+        else:
             self._build()
         self.stored = store.load(self.folder, self.dataset, pixels.memory_limit())
 

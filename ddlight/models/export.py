@@ -2,13 +2,14 @@
 
 import importlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from ddlight import files
 from ddlight.errors import DataError
 from ddlight.models import students
 from ddlight.models.students import Student
@@ -29,6 +30,7 @@ class StudentCard:
         mean: per channel, of images in [0, 1], as subtracted before the network.
         std: per channel, as divided by.
         classes: names of the classes in order, or nothing.
+        files: sha256 of the files of weights beside it, by name.
     """
 
     spec: Student
@@ -38,6 +40,7 @@ class StudentCard:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     classes: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 def weights_file(folder: str | Path, epoch: int | None = None) -> Path:
@@ -93,15 +96,10 @@ def save_student(
     path = weights_file(folder, epoch)
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {k: v.detach().cpu().contiguous().clone() for k, v in network.state_dict().items()}
-    _replace(path, save(state, metadata={"format": "pt"}))
-    _replace(path.with_name(CARD), (json.dumps(card, indent=2) + "\n").encode())
+    files.write_bytes(path, save(state, metadata={"format": "pt"}))
+    kept = {p.name: files.sha256(p) for p in sorted(path.parent.glob("student*.safetensors"))}
+    files.write_json(path.with_name(CARD), files.signed({**card, "files": kept}))
     return path
-
-
-def _replace(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    part.replace(path)
 
 
 def read_card(folder: str | Path) -> StudentCard:
@@ -114,7 +112,7 @@ def read_card(folder: str | Path) -> StudentCard:
     if not path.is_file():
         raise DataError(_no_run(path.parent))
     try:
-        card = json.loads(path.read_text())
+        card = files.unsigned(json.loads(path.read_bytes()))
         return StudentCard(
             spec=_student_class(card["class"])(**card["args"]),
             num_classes=card["num_classes"],
@@ -123,8 +121,9 @@ def read_card(folder: str | Path) -> StudentCard:
             mean=tuple(card["mean"]),
             std=tuple(card["std"]),
             classes=tuple(card.get("classes", ())),
+            files=dict(card.get("files", {})),
         )
-    except (ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ImportError, DataError) as error:
         raise DataError(f"{path} is damaged or of another version: {error!r}. Train the student again.") from error
 
 
@@ -167,6 +166,11 @@ def load_student(folder: str | Path, checkpoint_epoch: int | None = None) -> tup
             f"{path.parent} has no {path.name}. Epochs kept there: {', '.join(map(str, kept)) or 'none'}; "
             f"checkpoint_epoch: null takes the last weights. To train it again:\n"
             f"  ddlight fit --config {path.parent / 'config.yaml'}"
+        )
+    if card.files.get(path.name) not in (None, files.sha256(path)):
+        raise DataError(
+            f"{path} is not what {CARD} beside it was written for: it is damaged, of another run, or its run did not "
+            f"finish. Train it again:\n  ddlight fit --config {path.parent / 'config.yaml'}"
         )
     network = card.spec.untrained().build(card.num_classes, card.channels, card.size)
     load_into(network, read_state_dict(path), str(path))

@@ -156,7 +156,7 @@ class StoredLabel(Regime):
         self.labels = LabelStore(cache_folder(self.cache) / "labels", plan)
         if not self.labels.exists:
             log.info("storing labels of %d views, %.1f MB, in %s", plan.views, plan.size / 1e6, self.labels.folder)
-            self.labels.write(self._label, self.global_rank / self.trainer.world_size)
+        self.labels.write(self._label, self.global_rank / self.trainer.world_size)
         self.labels.verify()
 
     def _open_published(self, folder: str) -> PublishedLabels:

@@ -69,7 +69,7 @@ def content(folder: Path):
     """Bytes of every file of a sealed set but for what the manifest says of this making of it."""
     found = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     manifest = json.loads(found.pop("manifest.json"))
-    return found, {k: v for k, v in manifest.items() if k not in ("seconds", "peak_memory_bytes")}
+    return found, {k: v for k, v in manifest.items() if k not in ("seconds", "peak_memory_bytes", "sha256")}
 
 
 def sealed(folder, made, classes=CLASSES, **more):
@@ -132,6 +132,29 @@ def test_a_unit_that_cannot_be_read_now_is_kept(tmp_path, monkeypatch, error):
         patch.setattr(store, "load_file", fails)
         with pytest.raises(type(error)):
             work.get(UNIT)
+    assert len(work.get(UNIT).images) == 14
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".sha256"])
+def test_a_unit_of_which_a_bit_changed_is_dropped_and_made_again(tmp_path, suffix):
+    data, whole = noise(tmp_path), noise(tmp_path / "whole").condense()
+    work, units = Workspace(data.folder), data.units()
+    for unit in units:
+        work.put(unit, data.make(unit))
+    file = work.path(units[4]).with_suffix(suffix)
+    changed = bytearray(file.read_bytes())
+    changed[-1] ^= 4
+    file.write_bytes(changed)
+    with pytest.raises(DataError, match=r"Unit 4.*again"):
+        data.condense()
+    assert work.pending(units) == [units[4]] and not store.is_sealed(data.folder)
+    assert content(data.condense()) == content(whole)
+
+
+def test_a_unit_of_an_earlier_version_has_no_checksum(tmp_path):
+    work = Workspace(tmp_path / "set")
+    work.put(UNIT, uint8_set())
+    work.path(UNIT).with_suffix(".sha256").unlink()
     assert len(work.get(UNIT).images) == 14
 
 
@@ -199,6 +222,31 @@ def test_a_claim_of_another_machine_goes_stale(tmp_path, text):
     assert work.claim(UNIT)
 
 
+@pytest.mark.parametrize(
+    "text", ["{host} 12x 5", "{host} 99999999999999999999", "{host}\xff1 1", "{host} 1 2 3", "\0" * 9]
+)
+def test_a_damaged_claim_goes_stale(tmp_path, text):
+    work, content = Workspace(tmp_path / "set"), text.format(host=socket.gethostname()).encode("latin-1")
+    write_claim(work, "")
+    work.path(UNIT).with_suffix(".claim").write_bytes(content)
+    assert not work.claim(UNIT)
+    os.utime(work.path(UNIT).with_suffix(".claim"), (0, 0))
+    assert work.claim(UNIT)
+
+
+def test_a_claim_that_does_not_fit_on_the_disk_is_none(tmp_path, monkeypatch):
+    work = Workspace(tmp_path / "set")
+
+    def full(pid):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_born", full)
+        with pytest.raises(DataError, match="disk is full"):
+            work.claim(UNIT)
+    assert work.claim(UNIT)
+
+
 def test_a_claim_that_was_lost_is_not_brought_back_by_renewing(tmp_path):
     work = Workspace(tmp_path / "set")
     work.renew(UNIT)
@@ -257,6 +305,25 @@ def test_a_failed_unit_gives_its_claim_back_and_the_others_stay(tmp_path, monkey
     folder = again.condense()
     assert again.made == [4, 5, 6, 7, 8, 9]
     assert content(folder) == content(noise(tmp_path / "fresh").condense())
+
+
+def test_what_a_process_left_that_was_killed_while_sealing_is_removed(tmp_path):
+    data = noise(tmp_path)
+    half = data.folder.with_name(f".{data.folder.name}.0123abcd.sealing")
+    other = data.folder.with_name(f".{data.folder.name[:-1]}.0123abcd.sealing")
+    for folder in (half, other):
+        (folder / "images").mkdir(parents=True)
+    data.condense()
+    assert not half.exists() and other.exists()
+
+
+def test_what_a_process_left_that_was_killed_after_sealing_is_removed(tmp_path):
+    noise(tmp_path).condense()
+    for start in (lambda data: data.condense(), lambda data: data.setup("fit")):
+        data = noise(tmp_path)
+        Workspace(data.folder).put(UNIT, uint8_set())
+        start(data)
+        assert [p.name for p in data.folder.parent.iterdir()] == [data.folder.name]
 
 
 def test_a_killed_process_is_continued(tmp_path):
@@ -510,6 +577,18 @@ def test_verify_finds_any_damage(tmp_path, damage):
     damage(folder)
     with pytest.raises(DataError, match="not what was sealed"):
         store.load(folder)
+
+
+@pytest.mark.parametrize("field", ["images", "content_sha256", "kind", "labels"])
+def test_a_manifest_of_which_one_number_changed_is_damaged(tmp_path, field):
+    folder = sealed(tmp_path / "set", uint8_set())
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps({**manifest, field: 15}))
+    with pytest.raises(DataError, match=r"manifest\.json is damaged.*checksum"):
+        store.load(folder)
+    path.write_text(json.dumps({key: value for key, value in manifest.items() if key != "sha256"}))
+    assert len(store.load(folder).images) == 14  # one of an earlier version has no checksum
 
 
 @pytest.mark.parametrize("text", ["", "[1]", '{"schema": 99, "files": {}}', '{"schema": 1}'])

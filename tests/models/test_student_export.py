@@ -1,5 +1,6 @@
 """The exported student: round trip, plain timm, epochs, and complaints with the line to type."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 
@@ -9,8 +10,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from ddlight import files
 from ddlight.errors import DataError
-from ddlight.models.export import load_student, save_student
+from ddlight.models.export import load_student, save_student, weights_file
 from ddlight.models.students import ConvNet, Student, Timm
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
@@ -30,7 +32,9 @@ def test_round_trip(tmp_path):
     network(torch.randn(4, 3, 8, 8))
     path = save_student(tmp_path / "run", network, spec, 3, 3, 8, MEAN, STD, ["a", "b", "c"])
     assert path == tmp_path / "run" / "student.safetensors"
-    assert json.loads((tmp_path / "run" / "student.json").read_text()) == {
+    told = json.loads((tmp_path / "run" / "student.json").read_text())
+    assert told.pop("sha256") == hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    assert told == {
         "class": "ConvNet",
         "args": {"depth": 2, "width": 4, "norm": "batch"},
         "num_classes": 3,
@@ -39,6 +43,7 @@ def test_round_trip(tmp_path):
         "mean": list(MEAN),
         "std": list(STD),
         "classes": ["a", "b", "c"],
+        "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest()},
     }
     loaded, card = load_student(tmp_path / "run")
     assert (card.spec, card.num_classes, card.channels, card.size) == (spec, 3, 3, 8)
@@ -102,6 +107,39 @@ def test_missing_runs_say_what_to_type(tmp_path):
 def test_damaged_cards_are_named(tmp_path, change):
     save_student(tmp_path, ConvNet(1, 2).build(3, 1, 4), ConvNet(1, 2), 3, 1, 4, (0.5,), (0.5,))
     path = tmp_path / "student.json"
-    path.write_text("{" if change is None else json.dumps({**json.loads(path.read_text()), **change}))
+    card = files.unsigned(json.loads(path.read_text()))
+    path.write_text("{" if change is None else json.dumps({**card, **change}))
     with pytest.raises(DataError, match=r"student.json is damaged"):
         load_student(tmp_path)
+
+
+def test_a_card_of_which_one_number_changed_is_damaged(tmp_path):
+    save_student(tmp_path, ConvNet(1, 2).build(3, 1, 4), ConvNet(1, 2), 3, 1, 4, (0.5,), (0.5,))
+    path = tmp_path / "student.json"
+    path.write_text(path.read_text().replace("0.5", "0.7"))
+    with pytest.raises(DataError, match=r"student.json is damaged"):
+        load_student(tmp_path)
+
+
+@pytest.mark.parametrize("epoch", [None, 2])
+def test_weights_that_changed_or_are_anothers_are_refused(tmp_path, epoch):
+    spec = ConvNet(1, 2)
+    for name in ("run", "other"):
+        for k in (2, None):
+            save_student(tmp_path / name, spec.build(3, 1, 4), spec, 3, 1, 4, (0.5,), (0.5,), epoch=k)
+    path, other = weights_file(tmp_path / "run", epoch), weights_file(tmp_path / "other", epoch)
+    whole = path.read_bytes()
+    for content in (whole[:-1] + bytes([whole[-1] ^ 1]), other.read_bytes()):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=rf"{path.name} is not what student.json(.|\n)*ddlight fit --config"):
+            load_student(tmp_path / "run", epoch)
+    path.write_bytes(whole)
+    load_student(tmp_path / "run", epoch)
+
+
+def test_a_card_of_an_earlier_version_knows_no_checksums(tmp_path):
+    save_student(tmp_path, ConvNet(1, 2).build(3, 1, 4), ConvNet(1, 2), 3, 1, 4, (0.5,), (0.5,))
+    path = tmp_path / "student.json"
+    card = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("sha256", "files")}
+    path.write_text(json.dumps(card))
+    assert load_student(tmp_path)[1].files == {}

@@ -3,6 +3,7 @@
 import copy
 import os
 import signal
+import tempfile
 from dataclasses import dataclass
 
 import pytest
@@ -14,7 +15,7 @@ from ddlight.budget import Budget
 from ddlight.callbacks.ema import StudentEMA
 from ddlight.callbacks.test_curve import TestCurve
 from ddlight.datasets import Digits
-from ddlight.errors import UsageError
+from ddlight.errors import DataError, UsageError
 from ddlight.methods.baselines.random import Random
 from ddlight.models.students import MLP, Student
 from ddlight.models.teachers import RunTeacher
@@ -259,6 +260,37 @@ def test_a_killed_run_continues_from_its_last_checkpoint(fit, home, processes):
     whole = ended(fit, regime("all at once"), "whole", checkpoint_every=0.25)
     continued = ended(fit, regime("all at once"), "run", checkpoint_every=0.25, resume=True)
     assert same(continued[0], whole[0]) and continued[1:] == whole[1:]
+
+
+def flipped(content, at):
+    return content[:at] + bytes([content[at] ^ 16]) + content[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: b"",
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: flipped(whole, len(whole) // 2),
+        lambda whole: flipped(whole, len(whole) - 60),
+        lambda whole: bytes(len(whole)),
+    ],
+    ids=["empty", "cut off", "a bit of a tensor", "a bit of the index", "zeros"],
+)
+def test_a_damaged_checkpoint_is_refused(fit, home, damage):
+    stopped(fit, regime("plain"), "run", Stop(4))
+    path = home / "run" / "last.ckpt"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DataError, match=r"last\.ckpt is damaged.*Remove it.*--trainer\.resume=false"):
+        fit(regime("plain"), data(), run="run", resume=True)
+    assert fit(regime("plain"), data(), run="run", resume=False).global_step == STEPS
+
+
+def test_a_checkpoint_is_not_copied_through_the_temporary_folder(fit, home, monkeypatch):
+    (home / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(home / "temporary" / "gone"))
+    assert stopped(fit, regime("plain"), "run", Stop(4)) == 143
+    assert (home / "run" / "last.ckpt").exists()
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,29 @@ from ddlight.trainer import Trainer
 MIXED = Override(batch=8, mix="cutmix", crop_scale=(0.3, 1.0), temperature=4.0)
 
 
+def test_labels_of_which_a_bit_changed_before_they_were_sealed_are_made_again(tmp_path):
+    plan, made = LabelPlan(12, 5, 3, 4, 1.0, "fp16", 0, {}), []
+
+    def label(batches):
+        made.append(int(batches[0, 0]))
+        if made == [0, 1, 2]:
+            raise KeyboardInterrupt
+        return np.full((12, 3), batches[0, 0], np.float32)
+
+    labels = LabelStore(tmp_path, plan)
+    with pytest.raises(KeyboardInterrupt):
+        labels.write(label)
+    file = next(tmp_path.glob("*.partial/000001.npy"))
+    file.write_bytes(file.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(DataError, match=r"Unit 1.*again"):
+        labels.write(label)
+    assert not labels.exists
+    labels.write(label)
+    labels.verify()
+    assert made == [0, 1, 2, 2, 3, 1]
+    assert [float(labels.read(m, 0)[0, 0]) for m in range(4)] == [0, 1, 2, 3]
+
+
 @pytest.fixture(scope="module")
 def teachers(tmp_path_factory):
     torch.set_num_threads(1)

@@ -72,6 +72,7 @@ def test_a_damaged_file_is_named_and_kept(study, name, text):
 def test_a_wrong_field_is_named(study):
     path = study.add("Random", 60.0)
     content = json.loads(path.read_text())
+    del content["sha256"]
     content["acc"]["test"] = 6000
     path.write_text(json.dumps(content))
     assert "'acc.test' is 6000" in collect([study.root])["error"].iloc[0]
