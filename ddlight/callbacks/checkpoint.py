@@ -1,5 +1,6 @@
 """Checkpoints that a run can be continued from exactly, and signals that end it only after one is saved."""
 
+import io
 import logging
 import os
 import pickle
@@ -50,10 +51,15 @@ class RunCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write the file where it is to lie: no copy is made in the system's temporary folder first."""
+        """Write the file where it is to lie: no copy is made in the system's temporary folder first.
+
+        torch's writer, on a file, turns 'no space left' into an error of its own: so it writes into memory.
+        """
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with Path(path).open("wb") as file:
-            torch.save(checkpoint, file)
+            file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())
 

@@ -4,9 +4,10 @@ import json
 import os
 import random
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ class Subject:
         patterns: of the files that are damaged.
         donor: another artefact of the kind, whose files may stand in for its own.
         keeps: reading it may not change what is finished beside it.
+        swapped: a whole file of another artefact is damage too. Not for a report: a result counts there as what it
+            says that it is, in whatever folder it lies.
+        expected: what reading it gives while it is whole; it is read here where this is not given.
     """
 
     name: str
@@ -42,9 +46,12 @@ class Subject:
     patterns: tuple[str, ...] = ("**/*",)
     donor: Path | None = None
     keeps: bool = True
-    expected: Any = field(init=False)
+    swapped: bool = True
+    expected: Any = None
 
     def __post_init__(self) -> None:
+        if self.expected is not None:
+            return
         trial = self.folder.with_name(f"{self.folder.name}.whole")
         shutil.copytree(self.folder, trial)
         self.expected = self.read(trial)
@@ -56,7 +63,7 @@ class Subject:
 
     def others(self, trial: Path, path: Path) -> list[bytes]:
         """Contents of files that may stand in for one."""
-        found = [p for p in self.files(trial) if p.suffix == path.suffix and p != path]
+        found = [p for p in self.files(trial) if p.suffix == path.suffix and p != path and self.swapped]
         if self.donor is not None:
             found += [p for p in [self.donor / path.relative_to(trial)] if p.is_file()]
         return [p.read_bytes() for p in found]
@@ -254,7 +261,7 @@ def _runs(place: Path, home: Path) -> list[Subject]:
     return [
         Subject("result.json", first, result, ("result.json",)),
         Subject("teacher's weights and card", first, teacher, weights, second),
-        Subject("report", place / "finished", _reported, ("*/result.json",)),
+        Subject("report", place / "finished", _reported, ("*/result.json",), swapped=False),
     ]
 
 
@@ -288,20 +295,19 @@ def _commands(place: Path, home: Path) -> list[Subject]:
     _until(words, other, lambda: any(other.rglob("last.ckpt")))
     inputs = ("cache/*/Random/**/*", "cache/labels/**/*", "runs/teacher/student.*")
     cells = ("runs/study/*/result.json", "runs/study/*/cell.json", "runs/*/*/last.ckpt", "runs/before/*/student.*")
+    continued = Subject("last.ckpt, continued", begun, _continuing(stored), ("runs/stored/last.ckpt",), other)
     return [
-        Subject("last.ckpt, continued", begun, _continuing(stored), ("runs/stored/last.ckpt",), other),
-        Subject("what a run is given", begun, _continuing(stored), inputs, other),
+        continued,
+        Subject("what a run is given", begun, continued.read, inputs, other, expected=continued.expected),
         Subject("cells of a grid", study, _continuing(grid), cells),
     ]
 
 
 def _until(words: list[str], home: Path, there: Callable[[], bool]) -> None:
-    """Kill a command again and again, each time some file operations later, until something is there."""
-    for _ in range(500):
-        run(words, home, Strike(60))
-        if there():
-            return
-    raise RuntimeError(f"never there: {words}")
+    """Run a command, and kill it as soon as something is there."""
+    ended = run(words, home, Strike(when=there))
+    if ended.code != -signal.SIGKILL:
+        raise RuntimeError(f"ended with {ended.code} before it was there: {ended.text}")
 
 
 def _continuing(words: list[str]) -> Read:

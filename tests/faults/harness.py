@@ -4,6 +4,7 @@
     python tests/faults/harness.py corruptions --count 1000
     python tests/faults/harness.py disk --count 30        # needs the right to mount a tmpfs
     python tests/faults/harness.py races --count 20
+    python tests/faults/harness.py stops disk races --count 10
 
 What must hold: a finished artefact (sealed set, stored labels, run) is never lost or changed; an unfinished or damaged
 one never passes as finished; the next start ends with the bytes of a run that nothing disturbed, or says in one message
@@ -23,8 +24,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +72,11 @@ class Bench:
     Args:
         folder: where they lie.
         names: of the scenarios.
+        real: share of the stops that start Python anew.
     """
 
-    def __init__(self, folder: Path, names: list[str]) -> None:
-        self.folder, self.number = folder, 0
+    def __init__(self, folder: Path, names: Sequence[str], real: float) -> None:
+        self.folder, self.number, self.real = folder, 0, real
         self.template = prepare(folder / "trials" / "template")
         self.names = names
         self.expected: dict[str, dict[str, Any]] = {}
@@ -141,9 +144,10 @@ def check_end(report: Report, trial: str, ended: Ended, home: Path, expected: di
 def stops(report: Report, bench: Bench, count: int, rng: random.Random) -> None:
     """Stop commands, once or several times in a row, until `count` of them were stopped; then let them end."""
     while report.counts["stops"] < count:
-        name = bench.names[bench.number % len(bench.names)]
-        home, trial = bench.home(), f"stops {bench.number} {name}"
-        real, had = rng.random() < 0.05, len(report.violations)
+        number = report.counts["trials"]
+        name = bench.names[number % len(bench.names)]
+        home, trial = bench.home(), f"stops {number} {name}"
+        real, had = rng.random() < bench.real, len(report.violations)
         for _ in range(rng.choice((1, 1, 2, 3))):
             before = states.finished(home)
             ended = stop_once(report, bench, name, home, rng, real)
@@ -336,42 +340,51 @@ def allowed_in_race(ended: Ended) -> bool:
 
 
 def main(argv: list[str]) -> int:
-    """Run one kind and write its report. Returns 1 where an invariant was broken."""
+    """Run some kinds and write their reports. Returns 1 where an invariant was broken."""
     options = _parse(argv)
     warm()
-    report, rng, begun = Report(options.kind, options.seed), random.Random(options.seed), time.monotonic()
     with tempfile.TemporaryDirectory(dir=options.folder, ignore_cleanup_errors=True) as folder:
-        _run_kind(report, options, Path(folder).resolve(), rng)
-        if report.violations and options.keep:
+        reports = [_run_kind(kind, options, Path(folder).resolve()) for kind in options.kinds]
+        broken = any(report.violations for report in reports)
+        if broken and options.keep:
             shutil.copytree(folder, options.keep, dirs_exist_ok=True)
-    report.seconds = time.monotonic() - begun
-    text = json.dumps(report.as_json(), indent=1)
+    text = json.dumps({report.kind: report.as_json() for report in reports}, indent=1)
     if options.json:
         options.json.write_text(text + "\n")
     print(text)
-    return 1 if report.violations else 0
+    return 1 if broken else 0
 
 
-def _run_kind(report: Report, options: argparse.Namespace, folder: Path, rng: random.Random) -> None:
-    if options.kind == "corruptions":
-        corruptions(report, folder, options.count, rng)
-        return
-    if options.kind == "disk":
+def _run_kind(kind: str, options: argparse.Namespace, folder: Path) -> Report:
+    report, rng, begun = Report(kind, options.seed), random.Random(options.seed), time.monotonic()
+    if kind == "disk":
         report.skipped = cannot_mount()
-        if report.skipped:
-            return
-    names = [name for name in SCENARIOS if not options.only or any(word in name for word in options.only)]
-    kind: Callable[..., None] = {"stops": stops, "disk": disk, "races": races}[options.kind]
-    kind(report, Bench(folder, names), options.count, rng)
+    if kind == "corruptions":
+        corruptions(report, folder, options.count, rng)
+    elif not report.skipped:
+        names = tuple(n for n in SCENARIOS if not options.only or any(word in n for word in options.only))
+        disturb: Callable[..., None] = {"stops": stops, "disk": disk, "races": races}[kind]
+        disturb(report, _bench(folder, names, options.real), options.count, rng)
+    report.seconds = time.monotonic() - begun
+    return report
+
+
+@cache
+def _bench(folder: Path, names: tuple[str, ...], real: float) -> Bench:
+    """The bench that all kinds share."""
+    return Bench(folder, names, real)
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=("stops", "corruptions", "disk", "races"))
-    parser.add_argument("--count", type=int, default=10, help="stops, damaged files, small disks or races (10)")
+    parser.add_argument("kinds", nargs="+", choices=("stops", "corruptions", "disk", "races"))
+    parser.add_argument(
+        "--count", type=int, default=10, help="stops, damaged files, small disks, races: of each kind (10)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the random choices (0)")
     parser.add_argument("--json", type=Path, help="write the report there too")
     parser.add_argument("--only", action="append", help="scenarios with this word; repeated: any of them")
+    parser.add_argument("--real", type=float, default=0.05, help="share of stops that start Python anew (0.05)")
     parser.add_argument("--folder", type=Path, help="where the working folders lie (the system's temporary folder)")
     parser.add_argument("--keep", type=Path, help="copy the working folders of violations there")
     return parser.parse_args(argv)

@@ -52,10 +52,11 @@ class Strike:
     Args:
         at: number of the operation, from 1; 0 only counts.
         number: the signal.
+        when: instead, kill all processes of the command at the first operation at which this is true.
     """
 
-    def __init__(self, at: int = 0, number: int = signal.SIGKILL) -> None:
-        self.at, self.number = at, number
+    def __init__(self, at: int = 0, number: int = signal.SIGKILL, when: Callable[[], bool] | None = None) -> None:
+        self.at, self.number, self.when = at, number, when
         self.counted = mmap.mmap(-1, 8)
 
     @property
@@ -83,6 +84,8 @@ class Strike:
         self.counted[:8] = struct.pack("q", count)
         if count == self.at:
             os.kill(os.getpid(), self.number)
+        if self.when is not None and self.when():
+            os.killpg(0, signal.SIGKILL)
 
 
 def _writes(arguments: tuple[object, ...]) -> bool:
