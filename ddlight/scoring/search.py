@@ -89,9 +89,12 @@ def search(how: Search, candidates: Sequence[CondensedDataModule], seed: int, fo
     def make(work: Workspace, unit: Unit) -> None:
         candidate, trial = divmod(unit.number, how.trials)
         run = work.folder / f"run{unit.number}"
-        files.write_json(work.path(unit), _trial(how, candidates[candidate], seed + 1000 * trial, run))
+        found = _trial(how, candidates[candidate], seed + 1000 * trial, run)
+        work.write(unit, json.dumps(found).encode())
 
     def seal(work: Workspace) -> None:
+        for unit in units:
+            work.check(unit)
         found = [files.read_json(work.path(unit)) for unit in units]
         store.seal_folder(place, lambda target: _write(target, found), {"what": "search", "how": plain(how)})
 
