@@ -176,6 +176,11 @@ class Workspace:
         if checksum.exists() and checksum.read_bytes() != files.sha256(self.path(unit)).encode():
             raise self._dropped(unit)
 
+    def read(self, unit: Unit) -> bytes:
+        """A finished unit's file, checked. Raises DataError as `check`."""
+        self.check(unit)
+        return self.path(unit).read_bytes()
+
     def _dropped(self, unit: Unit) -> DataError:
         """Drop a damaged unit, and say so."""
         self.path(unit).unlink(missing_ok=True)
@@ -190,8 +195,7 @@ class Workspace:
             DataError: its file was damaged; it has been dropped, so that the unit is made again.
             OSError: its file cannot be read now; it stays.
         """
-        self.check(unit)
-        content = self.path(unit).read_bytes()
+        content = self.read(unit)
         try:
             arrays = unpack(content)
             if "indices" in arrays:

@@ -260,7 +260,7 @@ class Regime(LightningModule):
     def _named(self) -> dict[str, Any]:
         """What a checkpoint and the run that continues from it must have in common, by name."""
         student, content = repr(self.student), self.data.require().manifest["content_sha256"]
-        teachers = [teacher.name for teacher in self.all_teachers]
+        teachers = [f"{teacher.name}:{teacher.fingerprint()[:12]}" for teacher in self.all_teachers]
         own = {"regime": type(self).__name__, "student": student, "teachers": teachers, "set": content}
         trainer = self.trainer
         length: dict[str, Any] = {

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import shutil
 import time
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -101,12 +100,12 @@ class Embeddings:
                 f"finite, {self.ids[rows[wrong][0]]} among them. Its weights are damaged, or another model's: take "
                 "others with --data.clip.pretrained."
             )
-        files.write_bytes(work.path(unit), save({"embeddings": found.astype(np.float16)}))
+        work.write(unit, save({"embeddings": found.astype(np.float16)}))
 
     def _seal(self, work: Workspace, units: list[Unit], seconds: float) -> None:
         def write(place: Path) -> dict[str, Any]:
             for unit in units:
-                shutil.copy2(work.path(unit), place / work.path(unit).name)
+                files.write_bytes(place / work.path(unit).name, work.read(unit))
             return {"seconds": seconds, "flops": self.network.flops * len(self.ids)}
 
         store.seal_folder(self.folder, write, self._manifest())

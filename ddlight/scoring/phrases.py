@@ -115,7 +115,8 @@ class Phrases:
             raise
         except Exception as error:  # the user's code, whatever it raises
             raise UsageError(f"The hook {self.hook} raised {type(error).__name__}: {error}") from error
-        files.write_json(work.path(unit), check_concepts(found, self.dataset.info.classes, self.hook))
+        checked = check_concepts(found, self.dataset.info.classes, self.hook)
+        work.write(unit, json.dumps(checked).encode())
 
     def shown(self) -> dict[str, np.ndarray]:
         """What a hook is shown: some training images of each class, uint8 (n, C, H, W)."""
@@ -127,7 +128,7 @@ class Phrases:
 
     def _seal(self, work: Workspace) -> None:
         def write(place: Path) -> dict[str, Any]:
-            files.write_bytes(place / TEXTS, work.path(UNIT).read_bytes())
+            files.write_bytes(place / TEXTS, work.read(UNIT))
             return {}
 
         manifest = {"what": "concepts", "hook": self.hook, "examples": self.examples, "digest": self.digest}

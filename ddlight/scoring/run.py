@@ -264,8 +264,7 @@ class ScoringRun:
         ids = self.dataset.index("train").ids.tolist()
 
         def write(place: Path) -> dict[str, Any]:
-            work.check(UNIT)
-            shutil.copy2(work.path(UNIT), place / COLUMNS)
+            files.write_bytes(place / COLUMNS, work.read(UNIT))
             for name in STUDENT_FILES:
                 shutil.copy2(run / name, place / name)
             files.write_bytes(place / IDS, json.dumps(ids).encode())

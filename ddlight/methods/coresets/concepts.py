@@ -209,7 +209,7 @@ class Concepts(Selector):
         files.write_json(work.folder / "facts.json", facts)
         files.write_json(work.folder / "phrases.json", list(phrases))
         columns = {f"margin_{space}": row.cpu().numpy() for space, row in zip(SPACES, margins, strict=True)}
-        files.write_bytes(work.path(UNIT), save(columns))
+        work.write(UNIT, save(columns))
 
     def _texts(self, phrases: tuple[str, ...], embeddings: Embeddings, device: torch.device) -> Tensor:
         texts = embeddings.network.texts([self.template.replace("{concept}", phrase) for phrase in phrases])
@@ -218,7 +218,7 @@ class Concepts(Selector):
 
     def _seal_scores(self, work: Workspace) -> None:
         def write(place: Path) -> dict[str, Any]:
-            files.write_bytes(place / COLUMNS, work.path(UNIT).read_bytes())
+            files.write_bytes(place / COLUMNS, work.read(UNIT))
             files.write_json(place / IDS, self.dataset.index("train").ids.tolist())
             files.write_bytes(place / "phrases.json", (work.folder / "phrases.json").read_bytes())
             return dict(files.read_json(work.folder / "facts.json"))

@@ -1,7 +1,7 @@
 """EL2NBest: the window of EL2N difficulty on which students do best, found by training on every window."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -37,6 +37,8 @@ class EL2NBest(SearchedSelector):
             "class", all images of the class; "ipc", as SelMatch's code.
         search: how students are trained on each window.
     """
+
+    tiny: ClassVar[dict[str, Any]] = {**SearchedSelector.tiny, "offsets": [0.0, 1.0]}
 
     def __init__(
         self,
