@@ -297,7 +297,25 @@ def _differing(runs: list[_Run]) -> tuple[set[str], set[str]]:
             one_each = all(len(v) == 1 for v in by_seed.values()) and len(values) == len(by_seed)
             if len(values) > 1:
                 (varying if one_each else split).add(key)
-    return split, varying
+    return _needed(runs, split), varying
+
+
+def _needed(runs: list[_Run], split: set[str]) -> set[str]:
+    """Settings that tell rows apart, without parts of a method's argument that the others decide already.
+
+    A search that only some runs have, say, follows from the list of values that they try.
+    """
+    parts = {key for key in split if key.startswith("args.") and key.count(".") > 1}
+    kept = split - parts
+    for key in sorted(parts):
+        if _count(runs, kept | {key}) > _count(runs, kept):
+            kept.add(key)
+    return kept
+
+
+def _count(runs: list[_Run], keys: set[str]) -> int:
+    """How many kinds of runs some settings tell apart."""
+    return len({tuple(run.settings.get(key) for key in sorted(keys)) for run in runs})
 
 
 def _row(run: _Run, split: set[str]) -> str:

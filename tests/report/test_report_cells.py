@@ -94,6 +94,16 @@ def test_rows_are_named_by_what_differs(study):
     assert set(cells_of(study)) == {(f"CCS (beta={b}, lr={lr})", 10) for b in (0.1, 0.3) for lr in (0.01, 0.1)}
 
 
+def test_parts_of_an_argument_name_a_row_only_where_nothing_else_tells_it(study):
+    search = {"class": "Search", "trials": 1, "student": {"class": "ConvNet", "width": 32}}
+    study.sets("CCS", [60.0, 61.0], set__args={})
+    study.sets("CCS", [62.0, 63.0], set__args={"cutoffs": [0.1, 0.2], "search": search})
+    assert set(cells_of(study)) == {("CCS", 10), ("CCS (cutoffs=[0.1, 0.2])", 10)}
+    study.sets("CCS", [62.0, 63.0], set__args={"cutoffs": [0.1, 0.2], "search": {**search, "trials": 2}})
+    found = set(cells_of(study))
+    assert found == {("CCS", 10), *((f"CCS (cutoffs=[0.1, 0.2], trials={n})", 10) for n in (1, 2))}
+
+
 def test_settings_that_go_with_the_size_make_no_rows(study):
     for ipc, beta in ((10, 0.3), (50, 0.1)):
         study.sets("CCS", [60.0, 61.0], ipc, set__args={"beta": beta, "seed": ipc})
