@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from ddlight.condensed.store import Selection, Unit
+from ddlight.condensed.store import Selection, Unit, read_manifest
 from ddlight.datasets.base import RealDataset
 from ddlight.errors import UsageError
 from ddlight.methods.base import Selector, cache_folder
@@ -61,7 +61,7 @@ class ScoringSelector(Selector):
 
     def facts(self) -> dict[str, Any]:
         """Cost of the scoring runs: the set's own seconds leave them out."""
-        found = [run.table().facts for run in self.scoring_runs]
+        found = [read_manifest(run.folder) for run in self.scoring_runs]
         return {
             "scoring": [fact["fingerprint"] for fact in found],
             "scoring_seconds": sum(fact["seconds"] for fact in found),
