@@ -103,6 +103,10 @@ class CondensedDataModule(LightningDataModule):
         """Make one unit. A pure function of the arguments, the data and the unit."""
         raise NotImplementedError
 
+    def checkpoint(self, unit: Unit) -> Path:
+        """File in which `make` may keep the progress of a long unit; it goes when the set is sealed."""
+        return self.working / f"{unit.number:06d}.progress"
+
     def prepare(self) -> None:
         """Make what all units need, in one process before others are launched; by default there is nothing."""
 
@@ -140,6 +144,11 @@ class CondensedDataModule(LightningDataModule):
         """Where the sealed set lies."""
         place = cache_folder(self.cache) / self.dataset.info.name / type(self).__name__
         return place / f"ipc{self.ipc}" / self.fingerprint
+
+    @property
+    def working(self) -> Path:
+        """Where the set lies while it is made."""
+        return store.working_folder(self.folder)
 
     # --- making it ---
 
