@@ -291,6 +291,18 @@ class CondensedDataModule(LightningDataModule):
         return self._on_device
 
 
+def require_images(dataset: RealDataset, ipc: int) -> None:
+    """Raise UsageError where a class has fewer than `ipc` training images."""
+    labels, info = dataset.index("train").labels, dataset.info
+    sizes = np.bincount(labels, minlength=info.num_classes)
+    smallest = int(sizes.argmin())
+    if sizes[smallest] < ipc:
+        raise UsageError(
+            f"ipc={ipc} is more than class '{info.classes[smallest]}' of {info.name} has: {sizes[smallest]} "
+            f"images. Use --data.ipc={sizes[smallest]} or less."
+        )
+
+
 class Selector(CondensedDataModule):
     """Chooses real images: `select` says which of a class."""
 
@@ -308,14 +320,7 @@ class Selector(CondensedDataModule):
 
     def prepare(self) -> None:
         """Look at the classes before anything costly begins. Raises UsageError where one has fewer than ipc images."""
-        labels, info = self.dataset.index("train").labels, self.dataset.info
-        sizes = np.bincount(labels, minlength=info.num_classes)
-        smallest = int(sizes.argmin())
-        if sizes[smallest] < self.ipc:
-            raise UsageError(
-                f"ipc={self.ipc} is more than class '{info.classes[smallest]}' of {info.name} has: {sizes[smallest]} "
-                f"images. Use --data.ipc={sizes[smallest]} or less."
-            )
+        require_images(self.dataset, self.ipc)
 
     def make(self, unit: Unit) -> Selection:
         """Select from the unit's class."""

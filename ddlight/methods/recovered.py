@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from ddlight import files
 from ddlight.condensed.store import Synthesis, Unit
 from ddlight.datasets.base import RealDataset
 from ddlight.errors import DataError, UsageError
-from ddlight.methods.base import Synthesiser, cache_folder
+from ddlight.methods.base import Synthesiser, cache_folder, require_images
 from ddlight.methods.scored import operations_per_second, scoring_facts, scoring_seconds
 from ddlight.models.flops import build_checked, forward_flops
 from ddlight.models.students import ResNet
@@ -36,6 +36,7 @@ BACKWARD = 2.0
 """Operations of a backward pass in units of the forward pass: to the images alone, about one; with statistics, more."""
 CHECKED = 256
 """Real images on which teachers are tried."""
+Init = Literal["noise", "real"]
 Carried = Mapping[str, Tensor]
 """What one block hands to the next where a method carries state."""
 TINY_SQUEEZE: dict[str, Any] = {
@@ -71,6 +72,8 @@ class RecoveredSynthesiser(Synthesiser):
     tiny: ClassVar[dict[str, Any]] = {"squeeze": TINY_SQUEEZE, "teacher": None, "recovery": {"iterations": 5}}
     torchvision: tuple[str, ...] = ("resnet18",)
     """Published teachers of ImageNet-1K, with weights IMAGENET1K_V1."""
+    init: Init = "noise"
+    """Where images begin."""
     carry_state: bool = False
     """Whether blocks of one unit follow one another and hand on what they have changed."""
 
@@ -105,10 +108,18 @@ class RecoveredSynthesiser(Synthesiser):
         return [self.blocks()]
 
     def initial(self, block: Unit) -> Tensor:
-        """Images of a block to begin with, normalised float32 (B, C, S, S): by default noise of N(0, 1)."""
+        """Images of a block to begin with, normalised float32 (B, C, S, S): noise of N(0, 1), or real ones."""
+        if self.init == "real":
+            return self.pixels.enter(self.dataset.take("train", self.real_rows(block)), self.device)
         info, rng = self.dataset.info, generator(self.seed, "recovery noise", block.number)
         shape = (len(self.labels(block)), info.channels, info.size, info.size)
         return torch.from_numpy(rng.standard_normal(shape, np.float32)).to(self.device)
+
+    def real_rows(self, block: Unit) -> np.ndarray:
+        """Positions of a block's real images in the training split: the ipc-th of each class's own random order."""
+        labels, chosen = self.dataset.index("train").labels, np.array(block.images)
+        orders = [(np.flatnonzero(labels == c), generator(self.seed, "recovery real", c)) for c in block.classes]
+        return np.concatenate([rng.permutation(rows)[chosen] for rows, rng in orders])
 
     def crop_floors(self) -> np.ndarray | None:
         """Smallest crop at each iteration, as a fraction of the image's area, (T,); None takes whole images."""
@@ -135,8 +146,8 @@ class RecoveredSynthesiser(Synthesiser):
 
     @property
     def source_images_per_image(self) -> int:
-        """Real images that go into one: 0 from noise."""
-        return 0
+        """Real images that go into one."""
+        return 1 if self.init == "real" else 0
 
     # --- numbers and networks ---
 
@@ -200,9 +211,12 @@ class RecoveredSynthesiser(Synthesiser):
         """Train the teachers that are missing, and try all of them.
 
         Raises:
-            UsageError: the numbers do not fit the images, or no teacher has layers to match.
+            UsageError: the numbers do not fit the images, a class has fewer real images than are to begin with, or no
+                teacher has layers to match.
         """
         _ = self.numbers
+        if self.init == "real":
+            require_images(self.dataset, self.ipc)
         for run in self.scoring_runs:
             run.make()
         _ = self.tried

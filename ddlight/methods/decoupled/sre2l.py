@@ -10,7 +10,7 @@ protocol sre2l as published).
 """
 
 from ddlight.datasets.base import RealDataset
-from ddlight.methods.recovered import RecoveredSynthesiser
+from ddlight.methods.recovered import Init, RecoveredSynthesiser
 from ddlight.models.teachers import Teacher
 from ddlight.recovery.options import Recovery, RecoveryOverride
 from ddlight.scoring.run import Scoring
@@ -32,6 +32,7 @@ class SRe2L(RecoveredSynthesiser):
             ImageNet-1K and trains one on any other dataset.
         squeeze: how the teacher is trained where none is given; a null student takes a ResNet-18.
         recovery: numbers that replace the published ones.
+        init: images begin as noise, as published, or as random real ones.
     """
 
     def __init__(
@@ -43,9 +44,10 @@ class SRe2L(RecoveredSynthesiser):
         teacher: Teacher | None = None,
         squeeze: Scoring = Scoring(clean=0),  # noqa: B008  frozen
         recovery: RecoveryOverride = RecoveryOverride(),  # noqa: B008  frozen
+        init: Init = "noise",
     ) -> None:
         super().__init__(dataset, ipc, seed, cache, [teacher] if teacher else [], [squeeze], recovery)
-        self.teacher, self.squeeze = teacher, squeeze
+        self.teacher, self.squeeze, self.init = teacher, squeeze, init
 
     def published(self) -> Recovery:
         """4,000 iterations; Tiny-ImageNet's numbers for small images."""
