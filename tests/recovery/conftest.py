@@ -20,9 +20,9 @@ CLASSES = 5
 class Untrained(Teacher):
     """A student with random weights and made-up running statistics."""
 
-    def __init__(self, student=ConvNet(2, 6, "batch"), channels=3, size=16, taken=None, seed=0):
+    def __init__(self, student=None, channels=3, size=16, taken=None, seed=0):
         super().__init__()
-        self.student, self.channels, self.size, self.seed = student, channels, size, seed
+        self.student, self.channels, self.size, self.seed = student or ConvNet(2, 6, "batch"), channels, size, seed
         self.taken = taken or Input((0.5,) * channels, (0.25,) * channels, size)
         self.load(CLASSES, channels, size)
 
