@@ -69,6 +69,19 @@ def _checksum(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def sealed(content: bytes) -> bytes:
+    """Bytes after their checksum, which `unsealed` checks."""
+    return hashlib.sha256(content).hexdigest().encode() + content
+
+
+def unsealed(content: bytes) -> bytes:
+    """What `sealed` was given. Raises DataError where it is not that any more."""
+    checksum, rest = content[:64], content[64:]
+    if hashlib.sha256(rest).hexdigest().encode() != checksum:
+        raise DataError("its content is not what was written: its checksum is another")
+    return rest
+
+
 def sha256(path: Path) -> str:
     """Hash of a file's content."""
     digest = hashlib.sha256()

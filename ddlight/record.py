@@ -118,8 +118,9 @@ def _flops(model: Regime, data: CondensedDataModule) -> Flops:
     assert model.network is not None
     student = forward_flops(model.network, info.channels, info.size) * (1 + BACKWARD) * seen
     teachers = sum(_teacher_flops(t) for t in model.all_teachers) * model.labelled_images()
-    scoring = float(data.require().manifest.get("flops_scoring", 0.0))
-    return Flops(student=student, teachers=teachers, scoring=scoring, synthesis=0.0)
+    manifest = data.require().manifest
+    scoring, synthesis = (float(manifest.get(f"flops_{part}", 0.0)) for part in ("scoring", "synthesis"))
+    return Flops(student=student, teachers=teachers, scoring=scoring, synthesis=synthesis)
 
 
 def _teacher_flops(teacher: Teacher) -> float:

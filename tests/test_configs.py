@@ -25,7 +25,7 @@ def listed(*patterns):
     return [pytest.param(file, id=file.relative_to(CONFIGS).as_posix()) for file in files]
 
 
-NAMED = listed("*.yaml", "coresets/*.yaml", "teachers/*.yaml")
+NAMED = listed("*.yaml", "coresets/*.yaml", "decoupled/*.yaml", "teachers/*.yaml")
 FRAGMENTS = listed("base/**/*.yaml")
 OURS = [*NAMED, *FRAGMENTS, *listed("sweeps/*.yaml")]
 

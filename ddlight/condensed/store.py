@@ -88,6 +88,11 @@ Task = Unit | Literal["seal"]
 """What one process at a time claims: to make a unit, or to seal the set."""
 
 
+def working_folder(folder: Path) -> Path:
+    """Where an artefact lies while it is made."""
+    return folder.with_name(f"{folder.name}.partial")
+
+
 class Workspace:
     """The unfinished set: one file per finished unit, one claim per unit in work and one for sealing.
 
@@ -95,7 +100,7 @@ class Workspace:
     """
 
     def __init__(self, folder: Path, suffix: str = ".safetensors") -> None:
-        self.folder, self.suffix = folder.with_name(folder.name + ".partial"), suffix
+        self.folder, self.suffix = working_folder(folder), suffix
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def path(self, unit: Unit) -> Path:
@@ -256,7 +261,7 @@ def is_sealed(folder: Path) -> bool:
 
 def tidy(folder: Path) -> None:
     """Remove what processes left beside a finished artefact that were killed while or after they sealed it."""
-    for left in [folder.with_name(f"{folder.name}.partial"), *_sealing(folder)]:
+    for left in [working_folder(folder), *_sealing(folder)]:
         shutil.rmtree(left, ignore_errors=True)
 
 

@@ -103,6 +103,10 @@ class CondensedDataModule(LightningDataModule):
         """Make one unit. A pure function of the arguments, the data and the unit."""
         raise NotImplementedError
 
+    def checkpoint(self, unit: Unit) -> Path:
+        """File in which `make` may keep the progress of a long unit; it goes when the set is sealed."""
+        return self.working / f"{unit.number:06d}.progress"
+
     def prepare(self) -> None:
         """Make what all units need, in one process before others are launched; by default there is nothing."""
 
@@ -140,6 +144,11 @@ class CondensedDataModule(LightningDataModule):
         """Where the sealed set lies."""
         place = cache_folder(self.cache) / self.dataset.info.name / type(self).__name__
         return place / f"ipc{self.ipc}" / self.fingerprint
+
+    @property
+    def working(self) -> Path:
+        """Where the set lies while it is made."""
+        return store.working_folder(self.folder)
 
     # --- making it ---
 
@@ -282,6 +291,18 @@ class CondensedDataModule(LightningDataModule):
         return self._on_device
 
 
+def require_images(dataset: RealDataset, ipc: int) -> None:
+    """Raise UsageError where a class has fewer than `ipc` training images."""
+    labels, info = dataset.index("train").labels, dataset.info
+    sizes = np.bincount(labels, minlength=info.num_classes)
+    smallest = int(sizes.argmin())
+    if sizes[smallest] < ipc:
+        raise UsageError(
+            f"ipc={ipc} is more than class '{info.classes[smallest]}' of {info.name} has: {sizes[smallest]} "
+            f"images. Use --data.ipc={sizes[smallest]} or less."
+        )
+
+
 class Selector(CondensedDataModule):
     """Chooses real images: `select` says which of a class."""
 
@@ -299,14 +320,7 @@ class Selector(CondensedDataModule):
 
     def prepare(self) -> None:
         """Look at the classes before anything costly begins. Raises UsageError where one has fewer than ipc images."""
-        labels, info = self.dataset.index("train").labels, self.dataset.info
-        sizes = np.bincount(labels, minlength=info.num_classes)
-        smallest = int(sizes.argmin())
-        if sizes[smallest] < self.ipc:
-            raise UsageError(
-                f"ipc={self.ipc} is more than class '{info.classes[smallest]}' of {info.name} has: {sizes[smallest]} "
-                f"images. Use --data.ipc={sizes[smallest]} or less."
-            )
+        require_images(self.dataset, self.ipc)
 
     def make(self, unit: Unit) -> Selection:
         """Select from the unit's class."""

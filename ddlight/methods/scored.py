@@ -1,6 +1,7 @@
 """ScoredSelector: what every coreset that is chosen by training dynamics shares."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -33,6 +34,30 @@ def operations_per_second() -> float:
     return 3e12 if torch.cuda.is_available() else 3e10
 
 
+def scoring_facts(runs: Sequence[ScoringRun]) -> dict[str, Any]:
+    """What the manifest of a set says of the scoring runs behind it."""
+    found = [read_manifest(run.folder) for run in runs]
+    return {
+        "scoring": [fact["fingerprint"] for fact in found],
+        "scoring_seconds": sum(fact["seconds"] for fact in found),
+        "scoring_images": sum(fact["images_seen"] + fact["images_read"] for fact in found),
+        "flops_scoring": sum(fact["flops"] for fact in found),
+    }
+
+
+def scoring_seconds(runs: Sequence[ScoringRun]) -> float:
+    """Rough time of those scoring runs that are missing."""
+    from ddlight.models.flops import build_checked, forward_flops
+
+    seconds = 0.0
+    for run in (run for run in runs if not run.exists):
+        info = run.dataset.info
+        network = build_checked(run.student, info.num_classes, info.channels, info.size)
+        images = 3 * run.images + run.scoring.clean * info.train
+        seconds += forward_flops(network, info.channels, info.size) * images / operations_per_second()
+    return seconds
+
+
 class ScoringSelector(Selector):
     """A selector that needs a scoring run, which is made first, once, and shared with every other that asks for it."""
 
@@ -61,24 +86,11 @@ class ScoringSelector(Selector):
 
     def facts(self) -> dict[str, Any]:
         """Cost of the scoring runs: the set's own seconds leave them out."""
-        found = [read_manifest(run.folder) for run in self.scoring_runs]
-        return {
-            "scoring": [fact["fingerprint"] for fact in found],
-            "scoring_seconds": sum(fact["seconds"] for fact in found),
-            "scoring_images": sum(fact["images_seen"] + fact["images_read"] for fact in found),
-            "flops_scoring": sum(fact["flops"] for fact in found),
-        }
+        return scoring_facts(self.scoring_runs)
 
     def estimate_seconds(self) -> float:
         """Time of the scoring runs that are missing, from the operations that they take."""
-        from ddlight.models.flops import build_checked, forward_flops
-
-        info, seconds = self.dataset.info, 0.0
-        for run in (run for run in self.scoring_runs if not run.exists):
-            network = build_checked(run.student, info.num_classes, info.channels, info.size)
-            images = 3 * run.images + run.scoring.clean * info.train
-            seconds += forward_flops(network, info.channels, info.size) * images / operations_per_second()
-        return seconds
+        return scoring_seconds(self.scoring_runs)
 
 
 class ScoredSelector(ScoringSelector):

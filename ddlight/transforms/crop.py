@@ -217,14 +217,21 @@ def _sample_grid(images: Tensor, boxes: np.ndarray, size: int) -> Tensor:
 def _product(images: Tensor, boxes: np.ndarray, size: int, dtype: torch.dtype) -> Tensor:
     """Resize every box by one matrix product per axis, in `dtype`; float16 holds 0..255 exactly, bfloat16 not."""
     top, left, height, width = beside(boxes.T, images, torch.float32)
-    rows = _triangle_weights(top, height, images.shape[2], size).to(dtype)
-    columns = _triangle_weights(left, width, images.shape[3], size).to(dtype)
+    rows = triangle_weights(top, height, images.shape[2], size).to(dtype)
+    columns = triangle_weights(left, width, images.shape[3], size).to(dtype)
     with torch.autocast(images.device.type, enabled=False):
         return rows[:, None] @ (images.to(dtype) @ columns.transpose(1, 2)[:, None])
 
 
-def _triangle_weights(start: Tensor, length: Tensor, source: int, size: int) -> Tensor:
-    """Return PIL's antialiased bilinear weights (B, size, source) of the spans [start, start + length)."""
+def triangle_weights(start: Tensor, length: Tensor, source: int, size: int) -> Tensor:
+    """Return PIL's antialiased bilinear weights (B, size, source) of the spans [start, start + length).
+
+    Args:
+        start: (B,) pixels.
+        length: (B,) pixels.
+        source: pixels of a whole row.
+        size: pixels of a resized span.
+    """
     start, length = start[:, None, None], length[:, None, None]
     step = length / size
     centre = start + (torch.arange(size, device=start.device)[:, None] + 0.5) * step

@@ -1,0 +1,38 @@
+"""What tests of decoupled methods share: digits at a few pixels and a teacher that was trained on them in a second."""
+
+import pytest
+import torch
+
+from ddlight.budget import Budget
+from ddlight.datasets import Digits
+from ddlight.methods.baselines.full import FullData
+from ddlight.models.students import ConvNet
+from ddlight.models.teachers import RunTeacher
+from ddlight.recovery.options import RecoveryOverride
+from ddlight.regimes.hard_label import HardLabel
+from ddlight.trainer import Trainer
+
+SIZE = 8
+
+
+@pytest.fixture(scope="session")
+def teacher(tmp_path_factory):
+    """A ConvNet with BatchNorm that knows most digits."""
+    torch.set_num_threads(1)
+    run = tmp_path_factory.mktemp("teacher")
+    model = HardLabel(ConvNet(2, 8, "batch"), "rethinkdc_hard", budget=Budget(steps=150))
+    data = FullData(Digits(size=SIZE), cache=str(run))
+    Trainer(run=str(run), accelerator="cpu", devices=1, progress=False).fit(model, datamodule=data)
+    return RunTeacher(str(run))
+
+
+@pytest.fixture
+def make(home, teacher):
+    """Build a method on digits of 8 pixels: make(SRe2L, iterations=..., cache="cache", ...)."""
+
+    def build(method, ipc=2, seed=0, cache="cache", iterations=4, numbers=None, **options):
+        recovery = RecoveryOverride(**{"iterations": iterations, "roll": 1, **(numbers or {})})
+        options = {"teacher": teacher, **options}
+        return method(Digits(size=SIZE), ipc, seed, str(home / cache), recovery=recovery, **options)
+
+    return build
