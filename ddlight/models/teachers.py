@@ -6,6 +6,7 @@ weights, so that configurations can be read and printed where there are none.
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,9 +20,12 @@ from torch.nn import functional as F
 
 from ddlight.errors import UsageError
 from ddlight.models.export import load_student
+from ddlight.models.flops import forward_flops
 from ddlight.models.layers import count_classes, keep_classes
 from ddlight.models.students import Student
 from ddlight.models.weights import digest, network_from, read_state_dict
+
+log = logging.getLogger("ddlight")
 
 Precision = Literal["fp32", "bf16"]
 
@@ -180,6 +184,11 @@ class Teacher(ABC):
     def num_classes(self) -> int:
         """Number of logits, known after `load`."""
         return count_classes(self.network)
+
+    @property
+    def flops(self) -> float:
+        """FLOPs of one image's forward pass, known after `load`."""
+        return forward_flops(self.network, len(self.input.mean), self.input.size)
 
     def preprocess(self, images: Tensor) -> Tensor:
         """Return images in [0, 1], (B, C, H, W), as the network takes them; differentiable.
@@ -424,3 +433,27 @@ def mean_logits(teachers: Sequence[Teacher], images: Tensor) -> Tensor:
     if not teachers:
         raise UsageError("This regime needs one or more teachers; the list of teachers is empty. Give teachers: [...].")
     return torch.stack([teacher.logits(images) for teacher in teachers]).mean(dim=0)
+
+
+def check_teacher(teacher: Teacher, images: Tensor, labels: Tensor) -> float:
+    """Return a teacher's accuracy in percent on some images; warn where that may be chance (within 3 std of it).
+
+    Classes in another order are the usual cause: issues 3, 4, 6, 9 and 10 of github.com/LINs-lab/RDED.
+
+    Args:
+        teacher: loaded.
+        images: uint8 (n, C, H, W), of the dataset's own size.
+        labels: int64 (n,).
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    answers = [teacher.logits(part.to(device).float() / 255).argmax(1).cpu() for part in images.split(50)]
+    right, n, chance = int((torch.cat(answers) == labels).sum()), len(labels), 1 / teacher.num_classes
+    if right <= n * chance + 3 * (n * chance * (1 - chance)) ** 0.5:
+        log.warning(
+            "The teacher %s gets %d of %d training images right, which may be chance: its classes may be in another "
+            "order than the dataset's, or it may not have been trained on them.",
+            teacher.name,
+            right,
+            n,
+        )
+    return 100 * right / n
