@@ -8,6 +8,7 @@ from ddlight.condensed.store import Synthesis, Unit
 from ddlight.datasets.base import RealDataset
 from ddlight.errors import UsageError
 from ddlight.methods.base import Synthesiser
+from ddlight.transforms.crop import tile_sides
 
 MOSAIC_SIDE = 96
 """From this many pixels on, images are mosaics of 2 x 2 unless something else is asked for."""
@@ -112,7 +113,7 @@ def mosaics(pieces: np.ndarray, factor: int, size: int) -> np.ndarray:
     Returns:
         (m, C, size, size).
     """
-    sides = [size // factor + (k < size % factor) for k in range(factor)]
+    sides = tile_sides(size, factor)
     places = iter(np.split(pieces, factor**2))
     rows = [np.concatenate([_stretched(next(places), high, wide) for wide in sides], -1) for high in sides]
     return np.concatenate(rows, -2)
