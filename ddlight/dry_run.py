@@ -224,6 +224,8 @@ def _data_lines(data: CondensedDataModule) -> list[str]:
     info = data.dataset.info
     lines = [f"data      {info.name}: {info.num_classes} classes, {info.channels} x {info.size} x {info.size}"]
     try:
+        if absent := [t for t in data.all_teachers if not t.at_hand()]:
+            return [*lines, *(f"missing   {_absent(t)}" for t in absent)]
         exists = (data.folder / "manifest.json").exists()
     except DDLightError as error:
         return [*lines, f"missing   {error}"]
@@ -248,13 +250,17 @@ def _missing_teachers(model: Regime, data: CondensedDataModule) -> list[str]:
     info, missing = data.dataset.info, []
     for teacher in model.all_teachers:
         if not teacher.at_hand():
-            missing.append(f"teacher {teacher.name}: its weights are not on this machine yet; 'fit' downloads them")
+            missing.append(_absent(teacher))
             continue
         try:
             teacher.load(info.num_classes, info.channels, info.size)
         except DDLightError as error:
             missing.append(f"teacher {teacher.name}: {str(error).splitlines()[0]}")
     return missing
+
+
+def _absent(teacher: Teacher) -> str:
+    return f"teacher {teacher.name}: its weights are not on this machine yet; 'fit' downloads them"
 
 
 def _duration(seconds: float) -> str:

@@ -15,6 +15,7 @@ from ddlight.schedules import Name, Schedule
 
 Optimizer = Literal["sgd", "adam", "adamw"]
 Mix = Literal["none", "cutmix", "mixup"]
+Distance = Literal["mse", "kl"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Augment:
         patches: cut into factor x factor strips that are shuffled (RDED's ShufflePatches); 1 leaves images whole.
         crop_scale: area range of a random resized crop, per image; null takes the whole image.
         crop_ratio: range of the crop's width / height.
+        tiles: the crop is cut inside one of tiles x tiles tiles, drawn per image (PCA's); 1 cuts anywhere.
         flip: mirror each image with probability 1/2.
         jitter: strength of brightness, contrast and saturation jitter (IDC's version), per image.
         lighting: standard deviation of the PCA lighting noise, per image (colour images only).
@@ -37,6 +39,7 @@ class Augment:
     patches: int = 1
     crop_scale: tuple[float, float] | None = None
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    tiles: int = 1
     flip: bool = False
     jitter: float = 0.0
     lighting: float = 0.0
@@ -64,6 +67,9 @@ class Recipe:
         temperature: softens teacher and student in the KL loss.
         t_squared: multiply the KL loss by T**2; the published codes do not, arXiv 2604.18811 leaves it open (guess).
         ce_weight: weight of the cross-entropy of the unmixed label beside the MSE of logits (MultiTeacherLabel).
+        distance: from several teachers (MultiTeacherLabel): "mse" of logits, or "kl" at `temperature` without a class.
+        balance: scale several teachers' logits to one norm over the batch before they are averaged (G-VBSM).
+        batch_statistics: teachers in training mode: BatchNorm by the batch itself, dropout active (FADRM's labels).
         ema: decay of the average of the student's weights that is evaluated; 0 evaluates the student itself.
         bn_momentum: of the student's BatchNorm layers (RDED's second forward amounts to 0.19).
     """
@@ -81,6 +87,9 @@ class Recipe:
     temperature: float = 20.0
     t_squared: bool = False
     ce_weight: float = 0.025
+    distance: Distance = "mse"
+    balance: bool = False
+    batch_statistics: bool = False
     ema: float = 0.0
     bn_momentum: float = 0.1
 
@@ -109,11 +118,15 @@ class Override:
         temperature: of the KL loss.
         t_squared: multiply the KL loss by T**2.
         ce_weight: weight of the hard-label term of MultiTeacherLabel.
+        distance: of MultiTeacherLabel: mse of logits, or kl.
+        balance: scale the logits of several teachers to one norm.
+        batch_statistics: teachers normalise by the batch, as in training.
         ema: decay of the evaluated average of weights; 0 is off.
         bn_momentum: of the student's BatchNorm layers.
         patches: RDED's patch shuffle; 1 is off.
         crop_scale: area range of the random resized crop; [1, 1] with ratio [1, 1] is the whole image.
         crop_ratio: range of the crop's aspect ratio.
+        tiles: crop inside one of tiles x tiles tiles; 1 is off.
         flip: horizontal flip.
         jitter: colour jitter strength.
         lighting: PCA lighting noise.
@@ -145,11 +158,15 @@ class Override:
     temperature: float | None = None
     t_squared: bool | None = None
     ce_weight: float | None = None
+    distance: Distance | None = None
+    balance: bool | None = None
+    batch_statistics: bool | None = None
     ema: float | None = None
     bn_momentum: float | None = None
     patches: int | None = None
     crop_scale: tuple[float, float] | None = None
     crop_ratio: tuple[float, float] | None = None
+    tiles: int | None = None
     flip: bool | None = None
     jitter: float | None = None
     lighting: float | None = None
@@ -176,7 +193,7 @@ class Override:
 
 
 LIMITS: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
-    (("batch", "patches"), lambda v: v >= 1, "1 or more"),
+    (("batch", "patches", "tiles"), lambda v: v >= 1, "1 or more"),
     (("lr", "temperature", "mix_alpha"), lambda v: v > 0, "above 0"),
     (("weight_decay", "ce_weight", "lighting"), lambda v: v >= 0, "0 or more"),
     (("momentum", "ema"), lambda v: 0 <= v < 1, "0 or more, and below 1"),
@@ -218,7 +235,7 @@ class Setting:
         ipc: images per class (of the condensed set).
         channels: 1 or 3.
         flip: whether the dataset may be mirrored.
-        student: lower-case name of the student's network.
+        student: lower-case name of the student's network, such as resnet50.
         tile_factor: images of the set are mosaics of factor x factor patches.
         size: side of the images in pixels.
     """
@@ -290,8 +307,11 @@ def rded(s: Setting) -> Plan:
     AdamW by student (1e-3; MobileNetV2 2.5e-3, EfficientNet-B0 2e-3, VGG-11 5e-4, AlexNet/Swin/ViT 1e-4), decay 0.01
     on matrices, half cosine (zeta 2) per epoch, 300 epochs, KL at T = 20 without T**2. Batch 10/50/100 from ipc
     1/10/50, doubled for 100 and 1000 classes (code; between these ipc: guess). Crop scale (1/f, 1) and patch shuffle
-    f for mosaics of f x f; other sets: scale (0.5, 1), no shuffle (guess; the code would not crop, 0.08 is the
-    alternative). CutMix always. `bn_momentum=0.19` reproduces the code's second forward per step.
+    f for mosaics of f x f, CutMix always (code).
+    Options: `--model.recipe.bn_momentum=0.19` reproduces the code's second forward per step, which updates BatchNorm
+    twice. Sets that are no mosaics have scale (0.5, 1) and no shuffle (guess): `--model.recipe.crop_scale=[1,1]` is the
+    code, which then does not crop, and `[0.08,1]` the alternative. `--model.recipe.mix=mixup` has T = 4 in the code.
+    Deviation: the code reports the best of its last readings on 50 images a class.
     """
     lr = next((v for name, v in RDED_LR if name in s.student), 1e-3)
     recipe = replace(ADAMW, lr=lr, batch=_rded_batch(s), schedule=Schedule("cosine", zeta=2.0, stepped="epoch"))
@@ -338,6 +358,29 @@ def dvc_edc(s: Setting) -> Plan:
     return replace(plan, recipe=replace(plan.recipe, batch=50 if s.classes <= 10 else 100))
 
 
+def edc_in10(s: Setting) -> Plan:
+    """EDC's evaluation of ImageNet-10 (arXiv 2404.13733, its `direct_train.py`): as `edc`, 1000 epochs of batch 50.
+
+    Schedule `ssrs` with zeta 2 (code; the text says slow cosine), teachers EfficientNet-B0 in place of AlexNet.
+    Deviation: the code's RandAugment before the crop is left out.
+    """
+    plan = edc(s)
+    schedule = Schedule("ssrs", zeta=2.0, stepped="epoch")
+    return replace(plan, recipe=replace(plan.recipe, batch=50, schedule=schedule), budget=Budget(epochs=1000))
+
+
+def gvbsm(s: Setting) -> Plan:
+    """G-VBSM's evaluation (arXiv 2311.17950, code): mean of four teachers' logits, scaled to one norm over the batch.
+
+    AdamW 1e-3, decay 0.01 on matrices, cosine to 0, 300 epochs, batch 1024, MSE of logits + 0.1 CE of the unmixed label
+    (0.15 at 32 pixels), RandomResizedCrop (0.08, 1), flip, CutMix. Teachers are those of ImageNet-1K; smaller sets have
+    five others, trained on them.
+    Deviation: with several ranks or micro-batches the norm is that of each part of the batch.
+    """
+    recipe = replace(ADAMW, batch=1024, ce_weight=0.15 if s.size <= 32 else 0.1, balance=True)
+    return Plan(recipe, _crop_mix(s, 0.08), Budget(epochs=300))
+
+
 def sre2l(s: Setting) -> Plan:
     """SRe2L's evaluation (arXiv 2306.13092, code): one teacher, 300 epochs, batch 1024.
 
@@ -345,6 +388,86 @@ def sre2l(s: Setting) -> Plan:
     The code reaches 1024 by accumulating two halves: `--trainer.accumulate_grad_batches=2`.
     """
     return Plan(replace(ADAMW, batch=1024), _crop_mix(s, 0.08), Budget(epochs=300))
+
+
+def cda(s: Setting) -> Plan:
+    """CDA's evaluation (arXiv 2311.18838, confirmed by its authors in issue 27 of VILA-Lab/SRe2L): SRe2L's, batch 128.
+
+    Much of what CDA reports over SRe2L comes with the eight times as many steps.
+    """
+    plan = sre2l(s)
+    return replace(plan, recipe=replace(plan.recipe, batch=128))
+
+
+def dwa(s: Setting) -> Plan:
+    """DWA's evaluation (arXiv 2409.17612, code): as `cda`; at 64 pixels SGD.
+
+    Tiny-ImageNet: SGD 0.2, momentum 0.9, decay 1e-4, batch 64, 200 epochs, cosine after 5 epochs of linear rise.
+    Deviation: the rise begins at 0, not at a hundredth of the peak.
+    """
+    plan = cda(s)
+    if s.size != 64:
+        return plan
+    schedule = Schedule(warmup=5 / 200, stepped="epoch")
+    recipe = replace(SGD, lr=0.2, batch=64, weight_decay=1e-4, schedule=schedule)
+    return Plan(recipe, plan.augment, Budget(epochs=200))
+
+
+def fadrm(s: Setting) -> Plan:
+    """FADRM's evaluation (arXiv 2506.24125, code): labels of teachers in training mode, tiny batches.
+
+    AdamW with rate and zeta by student and ipc, decay 0.01 on matrices, KL at T = 20, batch 16 (10 on ten classes of
+    96 pixels or more), 300 epochs (1000 at 32 pixels, and at 64 with ipc 1), RandomResizedCrop (0.08, 1), flip, CutMix.
+    The code splits each batch into halves, for the teachers' BatchNorm as for the student's:
+    `--trainer.accumulate_grad_batches=2`. Other students than ResNet-50 and 101 take ResNet-18's numbers, and
+    ResNet-101 on ImageNette at ipc 10, which its code cannot run, ResNet-50's (guess). FADRM+ (`fadrm_plus`) averages
+    four teachers; at ipc 1 its code has AlexNet in place of DenseNet-121.
+    """
+    few = s.classes <= 10 and s.size >= 96
+    lr, zeta = _by_ipc(FADRM_NETTE if few else FADRM_LARGE, s)
+    epochs = 1000 if s.size <= 32 or (s.size <= 64 and s.ipc < 10) else 300
+    return _batch_labels(s, lr, zeta, epochs)
+
+
+def sre2lpp(s: Setting) -> Plan:
+    """SRe2L++'s evaluation (arXiv 2501.07575, code): as `fadrm`, with rates of its own.
+
+    ImageNet-1K: 1e-3, zeta 2 (ipc 50: 1). ImageNette: ResNet-18 5e-4, zeta 2 (ipc 10: 1); ResNet-50 5e-4 (ipc 10:
+    1e-3), zeta 1 (ipc 1: 2).
+    """
+    few = s.classes <= 10 and s.size >= 96
+    return _batch_labels(s, *_by_ipc(SRE2LPP_NETTE if few else SRE2LPP_LARGE, s), 300)
+
+
+Rates = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
+"""Rate and zeta at ipc 1, 10 and 50."""
+FADRM_LARGE: dict[str, Rates] = {
+    "resnet18": ((1e-3, 2), (1e-3, 2), (1e-3, 1)),
+    "resnet50": ((5e-4, 2), (1e-3, 2), (1e-3, 1)),
+    "resnet101": ((3.5e-3, 2), (1e-3, 2), (5e-4, 1)),
+}
+FADRM_NETTE: dict[str, Rates] = {
+    "resnet18": ((5e-4, 2), (5e-4, 1), (5e-4, 2)),
+    "resnet50": ((5e-4, 2), (5e-4, 1), (5e-4, 1)),
+    "resnet101": ((5e-4, 2), (5e-4, 1), (1e-3, 2)),
+}
+SRE2LPP_LARGE: dict[str, Rates] = {"resnet18": ((1e-3, 2), (1e-3, 2), (1e-3, 1))}
+SRE2LPP_NETTE: dict[str, Rates] = {
+    "resnet18": ((5e-4, 2), (5e-4, 1), (5e-4, 2)),
+    "resnet50": ((5e-4, 2), (1e-3, 1), (5e-4, 1)),
+}
+
+
+def _by_ipc(rates: dict[str, Rates], s: Setting) -> tuple[float, float]:
+    """Rate and zeta of a student, those of the nearest published ipc below."""
+    return rates.get(s.student, rates["resnet18"])[0 if s.ipc < 10 else 1 if s.ipc < 50 else 2]
+
+
+def _batch_labels(s: Setting, lr: float, zeta: float, epochs: int) -> Plan:
+    batch = 10 if s.classes <= 10 and s.size >= 96 else 16
+    schedule = Schedule("cosine", zeta=zeta, stepped="epoch")
+    recipe = replace(ADAMW, lr=lr, batch=batch, schedule=schedule, distance="kl", batch_statistics=True)
+    return Plan(recipe, _crop_mix(s, 0.08), Budget(epochs=epochs))
 
 
 def dcbench(s: Setting) -> Plan:
@@ -418,6 +541,15 @@ def rethinkdc_hard(s: Setting) -> Plan:
     return replace(plan, augment=replace(plan.augment, mix="none"))
 
 
+def pca(s: Setting) -> Plan:
+    """PCA's evaluation (arXiv 2502.06434): as `rethinkdc_hard`, each crop inside one tile of a mosaic.
+
+    One tile and one crop per image and pass (text); the crop's scale within its tile, (0.08, 1), is a guess.
+    """
+    plan = rethinkdc_hard(s)
+    return replace(plan, augment=replace(plan.augment, tiles=s.tile_factor))
+
+
 def ccs(s: Setting) -> Plan:
     """The recipe that CCS trains its scoring networks with (arXiv 2210.15809, code), on the full data.
 
@@ -445,6 +577,7 @@ def _crop_mix(s: Setting, floor: float, patches: int = 1, jitter: float = 0.0, l
 
 EDC_TEACHERS = ("resnet18", "mobilenet_v2", "shufflenet_v2_x0_5", "alexnet")
 DVC_TEACHERS = ("resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5")
+FADRM_TEACHERS = ("resnet18", "densenet121", "shufflenet_v2_x1_0", "mobilenet_v2")
 R18 = ("resnet18",)
 
 PROTOCOLS = {
@@ -454,7 +587,16 @@ PROTOCOLS = {
         Protocol("rded", "TeacherLabel", "one teacher on each view, KL", "arXiv 2312.03526", rded, R18),
         Protocol("edc", "MultiTeacherLabel", "four teachers, MSE", "arXiv 2404.13733", edc, EDC_TEACHERS),
         Protocol("dvc_edc", "MultiTeacherLabel", "EDC, other teachers", "arXiv 2606.18209", dvc_edc, DVC_TEACHERS),
+        Protocol("edc_in10", "MultiTeacherLabel", "EDC on ten classes", "arXiv 2404.13733", edc_in10, DVC_TEACHERS),
+        Protocol("gvbsm", "MultiTeacherLabel", "balanced logits, MSE", "arXiv 2311.17950", gvbsm, DVC_TEACHERS),
         Protocol("sre2l", "TeacherLabel", "one teacher, batch 1024", "arXiv 2306.13092", sre2l, R18),
+        Protocol("cda", "TeacherLabel", "one teacher, batch 128", "arXiv 2311.18838", cda, R18),
+        Protocol("dwa", "TeacherLabel", "one teacher, batch 128", "arXiv 2409.17612", dwa, R18),
+        Protocol("sre2lpp", "TeacherLabel", "one teacher by the batch's BN", "arXiv 2501.07575", sre2lpp, R18),
+        Protocol("fadrm", "TeacherLabel", "one teacher by the batch's BN", "arXiv 2506.24125", fadrm, R18),
+        Protocol(
+            "fadrm_plus", "MultiTeacherLabel", "as fadrm, four teachers", "arXiv 2506.24125", fadrm, FADRM_TEACHERS
+        ),
         Protocol("dcbench", "HardLabel", "small images, no augmentation", "arXiv 2207.09639", dcbench),
         Protocol("dcbench_dsa", "HardLabel", "small images, DSA, long", "arXiv 2207.09639", dcbench_dsa),
         Protocol("ht_small_hard", "HardLabel", "small images, DSA, SGD", "arXiv 2604.18811", ht_small_hard),
@@ -463,6 +605,7 @@ PROTOCOLS = {
         Protocol("ht_large_kd", "TeacherLabel", "ImageNet-1K (guess)", "arXiv 2604.18811", ht_large_kd, R18),
         Protocol("rethinkdc", "TeacherLabel", "one teacher, CutMix", "arXiv 2502.06434", rethinkdc, R18),
         Protocol("rethinkdc_hard", "HardLabel", "AdamW, crops", "arXiv 2502.06434", rethinkdc_hard),
+        Protocol("pca", "HardLabel", "AdamW, crops of one tile", "arXiv 2502.06434", pca),
         Protocol("ccs", "HardLabel", "scoring runs on the full data", "arXiv 2210.15809", ccs),
     )
 }

@@ -117,14 +117,10 @@ def _flops(model: Regime, data: CondensedDataModule) -> Flops:
     info, seen = data.dataset.info, model.images_seen(model.run.steps)
     assert model.network is not None
     student = forward_flops(model.network, info.channels, info.size) * (1 + BACKWARD) * seen
-    teachers = sum(_teacher_flops(t) for t in model.all_teachers) * model.labelled_images()
+    teachers = sum(t.flops for t in model.all_teachers) * model.labelled_images()
     manifest = data.require().manifest
-    scoring, synthesis = (float(manifest.get(f"flops_{part}", 0.0)) for part in ("scoring", "synthesis"))
+    scoring, synthesis = (float(manifest.get(f"flops_{what}", 0.0)) for what in ("scoring", "synthesis"))
     return Flops(student=student, teachers=teachers, scoring=scoring, synthesis=synthesis)
-
-
-def _teacher_flops(teacher: Teacher) -> float:
-    return forward_flops(teacher.network, len(teacher.input.mean), teacher.input.size)
 
 
 def _accuracy(trainer: Trainer, model: Regime) -> Accuracy:

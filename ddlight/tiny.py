@@ -22,6 +22,7 @@ def make_tiny(config: dict[str, Any]) -> dict[str, Any]:
     for name, value in _method_values(tiny["data"]).items():
         given = data.get(name)
         data[name] = {**given, **value} if isinstance(given, dict) and isinstance(value, dict) else value
+    _shrink_teachers(data)
     if tiny.get("model"):
         _shrink_model(tiny["model"]["init_args"])
     run = tiny["trainer"]["run"]
@@ -41,12 +42,16 @@ def _shrink_model(model: dict[str, Any]) -> None:
     model["budget"] = {"steps": STEPS, "epochs": None, "images": None, "full_epochs": None}
     if model.get("recipe"):
         model["recipe"].update(batch=None, lighting=None)
-    if "teacher" in model:
-        model["teacher"] = teacher(0)
-    if "teachers" in model:
-        model["teachers"] = [teacher(k) for k in range(len(model["teachers"] or [""]))]
+    _shrink_teachers(model)
     if "published" in model:
         model["published"] = None
+
+
+def _shrink_teachers(arguments: dict[str, Any]) -> None:
+    if "teacher" in arguments:
+        arguments["teacher"] = teacher(0)
+    if "teachers" in arguments:
+        arguments["teachers"] = [teacher(k) for k in range(len(arguments["teachers"] or [""]))]
 
 
 def network(depth: int) -> dict[str, Any]:
@@ -63,9 +68,11 @@ def teacher(k: int) -> dict[str, Any]:
 
 def tiny_teachers(config: dict[str, Any]) -> list[list[str]]:
     """Arguments of the `fit` commands that train the tiny teachers a config needs and that do not exist yet."""
-    model = (config.get("model") or {}).get("init_args", {})
-    given = [*([model["teacher"]] if "teacher" in model else []), *model.get("teachers", [])]
-    runs = [t["init_args"]["run"] for t in given]
+    parts = [(config.get(key) or {}).get("init_args", {}) for key in ("model", "data")]
+    given = [
+        t for part in parts for t in (*([part["teacher"]] if "teacher" in part else []), *part.get("teachers", []))
+    ]
+    runs = sorted({t["init_args"]["run"] for t in given})
     return [_fit(k, run) for k, run in enumerate(runs) if not (Path(run) / "result.json").exists()]
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import shutil
 import threading
 from dataclasses import replace
 from importlib import import_module
@@ -23,14 +24,33 @@ from ddlight.models.students import MLP, ConvNet, ResNet, ResNetAP, Timm, Torchv
 from ddlight.models.teachers import RunTeacher
 from ddlight.randomness import generator
 from ddlight.regimes.hard_label import HardLabel
+from ddlight.tiny import tiny_teachers
 
 METHODS = [entry.name for entry in discover.methods()]
 REGIMES = [entry.name for entry in discover.regimes()]
 IPC = 2
 
 
+@pytest.fixture(scope="module")
+def tiny_teacher(tmp_path_factory):
+    """Put a tiny teacher's run where `--tiny` expects it: tiny_teacher("runs/tiny/teacher0"). Each is trained once."""
+    from ddlight.training import run
+
+    kept = tmp_path_factory.mktemp("tiny")
+
+    def put(folder):
+        made = kept / Path(folder).name
+        if not made.exists():
+            asked = {"data": {"init_args": {"teachers": [{"init_args": {"run": folder}}]}}}
+            for words in tiny_teachers(asked):
+                run(["fit", *words, f"--trainer.run={made}"])
+        shutil.copytree(made, folder, dirs_exist_ok=True)
+
+    return put
+
+
 @pytest.fixture
-def method(command, home):
+def method(command, home, tiny_teacher):
     """Build a method as the command line does, at its own tiny size, with a cache of its own: method("Random", ...)."""
     from ddlight.training import run
 
@@ -41,6 +61,8 @@ def method(command, home):
         if key not in built:
             words = [f"--data={name}", "--data.dataset=Digits", f"--data.ipc={ipc}", f"--data.seed={seed}"]
             built[key] = run(["condense", "--tiny", "--dry-run", *words]).datamodule
+            for teacher in built[key].all_teachers:
+                tiny_teacher(teacher.run)
         data = copy.copy(built[key])
         data.cache = str(home / cache)
         return data

@@ -101,7 +101,7 @@ def test_rded_batches(classes, batches):
     assert numbers("rded", 10, 100).recipe.batch == 100
 
 
-RDED_LR = {"resnet18": 1e-3, "resnet": 1e-3, "resnet50": 1e-3, "convnet": 1e-3, "mobilenet_v2": 2.5e-3}
+RDED_LR = {"resnet18": 1e-3, "resnetap10": 1e-3, "resnet50": 1e-3, "convnet3": 1e-3, "mobilenet_v2": 2.5e-3}
 RDED_LR |= {"efficientnet_b0": 2e-3, "vgg11": 5e-4, "alexnet": 1e-4, "swin_t": 1e-4, "vit_b_16": 1e-4}
 
 
@@ -152,7 +152,9 @@ def test_edc_teachers():
     assert find("rded").teachers == find("sre2l").teachers == ("resnet18",)
 
 
-@pytest.mark.parametrize(("name", "batch"), [("sre2l", 1024), ("rethinkdc", 128)])
+@pytest.mark.parametrize(
+    ("name", "batch"), [("sre2l", 1024), ("gvbsm", 1024), ("cda", 128), ("dwa", 128), ("rethinkdc", 128)]
+)
 def test_full_cosines(name, batch):
     plan = numbers(name, 1000, 10)
     check(plan.recipe, batch=batch, temperature=20.0, ema=0.0, **KD)
@@ -160,6 +162,90 @@ def test_full_cosines(name, batch):
     values = rates(plan, 300)
     assert (values[0], values[150], values[299]) == pytest.approx((1, 0.5, 2.74e-5), rel=1e-2)
     check(plan.augment, crop_scale=(0.08, 1.0), patches=1, jitter=0.0, lighting=0.0, dsa="", **CUTMIX)
+
+
+def test_gvbsm_balances_four_teachers():
+    check(numbers("gvbsm", 1000, 10).recipe, ce_weight=0.1, balance=True, distance="mse", batch_statistics=False)
+    assert numbers("gvbsm", 200, 10, size=64).recipe.ce_weight == 0.1
+    assert numbers("gvbsm", 10, 10, size=32).recipe.ce_weight == 0.15
+    assert find("gvbsm").teachers == ("resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5")
+    balanced = {name for name in PROTOCOLS if numbers(name, 1000, 10).recipe.balance}
+    assert balanced == {"gvbsm"}
+
+
+def test_dwa_on_tiny_imagenet():
+    plan = numbers("dwa", 200, 50, size=64)
+    check(plan.recipe, optimizer="sgd", lr=0.2, momentum=0.9, weight_decay=1e-4, batch=64, temperature=20.0)
+    assert plan.budget == Budget(epochs=200)
+    values = [plan.recipe.schedule.at(e * 7, 200 * 7, 7) for e in range(200)]
+    assert (values[1], values[4], values[5]) == pytest.approx((0.2, 0.8, 1.0))
+    assert values[5 + 97] == pytest.approx(0.5, abs=0.01)
+    check(plan.augment, crop_scale=(0.08, 1.0), **CUTMIX)
+
+
+def test_edc_on_imagenet_10():
+    plan = numbers("edc_in10", 10, 10)
+    check(plan.recipe, batch=50, ce_weight=0.025, ema=0.99, **KD)
+    assert (plan.budget, plan.recipe.schedule) == (Budget(epochs=1000), Schedule("ssrs", zeta=2.0, stepped="epoch"))
+    check(plan.augment, crop_scale=(0.5, 1.0), **CUTMIX)
+    assert set(find("edc_in10").teachers) == set(find("dvc_edc").teachers)
+
+
+# rate and zeta at 1, 10 and 50 images a class
+FADRM = {
+    (1000, "resnet18"): [(1e-3, 2), (1e-3, 2), (1e-3, 1)],
+    (1000, "resnet50"): [(5e-4, 2), (1e-3, 2), (1e-3, 1)],
+    (1000, "resnet101"): [(3.5e-3, 2), (1e-3, 2), (5e-4, 1)],
+    (10, "resnet18"): [(5e-4, 2), (5e-4, 1), (5e-4, 2)],
+    (10, "resnet50"): [(5e-4, 2), (5e-4, 1), (5e-4, 1)],
+    (10, "resnet101"): [(5e-4, 2), None, (1e-3, 2)],  # its code cannot run the one in the middle
+}
+SRE2LPP = {
+    (1000, "resnet18"): [(1e-3, 2), (1e-3, 2), (1e-3, 1)],
+    (1000, "resnet50"): [(1e-3, 2), (1e-3, 2), (1e-3, 1)],
+    (10, "resnet18"): [(5e-4, 2), (5e-4, 1), (5e-4, 2)],
+    (10, "resnet50"): [(5e-4, 2), (1e-3, 1), (5e-4, 1)],
+}
+
+
+@pytest.mark.parametrize(("name", "table"), [("fadrm", FADRM), ("fadrm_plus", FADRM), ("sre2lpp", SRE2LPP)])
+def test_fadrm_rates_by_student_and_ipc(name, table):
+    for (classes, student), row in table.items():
+        for ipc, numbers_there in zip((1, 10, 50), row, strict=True):
+            plan = numbers(name, classes, ipc, student=student)
+            recipe = plan.recipe
+            if numbers_there is not None:
+                assert (recipe.lr, recipe.schedule.zeta) == numbers_there, (classes, student, ipc)
+            check(recipe, batch=10 if classes == 10 else 16, temperature=20.0, weight_decay=0.01, decay_1d=False)
+            check(recipe, distance="kl", batch_statistics=True, balance=False, ema=0.0, t_squared=False)
+            assert (plan.budget, recipe.schedule.name) == (Budget(epochs=300), "cosine")
+            check(plan.augment, crop_scale=(0.08, 1.0), patches=1, **CUTMIX)
+
+
+def test_fadrm_trains_longer_on_small_images():
+    epochs = {
+        (10, 32, 10): 1000,
+        (10, 32, 50): 1000,
+        (200, 64, 1): 1000,
+        (200, 64, 10): 300,
+        (200, 64, 50): 300,
+    }
+    for (classes, size, ipc), expected in epochs.items():
+        plan = numbers("fadrm", classes, ipc, size=size)
+        assert (plan.budget, plan.recipe.batch) == (Budget(epochs=expected), 16)
+
+
+def test_fadrm_plus_has_four_teachers():
+    assert find("fadrm").teachers == find("sre2lpp").teachers == ("resnet18",)
+    assert set(find("fadrm_plus").teachers) == {"resnet18", "densenet121", "shufflenet_v2_x1_0", "mobilenet_v2"}
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_pca_crops_tiles_of_rethinkdcs_hard_labels(factor):
+    plan, plain = numbers("pca", 1000, 10, tile_factor=factor), numbers("rethinkdc_hard", 1000, 10)
+    assert plan == replace(plain, augment=replace(plain.augment, tiles=factor))
+    assert plain.augment.tiles == 1
+    assert find("pca").regime == "HardLabel"
 
 
 def test_rethinkdc_hard_is_without_mixing():
@@ -232,6 +318,8 @@ def test_regimes_of_the_table():
         "rethinkdc": "TeacherLabel",
         "ht_large_kd": "TeacherLabel",
     }
+    regimes |= dict.fromkeys(("cda", "dwa", "sre2lpp", "fadrm"), "TeacherLabel")
+    regimes |= dict.fromkeys(("gvbsm", "edc_in10", "fadrm_plus"), "MultiTeacherLabel")
     regimes |= {"edc": "MultiTeacherLabel", "dvc_edc": "MultiTeacherLabel", "ht_small_soft": "SoftLabel"}
     assert {name: p.regime for name, p in PROTOCOLS.items()} == {n: regimes.get(n, "HardLabel") for n in PROTOCOLS}
     assert all(describe(name)[0].endswith(".") for name in PROTOCOLS)
@@ -264,11 +352,15 @@ CHANGES = {
     "temperature": 4.0,
     "t_squared": True,
     "ce_weight": 0.5,
+    "distance": "kl",
+    "balance": True,
+    "batch_statistics": True,
     "ema": 0.9,
     "bn_momentum": 0.19,
     "patches": 3,
     "crop_scale": (0.2, 0.9),
     "crop_ratio": (0.9, 1.1),
+    "tiles": 4,
     "flip": False,
     "jitter": 0.3,
     "lighting": 0.2,
@@ -300,7 +392,7 @@ def test_an_override_changes_its_number_and_no_other(name):
     assert after == {**before, name: CHANGES[name]}
 
 
-WRONG = {"batch": 0, "patches": 0, "lr": 0.0, "weight_decay": -1e-4, "ce_weight": -1.0, "lighting": -0.1}
+WRONG = {"batch": 0, "patches": 0, "tiles": 0, "lr": 0.0, "weight_decay": -1e-4, "ce_weight": -1.0, "lighting": -0.1}
 WRONG |= {"temperature": 0.0, "mix_alpha": 0.0, "momentum": 1.0, "ema": 1.0, "bn_momentum": 0.0, "jitter": 1.5}
 WRONG_SHAPES = {"zeta": 0.0, "gamma": 0.0, "warmup": 1.0, "cooldown": 0.0}
 
@@ -353,7 +445,7 @@ def test_what_config_yaml_holds_gives_the_same_plan(name):
 
 @pytest.mark.parametrize(
     ("student", "name"),
-    [(ConvNet(), "convnet"), (ResNet(18), "resnet"), (Torchvision("mobilenet_v2"), "mobilenet_v2")],
+    [(ConvNet(), "convnet3"), (ResNet(50), "resnet50"), (Torchvision("mobilenet_v2"), "mobilenet_v2")],
 )
 def test_the_setting_of_a_run(student, name):
     assert student_name(student) == name

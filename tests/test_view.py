@@ -31,6 +31,7 @@ ONE = {
     "none": Augment(),
     "patches": Augment(patches=3),
     "crop": Augment(crop_scale=(0.3, 0.9), crop_ratio=(0.8, 1.2)),
+    "tiles": Augment(crop_scale=(0.3, 0.9), tiles=3),
     "flip": Augment(flip=True),
     "jitter": Augment(jitter=0.4),
     "lighting": Augment(lighting=0.1),
@@ -116,8 +117,16 @@ def expected(name, batch):
         u = draws("patches", e, (COUNT, 2 * a.patches))[ids]
         images = patches.shuffle_patches(images, a.patches, patches.patch_orders(u, a.patches))
     if a.crop_scale:
-        u = draws("crop", e, (COUNT, crop.CROP_UNIFORMS))[ids]
-        images = crop.resized_crop(images, crop.crop_boxes(u, SIZE, a.crop_scale, a.crop_ratio), SIZE)
+        u, side = draws("crop", e, (COUNT, crop.CROP_UNIFORMS))[ids], SIZE // a.tiles
+        if a.tiles > 1:  # a tile is cut out first, and is the image then
+            tile = (draws("tile", e, COUNT)[ids] * a.tiles**2).astype(int)
+            images = torch.stack(
+                [
+                    i.unfold(1, side, side).unfold(2, side, side).flatten(1, 2)[:, k]
+                    for i, k in zip(images, tile, strict=True)
+                ]
+            )
+        images = crop.resized_crop(images, crop.crop_boxes(u, side, a.crop_scale, a.crop_ratio), SIZE)
     if a.flip:
         images = torch.where(
             torch.tensor(draws("flip", e, COUNT)[ids] < 0.5)[:, None, None, None], images.flip(3), images
@@ -157,7 +166,8 @@ def test_a_view_is_what_the_transforms_make_of_its_draws(name):
     for batch in batches(9):
         view = viewer(MANY[name])(batch)
         images, shares, partners = expected(name, batch)
-        torch.testing.assert_close(view.images, images, rtol=0, atol=2e-5)
+        grey = 1 / 255 / min(INFO.std) if MANY[name].tiles > 1 else 0.0  # halves may be rounded either way in a tile
+        torch.testing.assert_close(view.images, images, rtol=0, atol=grey + 2e-5)
         torch.testing.assert_close(view.share, shares, rtol=0, atol=1e-6)
         assert view.images.dtype == torch.float32 and view.mixed == (MANY[name].mix != "none")
         assert view.ids.tolist() == batch.ids.tolist()

@@ -26,12 +26,16 @@ from ddlight.condensed.pixels import Pixels, WorkerLoader
 from ddlight.condensed.store import Made, Selection, StoredSet, Synthesis, Unit, Workspace
 from ddlight.datasets.base import RealDataset
 from ddlight.errors import UsageError
+from ddlight.models.teachers import Teacher, check_teacher
+from ddlight.randomness import generator
 from ddlight.result import peak_host_memory, versions
 
 log = logging.getLogger("ddlight")
 
 BUILD_SECONDS = 600.0
 """`fit` builds a missing set itself where that is estimated to take less."""
+CHECKED_IMAGES = 200
+"""A method's teachers are tried on so many training images before anything is made with them."""
 
 
 def cache_folder(cache: str | None) -> Path:
@@ -119,6 +123,30 @@ class CondensedDataModule(LightningDataModule):
         return {}
 
     @property
+    def all_teachers(self) -> list[Teacher]:
+        """Networks that the method itself asks; their weights are part of the set's name."""
+        return []
+
+    @property
+    def loaded_teachers(self) -> list[Teacher]:
+        """The same, loaded. Raises DataError or UsageError as `Teacher.load`."""
+        info, teachers = self.dataset.info, self.all_teachers
+        for teacher in teachers:
+            teacher.load(self.dataset.num_classes, info.channels, info.size)
+        return teachers
+
+    @cached_property
+    def teachers_acc(self) -> list[float]:
+        """Accuracy in percent of each of them on a few training images, drawn; one at chance is warned of."""
+        split = self.dataset.index("train")
+        rows = np.sort(generator(0, "check_teacher").permutation(len(split))[:CHECKED_IMAGES])
+        images, labels = torch.from_numpy(self.dataset.take("train", rows)), torch.from_numpy(split.labels[rows])
+        found = [check_teacher(teacher, images, labels) for teacher in self.loaded_teachers]
+        for teacher, acc in zip(self.all_teachers, found, strict=True):
+            log.info("teacher %s: %.0f %% of %d training images right", teacher.name, acc, len(rows))
+        return found
+
+    @property
     def expected_images(self) -> int:
         """Size of the set, known before it is made; 0 where the data must be read for it."""
         return self.ipc * self.dataset.info.num_classes
@@ -127,7 +155,8 @@ class CondensedDataModule(LightningDataModule):
 
     @cached_property
     def arguments(self) -> dict[str, Any]:
-        """Arguments that shape the set and differ from their defaults, as JSON."""
+        """Arguments that shape the set and differ from their defaults, as JSON; teachers by their weights."""
+        _ = self.loaded_teachers
         parameters = inspect.signature(type(self).__init__).parameters
         names = [n for n in parameters if n not in ("self", "cache", "dataset", "seed")]
         return {n: plain(getattr(self, n)) for n in names if getattr(self, n) != parameters[n].default}

@@ -4,7 +4,6 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -76,12 +75,10 @@ class FeatureSelector(ScoringSelector):
         teacher.load(self.dataset.num_classes, info.channels, info.size)
         return teacher
 
-    @cached_property
-    def arguments(self) -> dict[str, Any]:
-        """Arguments that shape the set; the other network by its weights."""
-        if self.network is not None:
-            self.network.load(self.dataset.num_classes, self.dataset.info.channels, self.dataset.info.size)
-        return super().arguments
+    @property
+    def all_teachers(self) -> list[Teacher]:
+        """The other network, where one is given."""
+        return [] if self.network is None else [self.network]
 
     def select(self, unit: Unit, candidates: np.ndarray) -> np.ndarray:
         """Choose ipc of one class's images by their features."""

@@ -6,8 +6,10 @@ weights, so that configurations can be read and printed where there are none.
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,9 +21,12 @@ from torch.nn import functional as F
 
 from ddlight.errors import UsageError
 from ddlight.models.export import load_student
+from ddlight.models.flops import forward_flops
 from ddlight.models.layers import count_classes, keep_classes
 from ddlight.models.students import Student
 from ddlight.models.weights import digest, network_from, read_state_dict
+
+log = logging.getLogger("ddlight")
 
 Precision = Literal["fp32", "bf16"]
 
@@ -181,6 +186,11 @@ class Teacher(ABC):
         """Number of logits, known after `load`."""
         return count_classes(self.network)
 
+    @property
+    def flops(self) -> float:
+        """FLOPs of one image's forward pass, known after `load`."""
+        return forward_flops(self.network, len(self.input.mean), self.input.size)
+
     def preprocess(self, images: Tensor) -> Tensor:
         """Return images in [0, 1], (B, C, H, W), as the network takes them; differentiable.
 
@@ -192,7 +202,7 @@ class Teacher(ABC):
         return (images - mean) / std
 
     @torch.no_grad()
-    def logits(self, images: Tensor) -> Tensor:
+    def logits(self, images: Tensor, batch_statistics: bool = False) -> Tensor:
         """Return the logits, float32 (B, num_classes), on the device of `images`.
 
         The network moves there when it is elsewhere. No graph is built, yet the result can be a target in a loss
@@ -200,12 +210,14 @@ class Teacher(ABC):
 
         Args:
             images: in [0, 1], (B, C, H, W), on any device; see `preprocess`.
+            batch_statistics: as in training: BatchNorm by these images alone, dropout drawn. No statistics change.
         """
         network, inputs = self._on(images.device).network, self.preprocess(images)
-        if self.precision == "fp32":
-            return network(inputs).float()  # type: ignore[no-any-return]
-        with torch.autocast(images.device.type, torch.bfloat16):
-            return network(inputs).float()  # type: ignore[no-any-return]
+        with training_mode(network) if batch_statistics else nullcontext():
+            if self.precision == "fp32":
+                return network(inputs).float()  # type: ignore[no-any-return]
+            with torch.autocast(images.device.type, torch.bfloat16):
+                return network(inputs).float()  # type: ignore[no-any-return]
 
     def _on(self, device: torch.device) -> Loaded:
         """Return what is loaded, moved to `device` if it is elsewhere."""
@@ -224,6 +236,19 @@ class Teacher(ABC):
         if self._digest is None:
             self._digest = digest(self.network.state_dict())
         return self._digest if self.precision == "fp32" else f"{self._digest}:{self.precision}"
+
+
+@contextmanager
+def training_mode(network: nn.Module) -> Iterator[None]:
+    """Run a frozen network as in training, and leave its running statistics as they were."""
+    kept = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    network.train()
+    try:
+        yield
+    finally:
+        network.eval()
+        for name, buffer in network.named_buffers():
+            buffer.copy_(kept[name])
 
 
 def _checked(classes: Sequence[int], own: int, wanted: int, name: str) -> Sequence[int]:
@@ -411,16 +436,49 @@ class RunTeacher(Teacher):
         return network, Input(card.mean, card.std, card.size)
 
 
-def mean_logits(teachers: Sequence[Teacher], images: Tensor) -> Tensor:
-    """Return the plain mean of the teachers' logits, float32 (B, num_classes): EDC's label (arXiv 2404.13733).
+def mean_logits(
+    teachers: Sequence[Teacher], images: Tensor, balance: bool = False, batch_statistics: bool = False
+) -> Tensor:
+    """Return the mean of the teachers' logits, float32 (B, num_classes): EDC's label (arXiv 2404.13733).
 
     Args:
         teachers: one or more, loaded; each sees the images in its own size and normalisation.
         images: in [0, 1], (B, C, H, W).
+        balance: scale each teacher's logits so that their norm over the batch is the teachers' mean norm (G-VBSM,
+            arXiv 2311.17950).
+        batch_statistics: see `Teacher.logits`.
 
     Raises:
         UsageError: there is no teacher.
     """
     if not teachers:
         raise UsageError("This regime needs one or more teachers; the list of teachers is empty. Give teachers: [...].")
-    return torch.stack([teacher.logits(images) for teacher in teachers]).mean(dim=0)
+    found = torch.stack([teacher.logits(images, batch_statistics) for teacher in teachers])
+    if balance:
+        norms = found.norm(dim=(1, 2), keepdim=True)
+        found = found / norms * norms.mean()
+    return found.mean(dim=0)
+
+
+def check_teacher(teacher: Teacher, images: Tensor, labels: Tensor) -> float:
+    """Return a teacher's accuracy in percent on some images; warn where that may be chance (within 3 std of it).
+
+    Classes in another order are the usual cause: issues 3, 4, 6, 9 and 10 of github.com/LINs-lab/RDED.
+
+    Args:
+        teacher: loaded.
+        images: uint8 (n, C, H, W), of the dataset's own size.
+        labels: int64 (n,).
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    answers = [teacher.logits(part.to(device).float() / 255).argmax(1).cpu() for part in images.split(50)]
+    right, n, chance = int((torch.cat(answers) == labels).sum()), len(labels), 1 / teacher.num_classes
+    if right <= n * chance + 3 * (n * chance * (1 - chance)) ** 0.5:
+        log.warning(
+            "The teacher %s gets %d of %d training images right, which may be chance: its classes may be in another "
+            "order than the dataset's, or it may not have been trained on them.",
+            teacher.name,
+            right,
+            n,
+        )
+    return 100 * right / n

@@ -364,5 +364,5 @@ def seed_torch(seed: int, device: torch.device) -> None:
 
 
 def student_name(student: Student) -> str:
-    """Lower-case name of a student's network, as protocols look it up: the model of a zoo, else the class."""
-    return str(getattr(student, "name", type(student).__name__)).lower()
+    """Lower-case name of a student's network, as protocols look it up: the model of a zoo, else class and depth."""
+    return str(getattr(student, "name", f"{type(student).__name__}{getattr(student, 'depth', '')}")).lower()

@@ -7,7 +7,7 @@ from ddlight.models.students import Student
 from ddlight.models.teachers import Teacher, mean_logits
 from ddlight.protocols import Override
 from ddlight.regimes.base import Regime
-from ddlight.regimes.losses import mse_with_class, unit_images
+from ddlight.regimes.losses import kl_divergence, mse_with_class, unit_images
 from ddlight.transforms.view import View
 
 
@@ -15,7 +15,8 @@ class MultiTeacherLabel(Regime):
     """Squared error to the mean of the teachers' logits, plus a little cross-entropy of the unmixed label.
 
     Paper: EDC's evaluation (arXiv 2404.13733), used by arXiv 2606.18209: MSE + 0.025 CE, the CE with the class of the
-    base image even where most of it is covered by its partner.
+    base image even where most of it is covered by its partner. G-VBSM (arXiv 2311.17950) scales the teachers' logits to
+    one norm first, FADRM+ (arXiv 2506.24125) takes the KL divergence instead: the recipe says which.
 
     Args:
         student: the network that is trained.
@@ -51,8 +52,12 @@ class MultiTeacherLabel(Regime):
 
     def targets(self, view: View) -> Tensor:
         """Mean logits of the teachers on this view: (B, K)."""
-        return mean_logits(self.teachers, unit_images(view.images, self.data.dataset.info))
+        recipe, images = self.run.plan.recipe, unit_images(view.images, self.data.dataset.info)
+        return mean_logits(self.teachers, images, recipe.balance, recipe.batch_statistics)
 
     def loss(self, logits: Tensor, targets: Tensor, view: View) -> Tensor:
-        """MSE(student, mean logits) + ce_weight * CE(student, unmixed class)."""
-        return mse_with_class(logits, targets, view.labels, self.run.plan.recipe)
+        """MSE(student, mean logits) + ce_weight * CE(student, unmixed class); or KL, both at temperature T."""
+        recipe = self.run.plan.recipe
+        if recipe.distance == "kl":
+            return kl_divergence(logits, (targets / recipe.temperature).softmax(1), recipe)
+        return mse_with_class(logits, targets, view.labels, recipe)

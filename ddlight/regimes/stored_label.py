@@ -19,7 +19,8 @@ from ddlight.methods.base import CondensedDataModule, cache_folder
 from ddlight.models.students import Student
 from ddlight.models.teachers import Teacher, mean_logits
 from ddlight.protocols import Override
-from ddlight.regimes.base import Regime, Run
+from ddlight.randomness import generator
+from ddlight.regimes.base import Regime, Run, seed_torch
 from ddlight.regimes.losses import hard_classes, kl_divergence, mse_with_class, unit_images
 from ddlight.transforms.view import View, Viewer
 
@@ -174,9 +175,10 @@ class StoredLabel(Regime):
         return found
 
     def _names(self) -> dict[str, Any]:
-        """What the labels depend on beside the views' seed: set, teachers, augmentation."""
-        info = self.data.dataset.info
+        """What the labels depend on beside the views' seed: set, teachers and how they answer, augmentation."""
+        info, recipe = self.data.dataset.info, self.run.plan.recipe
         return {
+            **{name: True for name in ("balance", "batch_statistics") if getattr(recipe, name)},
             "set": self.data.require().manifest["content_sha256"],
             "teachers": [teacher.fingerprint() for teacher in self.all_teachers],
             "augment": asdict(self.run.plan.augment),
@@ -189,10 +191,14 @@ class StoredLabel(Regime):
         images, labels = self.data.tensors(self.device)
         loader = RunLoader(run.images, run.batch, len(batches), run.seed, replay=batches)
         views = (super(StoredLabel, self).view(batch.attach(images, labels), 0) for batch in loader)
-        return np.concatenate([self._answer(view).numpy(force=True) for view in views])
+        places = zip(batches.tolist(), views, strict=True)
+        return np.concatenate([self._answer(place, view).numpy(force=True) for place, view in places])
 
-    def _answer(self, view: View) -> Tensor:
-        return mean_logits(self.all_teachers, unit_images(view.images, self.data.dataset.info))
+    def _answer(self, place: list[int], view: View) -> Tensor:
+        """Mean logits (B, K) on a view; what teachers in training mode draw depends on its pass and batch alone."""
+        seed_torch(int(generator(self.run.seed, "teacher", *place).integers(2**63)), self.device)
+        recipe, images = self.run.plan.recipe, unit_images(view.images, self.data.dataset.info)
+        return mean_logits(self.all_teachers, images, recipe.balance, recipe.batch_statistics)
 
     # --- training on them ---
 

@@ -50,8 +50,8 @@ class TeacherLabel(Regime):
 
     def targets(self, view: View) -> Tensor:
         """Softened probabilities of the teacher on this view: (B, K)."""
-        images = unit_images(view.images, self.data.dataset.info)
-        return (self.teacher.logits(images) / self.run.plan.recipe.temperature).softmax(1)
+        recipe, images = self.run.plan.recipe, unit_images(view.images, self.data.dataset.info)
+        return (self.teacher.logits(images, recipe.batch_statistics) / recipe.temperature).softmax(1)
 
     def loss(self, logits: Tensor, targets: Tensor, view: View) -> Tensor:
         """KL(teacher || student), both at temperature T, mean over images."""

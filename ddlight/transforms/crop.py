@@ -61,6 +61,41 @@ def crop_boxes(
     return np.where(fits.any(-1)[..., None], drawn, _central_box(height, width, ratio)).astype(np.int64)
 
 
+def tile_sides(size: int, factor: int) -> list[int]:
+    """Sides of the strips of a mosaic of `size` pixels, in order: the first ones a pixel wider where some are left."""
+    return [size // factor + (k < size % factor) for k in range(factor)]
+
+
+def tile_crop_boxes(
+    place: np.ndarray,
+    u: np.ndarray,
+    size: int,
+    tiles: int,
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> np.ndarray:
+    """Compute the boxes of random resized crops that each lie inside one tile of a mosaic.
+
+    Args:
+        place: uniform numbers in [0, 1), (n,): which of the tiles x tiles tiles.
+        u: uniform numbers in [0, 1), (n, `CROP_UNIFORMS`).
+        size: side of the mosaics in pixels.
+        tiles: tiles per side.
+        scale: as in `crop_boxes`, of the tile's area.
+        ratio: as in `crop_boxes`.
+
+    Returns:
+        int64 (n, 4): top, left, height, width in pixels of the mosaic.
+    """
+    sides = np.array(tile_sides(size, tiles))
+    rows, columns = np.divmod((place * tiles**2).astype(np.int64), tiles)
+    boxes = crop_boxes(u, np.stack([sides[rows], sides[columns]], -1), scale, ratio)
+    starts = np.cumsum(sides) - sides
+    boxes[:, 0] += starts[rows]
+    boxes[:, 1] += starts[columns]
+    return boxes
+
+
 def resized_crop(
     images: Tensor,
     boxes: np.ndarray,

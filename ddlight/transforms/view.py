@@ -116,16 +116,19 @@ class Viewer:
 
         mirrored = drawn("flip") < 0.5 if a.flip else None
         if isinstance(source, FullSize):
-            if a.crop_scale is None or a.patches > 1:
+            if a.crop_scale is None or a.patches > 1 or a.tiles > 1:
                 raise UsageError(
-                    "full_size: images are cut from the whole picture, and this protocol does not crop at random or "
-                    "shuffles patches of squares. Use full_size: false, or a protocol such as dvc_hard."
+                    "full_size: images are cut from the whole picture, and this protocol does not crop at random, or "
+                    "shuffles patches or crops tiles of squares. Use full_size: false, or a protocol such as dvc_hard."
                 )
             return source.cut(ids, drawn("crop", crop.CROP_UNIFORMS), a.crop_scale, a.crop_ratio, mirrored)
         boxes = None
         if a.crop_scale is not None:
-            side = source.shape[2]
-            boxes = crop.crop_boxes(drawn("crop", crop.CROP_UNIFORMS), side, a.crop_scale, a.crop_ratio)
+            side, u = source.shape[2], drawn("crop", crop.CROP_UNIFORMS)
+            if a.tiles > 1:
+                boxes = crop.tile_crop_boxes(drawn("tile"), u, side, a.tiles, a.crop_scale, a.crop_ratio)
+            else:
+                boxes = crop.crop_boxes(u, side, a.crop_scale, a.crop_ratio)
         if boxes is not None and a.patches == 1 and isinstance(source, Tensor):
             return crop.resized_crop(source, boxes, self.info.size, rows=ids, mirrored=mirrored)
         rows = _index(ids, source)  # index_select copies whole images, ten times as fast as indexing

@@ -17,7 +17,7 @@ from ddlight.datasets import Digits
 from ddlight.errors import DataError, UsageError
 from ddlight.models.export import save_student
 from ddlight.models.students import ConvNet, ResNet
-from ddlight.models.teachers import FileTeacher, RunTeacher, TimmTeacher, TorchvisionTeacher, mean_logits
+from ddlight.models.teachers import FileTeacher, RunTeacher, TimmTeacher, TorchvisionTeacher, check_teacher, mean_logits
 from ddlight.transforms.normalise import normalise
 
 SMALL = "shufflenet_v2_x0_5"
@@ -308,6 +308,60 @@ def test_mean_logits(convnet, tmp_path):
     assert not torch.allclose(one.logits(images), other.logits(images))
     with pytest.raises(UsageError, match="the list of teachers is empty"):
         mean_logits([], images)
+
+
+@pytest.fixture
+def batch_normed(tmp_path):
+    """A grey ConvNet with BatchNorm and 3 classes, its layers and its teacher."""
+    student = ConvNet(depth=1, width=4, norm="batch")
+    torch.manual_seed(1)
+    network = student.build(3, 1, 8)
+    network(torch.randn(50, 1, 8, 8) * 3)  # running statistics far from those of the images below
+    torch.save(network.state_dict(), tmp_path / "bn.pth")
+    teacher = FileTeacher(student, str(tmp_path / "bn.pth"), [0.0], [1.0], 8)
+    teacher.load(3, 1, 8)
+    return network, teacher
+
+
+def test_in_training_mode_a_teacher_normalises_by_the_batch_and_stays_as_it_was(batch_normed):
+    network, teacher = batch_normed
+    images, before = torch.rand(6, 1, 8, 8), copy.deepcopy(teacher.network.state_dict())
+    kept = []
+    norm = next(m for m in network.modules() if isinstance(m, nn.BatchNorm2d))
+    norm.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
+    expected = network.train()(images).detach()
+    got = teacher.logits(images, batch_statistics=True)
+    torch.testing.assert_close(got, expected)
+    mean, var = kept[0].mean((0, 2, 3)), kept[0].var((0, 2, 3), unbiased=False)
+    assert not torch.allclose(mean, before["features.1.running_mean"], atol=0.05)
+    assert not torch.allclose(got, teacher.logits(images), atol=0.01)
+    assert (var > 0).all() and not teacher.network.training
+    for name, value in teacher.network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_balanced_logits_have_one_norm_before_they_are_averaged(convnet, batch_normed):
+    teachers = [convnet[1], batch_normed[1]]
+    teachers[0].load(3, 1, 8)
+    images = torch.rand(5, 1, 8, 8)
+    single = [teacher.logits(images).double() for teacher in teachers]
+    norms = [float(one.square().sum().sqrt()) for one in single]
+    assert max(norms) > 1.2 * min(norms)
+    expected = sum(one / norm for one, norm in zip(single, norms, strict=True)) * (sum(norms) / 2) / 2
+    torch.testing.assert_close(mean_logits(teachers, images, balance=True).double(), expected)
+
+
+@pytest.mark.parametrize(("wrong", "warned"), [(0, False), (30, False), (60, True), (90, True)])
+def test_a_teacher_at_chance_is_warned_of(convnet, caplog, wrong, warned):
+    """Of 90 images of 3 classes 30 are right by chance, 30 + 3 * 4.47 = 43 within three standard deviations."""
+    _, teacher = convnet
+    teacher.load(3, 1, 8)
+    images = torch.randint(0, 256, (90, 1, 8, 8), dtype=torch.uint8)
+    labels = teacher.logits(images / 255).argmax(1)
+    labels[:wrong] = (labels[:wrong] + 1) % 3
+    with caplog.at_level("WARNING", "ddlight"):
+        assert check_teacher(teacher, images, labels) == pytest.approx(100 * (90 - wrong) / 90)
+    assert ("may be chance" in caplog.text) == warned
 
 
 def test_timm_teacher_from_a_file_with_its_own_statistics(tmp_path):

@@ -310,6 +310,26 @@ def test_multi_teacher_label_is_the_mean_of_logits_and_a_little_hard_label(fit, 
         assert float(loss) == pytest.approx(float(expected), rel=1e-4)
 
 
+def test_multi_teacher_label_by_kl_as_fadrm_plus(fit, home, teacher_file):
+    """Teachers in training mode: the statistics of the very batch, and no hard label."""
+    keep, recipe = Keep(), Override(**{**RECIPE, "distance": "kl", "batch_statistics": True, "ce_weight": 9.0})
+    model = MultiTeacherLabel(STUDENT, [file_teacher(home)] * 2, recipe=recipe, budget=Budget(epochs=2))
+    fit(model, Random(DIGITS, ipc=3), callbacks=[keep], test=False)
+    teacher_file.train()
+    for view, logits, targets, loss in zip(keep.views, keep.logits, keep.targets, keep.losses, strict=True):
+        torch.testing.assert_close(targets, by_hand(teacher_file, view), rtol=0, atol=1e-4)
+        assert float(loss) == pytest.approx(kl((targets / 4).softmax(1), logits, 4.0), rel=1e-4)
+
+
+def test_teacher_label_asks_a_teacher_in_training_mode(fit, home, teacher_file):
+    keep, recipe = Keep(), Override(**RECIPE, batch_statistics=True)
+    model = TeacherLabel(STUDENT, file_teacher(home), recipe=recipe, budget=Budget(epochs=2))
+    fit(model, Random(DIGITS, ipc=3), callbacks=[keep], test=False)
+    teacher_file.train()
+    for view, targets in zip(keep.views, keep.targets, strict=True):
+        torch.testing.assert_close(targets, (by_hand(teacher_file, view) / 4).softmax(1), rtol=0, atol=1e-5)
+
+
 def test_teachers_are_nowhere_in_what_is_saved(fit, home, teacher_file):
     recipe = Override(**{**RECIPE, "ema": 0.9})
     model = MultiTeacherLabel(STUDENT, [file_teacher(home)], recipe=recipe, budget=Budget(steps=6))

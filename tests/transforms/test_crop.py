@@ -19,6 +19,8 @@ from ddlight.transforms.crop import (
     resized_crop,
     resized_crop_batched,
     resized_crop_each,
+    tile_crop_boxes,
+    tile_sides,
 )
 
 
@@ -237,3 +239,26 @@ def test_flip_mirrors_the_masked_images(dtype):
     assert torch.equal(images, before)
     assert torch.equal(flip(images, np.array([True])), images.flip(-1))
     assert torch.equal(flip(images, np.zeros(5, bool)), images)
+
+
+# --- crops of one tile ---
+
+
+@pytest.mark.parametrize(("size", "factor", "sides"), [(28, 2, [14, 14]), (28, 3, [10, 9, 9]), (7, 4, [2, 2, 2, 1])])
+def test_tiles_share_the_pixels_out(size, factor, sides):
+    assert tile_sides(size, factor) == sides
+
+
+def test_a_crop_of_a_tile_stays_in_it_and_every_tile_is_drawn():
+    place, u = uniforms(4000, purpose="tile"), uniforms(4000, CROP_UNIFORMS)
+    boxes = tile_crop_boxes(place, u, 28, 3, (0.1, 0.9))
+    ends = {0: (0, 10), 1: (10, 19), 2: (19, 28)}
+    seen = np.zeros((3, 3), int)
+    for share, (top, left, height, width), row in zip(place, boxes.tolist(), u, strict=True):
+        tile = int(share * 9)
+        (y, below), (x, beyond) = ends[tile // 3], ends[tile % 3]
+        assert y <= top < top + height <= below and x <= left < left + width <= beyond
+        inside = scalar_box(row, below - y, beyond - x, (0.1, 0.9), (3 / 4, 4 / 3))
+        assert (top - y, left - x, height, width) == inside
+        seen[tile // 3, tile % 3] += 1
+    assert seen.min() > 350  # 444 each are expected
