@@ -72,7 +72,7 @@ class RecoveredSynthesiser(Synthesiser):
     tiny: ClassVar[dict[str, Any]] = {"squeeze": TINY_SQUEEZE, "teacher": None, "recovery": {"iterations": 5}}
     torchvision: tuple[str, ...] = ("resnet18",)
     """Published teachers of ImageNet-1K, with weights IMAGENET1K_V1."""
-    init: Init = "noise"
+    init: str = "noise"
     """Where images begin."""
     carry_state: bool = False
     """Whether blocks of one unit follow one another and hand on what they have changed."""
@@ -169,6 +169,11 @@ class RecoveredSynthesiser(Synthesiser):
         return Space(self.dataset.info.mean, self.dataset.info.std)
 
     @property
+    def all_teachers(self) -> list[Teacher]:
+        """Teachers that were given: their weights are part of the set's name."""
+        return self._given
+
+    @property
     def ready_made(self) -> list[Teacher]:
         """Teachers that need no training here: those given, or torchvision's where the dataset is ImageNet-1K."""
         if self._given or self.dataset.info.name != "ImageNet1K" or self.dataset.num_classes != 1000:
@@ -197,13 +202,6 @@ class RecoveredSynthesiser(Synthesiser):
         info = self.dataset.info
         teacher.load(self.dataset.num_classes, info.channels, info.size)
         return teacher
-
-    @cached_property
-    def arguments(self) -> dict[str, Any]:
-        """Arguments that shape the set; teachers that are given by their weights."""
-        for teacher in self._given:
-            self._load(teacher)
-        return super().arguments
 
     # --- before the first unit ---
 
