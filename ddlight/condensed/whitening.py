@@ -30,7 +30,8 @@ FREPO_STD = {"CIFAR10": (0.2470, 0.2435, 0.2616), "TinyImageNet": (0.2763, 0.268
 
 
 def dataset_whitening(dataset: RealDataset, recipe: Recipe, cache: Path) -> Whitening:
-    """Read a dataset's whitening, after fitting it where it was never fitted: seconds for 28 pixels, minutes for 64.
+    """Read a dataset's whitening, after fitting it where it was never fitted: seconds for grey images of 28 pixels,
+    minutes for CIFAR's, much longer for 64 pixels.
 
     It is fitted to all training images, those that are held out among them where they were cut out of the training
     split: the makers of a published set saw them too, and no label is looked at.

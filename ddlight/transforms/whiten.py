@@ -97,7 +97,7 @@ def fit_whitening(batches: Iterable[Tensor], recipe: Recipe, std: Sequence[float
 
     Sources: `zca`, kornia's ZCAWhitening(eps=0.1, compute_inv=True), as MTT, TESLA and DATM fit it to pixels in [0, 1];
     `zca_frepo`, yongchaoz/FRePo; `zca_kip`, as justincui03/dc_benchmark loads KIP's sets.
-    Deviation: covariances are summed and taken apart in float64, which the sources do in float32; and where there are
+    Deviation: covariances are added up and taken apart in float64, which the sources do in float32; and where there are
     fewer images than numbers in one, which no published set has at 64 pixels or fewer, FRePo sets the eigenvalues
     beyond the N-th to 1, in directions that rounding chooses, and ddlight leaves them.
 
@@ -123,13 +123,18 @@ def fit_whitening(batches: Iterable[Tensor], recipe: Recipe, std: Sequence[float
 
 
 def _moments(batches: Iterable[Tensor]) -> tuple[int, Tensor, Tensor]:
-    """Number of rows, their mean (d,) and covariance by 1 / N (d, d), in float64."""
-    count, total, products = 0, torch.zeros(()), torch.zeros(())
+    """Number of rows, their mean (d,) and covariance by 1 / N (d, d), in float64; products of a batch in float32.
+
+    Everything is taken about the first batch's mean, so that nothing is lost in the difference at the end.
+    """
+    count, about, total, products = 0, None, torch.zeros(()), torch.zeros(())
     for rows in batches:
-        near = rows.double() - 0.5  # near the mean, so that little is lost in the difference below
-        count, total, products = count + len(rows), total + near.sum(0), products + near.T @ near
+        about = rows.mean(0) if about is None else about
+        near = rows - about
+        count, total, products = count + len(rows), total + near.double().sum(0), products + (near.T @ near).double()
+    assert about is not None
     mean = total / count
-    return count, mean + 0.5, products / count - torch.outer(mean, mean)
+    return count, mean + about, products / count - torch.outer(mean, mean)
 
 
 def _eigen(cov: Tensor) -> tuple[Tensor, Tensor]:

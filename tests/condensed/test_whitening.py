@@ -28,7 +28,7 @@ def test_it_is_fitted_to_the_training_images_once(tmp_path, monkeypatch):
 def test_images_that_are_held_out_of_training_count(tmp_path):
     """The makers of a set saw them, so the whitening must not depend on what this run holds out."""
     whole, part = (dataset_whitening(Digits(size=8, held_out=n), "zca", tmp_path) for n in (0, 30))
-    torch.testing.assert_close(whole.forward, part.forward, rtol=0, atol=1e-6)
+    torch.testing.assert_close(whole.forward, part.forward, rtol=0, atol=2e-5)
     torch.testing.assert_close(whole.mean, part.mean, rtol=0, atol=1e-6)
 
 
