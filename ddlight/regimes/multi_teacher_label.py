@@ -7,7 +7,7 @@ from ddlight.models.students import Student
 from ddlight.models.teachers import Teacher, mean_logits
 from ddlight.protocols import Override
 from ddlight.regimes.base import Regime
-from ddlight.regimes.losses import mse_with_class, unit_images
+from ddlight.regimes.losses import mse_with_class
 from ddlight.transforms.view import View
 
 
@@ -51,7 +51,7 @@ class MultiTeacherLabel(Regime):
 
     def targets(self, view: View) -> Tensor:
         """Mean logits of the teachers on this view: (B, K)."""
-        return mean_logits(self.teachers, unit_images(view.images, self.data.dataset.info))
+        return mean_logits(self.teachers, self.unit_images(view.images))
 
     def loss(self, logits: Tensor, targets: Tensor, view: View) -> Tensor:
         """MSE(student, mean logits) + ce_weight * CE(student, unmixed class)."""

@@ -20,7 +20,7 @@ from ddlight.models.students import Student
 from ddlight.models.teachers import Teacher, mean_logits
 from ddlight.protocols import Override
 from ddlight.regimes.base import Regime, Run
-from ddlight.regimes.losses import hard_classes, kl_divergence, mse_with_class, unit_images
+from ddlight.regimes.losses import hard_classes, kl_divergence, mse_with_class
 from ddlight.transforms.view import View, Viewer
 
 log = logging.getLogger("ddlight")
@@ -192,7 +192,7 @@ class StoredLabel(Regime):
         return np.concatenate([self._answer(view).numpy(force=True) for view in views])
 
     def _answer(self, view: View) -> Tensor:
-        return mean_logits(self.all_teachers, unit_images(view.images, self.data.dataset.info))
+        return mean_logits(self.all_teachers, self.unit_images(view.images))
 
     # --- training on them ---
 
