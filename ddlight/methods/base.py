@@ -24,11 +24,13 @@ from ddlight.condensed import pixels, store
 from ddlight.condensed.loader import Batch, EvalLoader, RunLoader, eval_batch
 from ddlight.condensed.pixels import Pixels, WorkerLoader
 from ddlight.condensed.store import Made, Selection, StoredSet, Synthesis, Unit, Workspace
+from ddlight.condensed.whitening import dataset_whitening
 from ddlight.datasets.base import RealDataset
 from ddlight.errors import UsageError
 from ddlight.models.teachers import Teacher, check_teacher
 from ddlight.randomness import generator
 from ddlight.result import peak_host_memory, versions
+from ddlight.transforms.whiten import RECIPES, Whitening
 
 log = logging.getLogger("ddlight")
 
@@ -72,7 +74,8 @@ class CondensedDataModule(LightningDataModule):
     recipe_version: ClassVar[int] = 1
     """Raised by hand when a method starts to make other sets from the same arguments."""
     space: ClassVar[str] = "pixel"
-    """Space of float images: "pixel" in [0, 1], or "normalised" by the dataset's mean and std."""
+    """Space of float images: "pixel" in [0, 1], "normalised" by the dataset's mean and std, or whitened by a recipe of
+    `transforms.whiten`: then students train, and are tested, on images that are whitened alike."""
     selected_on: ClassVar[str] = "none"
     """Where this method's choices are made: "none", "held_out" or "test"."""
     tiny: ClassVar[dict[str, Any]] = {}
@@ -82,7 +85,7 @@ class CondensedDataModule(LightningDataModule):
     learned_lr: float | None = None
     """Learning rate that was learned with the set. It goes into the manifest and `show` prints it; no run uses it."""
     label_kind: ClassVar[str] = "hard"
-    """hard, probabilities or logits. It goes into the manifest and `show` prints it; no run uses it."""
+    """hard, probabilities, logits or centred. It goes into the manifest and `show` prints it; no run uses it."""
 
     def __init__(self, dataset: RealDataset, ipc: int = 10, seed: int = 0, cache: str | None = None) -> None:
         super().__init__()
@@ -258,10 +261,14 @@ class CondensedDataModule(LightningDataModule):
         self.condense(trainer.global_rank if trainer else 0, trainer.world_size if trainer else 1)
 
     def prepare_fit(self) -> None:
-        """Before processes are launched: `prepare` where the set is missing. Raises UsageError where that is long."""
+        """Before processes are launched: `prepare` where the set is missing. Raises UsageError where that is long.
+
+        A whitening that was never fitted is fitted here too, by one process.
+        """
         if not self._sealed():
             self._require_quick()
             self.prepare()
+        _ = self.whitening
 
     def _require_quick(self) -> None:
         seconds = self.estimate_seconds()
@@ -270,6 +277,12 @@ class CondensedDataModule(LightningDataModule):
                 f"The condensed set {self.folder} does not exist and takes about {seconds / 60:.0f} minutes to make. "
                 "Make it first: the same command with 'condense' in place of 'fit'."
             )
+
+    @cached_property
+    def whitening(self) -> Whitening | None:
+        """How images become what the student takes, where the set is whitened. Raises as `dataset_whitening`."""
+        recipe = next((recipe for recipe in RECIPES if recipe == self.space), None)
+        return None if recipe is None else dataset_whitening(self.dataset, recipe, cache_folder(self.cache))
 
     def require(self) -> StoredSet:
         """The loaded set. Raises UsageError before `setup`."""

@@ -21,7 +21,7 @@ from ddlight.models.teachers import Teacher, mean_logits
 from ddlight.protocols import Override
 from ddlight.randomness import generator
 from ddlight.regimes.base import Regime, Run, seed_torch
-from ddlight.regimes.losses import hard_classes, kl_divergence, mse_with_class, unit_images
+from ddlight.regimes.losses import hard_classes, kl_divergence, mse_with_class
 from ddlight.transforms.view import View, Viewer
 
 log = logging.getLogger("ddlight")
@@ -197,7 +197,7 @@ class StoredLabel(Regime):
     def _answer(self, place: list[int], view: View) -> Tensor:
         """Mean logits (B, K) on a view; what teachers in training mode draw depends on its pass and batch alone."""
         seed_torch(int(generator(self.run.seed, "teacher", *place).integers(2**63)), self.device)
-        recipe, images = self.run.plan.recipe, unit_images(view.images, self.data.dataset.info)
+        recipe, images = self.run.plan.recipe, self.unit_images(view.images)
         return mean_logits(self.all_teachers, images, recipe.balance, recipe.batch_statistics)
 
     # --- training on them ---
