@@ -1,4 +1,4 @@
-"""What tests of mosaics share: a teacher with weights of its own, and a folder of pictures of many shapes."""
+"""What tests of methods share: a teacher with weights of its own, and a folder of pictures of many shapes."""
 
 import numpy as np
 import pytest
@@ -14,8 +14,8 @@ COLOUR = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.25]}
 
 
 @pytest.fixture
-def teacher(home):
-    """Build a teacher and its plain network: teacher(size=16, classes=10, colour=False) -> (FileTeacher, network)."""
+def patch_teacher(home):
+    """Build a teacher and its plain network: patch_teacher(size=16, classes=10, colour=False)."""
 
     def build(size=16, classes=10, colour=False):
         torch.manual_seed(3)
