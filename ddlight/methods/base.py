@@ -127,13 +127,16 @@ class CondensedDataModule(LightningDataModule):
 
     @property
     def all_teachers(self) -> list[Teacher]:
-        """Networks that the method itself asks; their weights are part of the set's name."""
+        """Networks that the method is given and asks; their weights are part of the set's name."""
         return []
 
     @property
     def loaded_teachers(self) -> list[Teacher]:
-        """The same, loaded. Raises DataError or UsageError as `Teacher.load`."""
-        info, teachers = self.dataset.info, self.all_teachers
+        """Networks that the method asks, loaded. Raises DataError or UsageError as `Teacher.load`."""
+        return self._load(self.all_teachers)
+
+    def _load(self, teachers: list[Teacher]) -> list[Teacher]:
+        info = self.dataset.info
         for teacher in teachers:
             teacher.load(self.dataset.num_classes, info.channels, info.size)
         return teachers
@@ -145,7 +148,7 @@ class CondensedDataModule(LightningDataModule):
         rows = np.sort(generator(0, "check_teacher").permutation(len(split))[:CHECKED_IMAGES])
         images, labels = torch.from_numpy(self.dataset.take("train", rows)), torch.from_numpy(split.labels[rows])
         found = [check_teacher(teacher, images, labels) for teacher in self.loaded_teachers]
-        for teacher, acc in zip(self.all_teachers, found, strict=True):
+        for teacher, acc in zip(self.loaded_teachers, found, strict=True):
             log.info("teacher %s: %.0f %% of %d training images right", teacher.name, acc, len(rows))
         return found
 
@@ -159,7 +162,7 @@ class CondensedDataModule(LightningDataModule):
     @cached_property
     def arguments(self) -> dict[str, Any]:
         """Arguments that shape the set and differ from their defaults, as JSON; teachers by their weights."""
-        _ = self.loaded_teachers
+        self._load(self.all_teachers)
         parameters = inspect.signature(type(self).__init__).parameters
         names = [n for n in parameters if n not in ("self", "cache", "dataset", "seed")]
         return {n: plain(getattr(self, n)) for n in names if getattr(self, n) != parameters[n].default}
