@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import time
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,6 +28,7 @@ from ddlight.condensed.whitening import dataset_whitening
 from ddlight.datasets.base import RealDataset
 from ddlight.errors import UsageError
 from ddlight.models.teachers import Teacher, check_teacher
+from ddlight.naming import named
 from ddlight.randomness import generator
 from ddlight.result import peak_host_memory, versions
 from ddlight.transforms.whiten import RECIPES, Whitening
@@ -43,19 +44,6 @@ CHECKED_IMAGES = 200
 def cache_folder(cache: str | None) -> Path:
     """Where condensed sets lie: `cache`, else $DDLIGHT_CACHE, else ~/.cache/ddlight/condensed."""
     return Path(cache or os.environ.get("DDLIGHT_CACHE") or "~/.cache/ddlight/condensed").expanduser()
-
-
-def plain(value: Any) -> Any:
-    """An argument as JSON: datasets by identity, dataclasses by class and fields, teachers by their loaded weights."""
-    if isinstance(value, RealDataset):
-        return value.identity()
-    if hasattr(value, "fingerprint"):
-        return {"class": type(value).__name__, "weights": value.fingerprint()}
-    if is_dataclass(value) and not isinstance(value, type):
-        return {"class": type(value).__name__, **{f.name: plain(getattr(value, f.name)) for f in fields(value)}}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    return value
 
 
 class CondensedDataModule(LightningDataModule):
@@ -165,14 +153,14 @@ class CondensedDataModule(LightningDataModule):
         self._load(self.all_teachers)
         parameters = inspect.signature(type(self).__init__).parameters
         names = [n for n in parameters if n not in ("self", "cache", "dataset", "seed")]
-        return {n: plain(getattr(self, n)) for n in names if getattr(self, n) != parameters[n].default}
+        return {n: named(getattr(self, n)) for n in names if getattr(self, n) != parameters[n].default}
 
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits that name the set: class, recipe version, arguments, data and seed."""
         method = f"{type(self).__module__}.{type(self).__qualname__}"
-        named = [method, self.recipe_version, self.arguments, self.dataset.identity(), self.seed]
-        return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
+        parts = [method, self.recipe_version, self.arguments, self.dataset.identity(), self.seed]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def folder(self) -> Path:

@@ -1,7 +1,7 @@
 """StoredLabel: the student matches labels that teachers gave earlier to the views of M passes, replayed in turn."""
 
 import logging
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ from ddlight.errors import UsageError
 from ddlight.methods.base import CondensedDataModule, cache_folder
 from ddlight.models.students import Student
 from ddlight.models.teachers import Teacher, mean_logits
+from ddlight.naming import named
 from ddlight.protocols import Override
 from ddlight.randomness import generator
 from ddlight.regimes.base import Regime, Run, seed_torch
@@ -181,7 +182,7 @@ class StoredLabel(Regime):
             **{name: True for name in ("balance", "batch_statistics") if getattr(recipe, name)},
             "set": self.data.require().manifest["content_sha256"],
             "teachers": [teacher.fingerprint() for teacher in self.all_teachers],
-            "augment": asdict(self.run.plan.augment),
+            "augment": named(self.run.plan.augment),
             "statistics": [*info.mean, *info.std],
         }
 
