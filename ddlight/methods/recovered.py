@@ -198,12 +198,10 @@ class RecoveredSynthesiser(Synthesiser):
         teacher.load(self.dataset.num_classes, info.channels, info.size)
         return teacher
 
-    @cached_property
-    def arguments(self) -> dict[str, Any]:
-        """Arguments that shape the set; teachers that are given by their weights."""
-        for teacher in self._given:
-            self._load(teacher)
-        return super().arguments
+    @property
+    def all_teachers(self) -> list[Teacher]:
+        """Teachers that are given; those that are trained or torchvision's follow from the other arguments."""
+        return self._given
 
     # --- before the first unit ---
 
