@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ class PatchedSynthesiser(RecoveredSynthesiser):
         patches: difficulty of the patches; "whole" takes random whole images.
     """
 
+    tiny: ClassVar[dict[str, Any]] = {**RecoveredSynthesiser.tiny, "patches": "whole"}
     init: Init = "real"
     view_area: float = 1.0
     """Mean area of the views over the iterations, as a fraction of the images'."""

@@ -238,7 +238,7 @@ class FADRMPlus(ResidualSynthesiser):
         alpha: weight of the images beside the patches where the two are blended; 1 blends nothing.
     """
 
-    tiny: ClassVar[dict[str, Any]] = {"teachers": [None, None], "recovery": {"iterations": 5}}
+    tiny: ClassVar[dict[str, Any]] = {"teachers": [None, None], "recovery": {"iterations": 5}, "patches": "whole"}
 
     def __init__(
         self,
