@@ -169,6 +169,11 @@ class RecoveredSynthesiser(Synthesiser):
         return Space(self.dataset.info.mean, self.dataset.info.std)
 
     @property
+    def all_teachers(self) -> list[Teacher]:
+        """Teachers that were given: their weights are part of the set's name."""
+        return self._given
+
+    @property
     def ready_made(self) -> list[Teacher]:
         """Teachers that need no training here: those given, or torchvision's where the dataset is ImageNet-1K."""
         if self._given or self.dataset.info.name != "ImageNet1K" or self.dataset.num_classes != 1000:
@@ -197,11 +202,6 @@ class RecoveredSynthesiser(Synthesiser):
         info = self.dataset.info
         teacher.load(self.dataset.num_classes, info.channels, info.size)
         return teacher
-
-    @property
-    def all_teachers(self) -> list[Teacher]:
-        """Teachers that are given; those that are trained or torchvision's follow from the other arguments."""
-        return self._given
 
     # --- before the first unit ---
 

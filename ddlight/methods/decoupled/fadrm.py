@@ -23,7 +23,7 @@ from torch.nn.functional import interpolate
 from ddlight.datasets.base import RealDataset
 from ddlight.errors import UsageError
 from ddlight.methods.patched import PatchedSynthesiser, Start
-from ddlight.methods.recovered import Carried
+from ddlight.methods.recovered import TINY_SQUEEZE, Carried
 from ddlight.models.students import ConvNet, ResNet, Student, Torchvision
 from ddlight.models.teachers import Teacher
 from ddlight.recovery.loop import Block, recover
@@ -238,7 +238,12 @@ class FADRMPlus(ResidualSynthesiser):
         alpha: weight of the images beside the patches where the two are blended; 1 blends nothing.
     """
 
-    tiny: ClassVar[dict[str, Any]] = {"teachers": [None, None], "recovery": {"iterations": 5}, "patches": "whole"}
+    tiny: ClassVar[dict[str, Any]] = {
+        "squeezes": [TINY_SQUEEZE, {**TINY_SQUEEZE, "budget": {"steps": 20}}],
+        "teachers": None,
+        "recovery": {"iterations": 5},
+        "patches": "whole",
+    }
 
     def __init__(
         self,
