@@ -1,10 +1,6 @@
 """FADRM and FADRM+ against a loop written out here: stages, residual, turns; published numbers; bytes; errors."""
 
-import os
-import signal
-import sys
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -13,7 +9,6 @@ from torch.nn.functional import cross_entropy
 from torchvision.transforms import functional
 
 from ddlight import datasets
-from ddlight.cli import main
 from ddlight.condensed import store
 from ddlight.datasets import Digits
 from ddlight.errors import UsageError
@@ -24,6 +19,7 @@ from ddlight.methods.decoupled.sre2lpp import SRe2LPlusPlus
 from ddlight.models.students import ConvNet, ResNet
 from ddlight.models.teachers import Input, Teacher
 from ddlight.randomness import generator
+from ddlight.recovery.loop import recover
 from ddlight.recovery.observer import Observer
 from ddlight.recovery.options import RecoveryOverride
 from ddlight.recovery.views import Views
@@ -302,36 +298,40 @@ def test_bf16_is_an_option(make):
 # --- resuming and ranks ---
 
 
-def condense_until_killed(folder, arguments):
-    """A process that condenses with one thread."""
-    os.chdir(folder)
-    os.environ["DDLIGHT_CACHE"] = str(folder / "killed")
-    torch.set_num_threads(1)
-    sys.exit(main(arguments))
+class Stop(Exception):
+    """What a killed process looks like from inside."""
 
 
-def test_a_set_that_was_killed_in_its_stages_comes_out_the_same(processes, home, teacher, monkeypatch):
-    words = ["condense", "--data=FADRM", "--data.dataset=Digits", "--data.dataset.size=8", "--data.ipc=3"]
-    words += ["--data.recovery.iterations=200", "--data.recovery.roll=1", "--data.teacher=RunTeacher"]
-    words += [f"--data.teacher.run={teacher.run}", "--trainer.accelerator=cpu", "--trainer.devices=1"]
-    process = processes.Process(target=condense_until_killed, args=(home, words), daemon=True)
-    process.start()
-    end = time.monotonic() + 60
-    while not list(home.glob("killed/**/FADRM/**/*.claim")) and process.is_alive() and time.monotonic() < end:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL and list(home.glob("killed/**/*.partial"))
-    hashes = []
-    for cache in ("killed", "alone"):
-        monkeypatch.setenv("DDLIGHT_CACHE", str(home / cache))
-        torch.set_num_threads(1)
-        assert main(words) == 0
-        folders = [p.parent for p in (home / cache).rglob("manifest.json")]
-        assert sorted(p.parents[1].name for p in folders) == ["FADRM", "RealPatches"]
-        assert not list((home / cache).rglob("*.partial"))
-        hashes.append([store.verify(p)["content_sha256"] for p in sorted(folders)])
-    assert hashes[0] == hashes[1]
+def stopping(real, calls):
+    """A function that raises instead of its call number `calls`."""
+    made = []
+
+    def call(*arguments):
+        made.append(arguments)
+        if len(made) == calls:
+            raise Stop
+        return real(*arguments)
+
+    return call
+
+
+def test_a_set_that_was_stopped_among_its_patches_or_stages_comes_out_the_same(plus, monkeypatch):
+    teachers, options = [Pooled(0), Pooled(1)], {"ipc": 2, "patches": "medium", "sizes": [7, 8, 7, 8]}
+    alone = plus(teachers, cache="alone", **options).condense()
+    for module, name, calls in ((RealPatches, "make", 4), (fadrm, "recover", 7)):
+        with monkeypatch.context() as patched:
+            patched.setattr(module, name, stopping(getattr(module, name), calls))
+            killed = plus(teachers, cache="killed", **options)
+            with pytest.raises(Stop):
+                killed.condense()
+            assert not killed.folder.exists()
+    assert len(list(killed.working.glob("*.safetensors"))) == 1  # the first block was done, the second in its stages
+    resumed = plus(teachers, cache="killed", **options)
+    made = []
+    monkeypatch.setattr(fadrm, "recover", lambda block, *rest: made.append(rest[1:]) or recover(block, *rest))
+    folder = resumed.condense()
+    assert made == [(0, 2), (2, 4), (4, 6), (6, 8)]
+    assert store.verify(folder)["content_sha256"] == store.verify(alone)["content_sha256"]
 
 
 def test_two_ranks_make_what_one_makes(plus):
