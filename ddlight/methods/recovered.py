@@ -167,6 +167,11 @@ class RecoveredSynthesiser(Synthesiser):
         return Space(self.dataset.info.mean, self.dataset.info.std)
 
     @property
+    def all_teachers(self) -> list[Teacher]:
+        """Teachers that were given: their weights are part of the set's name."""
+        return self._given
+
+    @property
     def ready_made(self) -> list[Teacher]:
         """Teachers that need no training here: those given, or torchvision's where the dataset is ImageNet-1K."""
         if self._given or self.dataset.info.name != "ImageNet1K" or self.dataset.num_classes != 1000:
@@ -184,11 +189,6 @@ class RecoveredSynthesiser(Synthesiser):
             return []
         asked = [s if s.student else replace(s, student=ResNet()) for s in self._squeezes]
         return [ScoringRun(s, self.dataset, self.ipc, self.seed, cache_folder(self.cache)) for s in asked]
-
-    @property
-    def all_teachers(self) -> list[Teacher]:
-        """The teachers that were given."""
-        return self._given
 
     @cached_property
     def loaded_teachers(self) -> list[Teacher]:  # type: ignore[override]
