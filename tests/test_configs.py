@@ -223,7 +223,7 @@ def test_edc_is_four_teachers_and_their_mean(command, home):
     assert (result.regime, result.protocol, result.config) == ("MultiTeacherLabel", "edc", "edc_rn50_ipc50")
     assert len({t.fingerprint for t in result.teachers}) == 4
     assert (result.recipe["ema"], result.recipe["ce_weight"], result.budget.steps) == (0.99, 0.025, 20)
-    assert result.set.method == "Random"
+    assert (result.set.method, result.set.images) == ("EDC", 100)
     teachers = sorted((home / "runs" / "tiny").glob("teacher*"))
     assert [read_json(folder / "result.json")["regime"] for folder in teachers] == ["HardLabel"] * 4
 

@@ -68,13 +68,13 @@ class PatchedSynthesiser(RecoveredSynthesiser):
     def prepare(self) -> None:
         """Train the teachers that are missing, try all of them, and make the patches."""
         super().prepare()
-        if patches := self.patch_set(self.loaded[0]):
+        if patches := self.patch_set(self.loaded_teachers[0]):
             patches.condense()
 
     @cached_property
     def _begun(self) -> Any:
         """Images of the set of patches, class by class."""
-        patches = self.patch_set(self.loaded[0])
+        patches = self.patch_set(self.loaded_teachers[0])
         return store.load(patches.condense(), limit=memory_limit()).images if patches else None
 
     def initial(self, block: Unit) -> Tensor:
@@ -94,5 +94,5 @@ class PatchedSynthesiser(RecoveredSynthesiser):
 
     def facts(self) -> dict[str, Any]:
         """Numbers, teachers, cost, and the patches that the images began with."""
-        patches = self.patch_set(self.loaded[0])
+        patches = self.patch_set(self.loaded_teachers[0])
         return {**super().facts(), "patch_set": patches.fingerprint if patches else None}

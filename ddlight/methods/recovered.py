@@ -70,7 +70,7 @@ class RecoveredSynthesiser(Synthesiser):
     tiny: ClassVar[dict[str, Any]] = {"squeeze": TINY_SQUEEZE, "teacher": None, "recovery": {"iterations": 5}}
     torchvision: tuple[str, ...] = ("resnet18",)
     """Published teachers of ImageNet-1K, with weights IMAGENET1K_V1."""
-    init: Init = "noise"
+    init: str = "noise"
     """Where images begin."""
     carry_state: bool = False
     """Whether blocks of one unit follow one another and hand on what they have changed."""

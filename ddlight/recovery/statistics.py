@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 Measured = tuple[Tensor, ...]
-"""Statistics of one layer's input, each a vector."""
+"""Statistics of one layer's input: pairs of means and variances, each a vector, or a matrix of one row a class."""
 
 
 def channel_statistics(maps: Tensor) -> Measured:
@@ -53,6 +53,18 @@ class Statistics:
         """R of what was measured, by layer number; 0 where nothing was."""
         total = torch.zeros(())
         for layer, found in measured.items():
-            mean, variance = (torch.linalg.vector_norm(a - b) for a, b in zip(found, self.target(layer), strict=True))
-            total = total.to(mean.device) + (self.first if layer == 0 else 1.0) * (mean + self.var_weight * variance)
+            distance = self.layer_loss(layer, found)
+            total = total.to(distance.device) + (self.first if layer == 0 else 1.0) * distance
+        return total
+
+    def layer_loss(self, layer: int, found: Measured) -> Tensor:
+        """What one layer adds, before its weight."""
+        return self.distance(found, self.target(layer))
+
+    def distance(self, found: Measured, target: Measured) -> Tensor:
+        """|mean - RM| + v |var - RV| over pairs of means and variances; of matrices, summed over their rows."""
+        norms = [torch.linalg.vector_norm(a - b, dim=-1).sum() for a, b in zip(found, target, strict=True)]
+        total = norms[0] + self.var_weight * norms[1]
+        for mean, variance in zip(norms[2::2], norms[3::2], strict=True):
+            total = total + (mean + self.var_weight * variance)
         return total

@@ -129,7 +129,7 @@ class ResidualSynthesiser(PatchedSynthesiser):
 
     def _require_layers(self) -> None:
         super()._require_layers()
-        for teacher in self.loaded:
+        for teacher in self.loaded_teachers:
             self._require_views(teacher)
 
     @torch.no_grad()
