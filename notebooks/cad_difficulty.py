@@ -12,6 +12,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from ddlight.budget import Budget
+from ddlight.condensed.store import read_selection
 from ddlight.datasets import FashionMNIST5k
 from ddlight.methods.base import cache_folder
 from ddlight.methods.coresets.cad_prune import CADPrune
@@ -36,19 +37,16 @@ def percentiles(difficulty: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def main() -> None:
     """Write a line a K, set and score."""
     data = FashionMNIST5k()
-    labels, ids = data.index("train").labels, data.index("train").ids
+    labels = data.index("train").labels
     sys.stdout.write("k,set,score,percentile\n")
     for seed in range(3):
         yardstick = ScoringRun(YARDSTICK, data, 50, seed, cache_folder(None))
         yardstick.make()
         table = yardstick.table()
         for k in (6, 15, 30, 60):
-            method = CADPrune(
-                data, 50, seed, scoring=Scoring(STUDENT, protocol="ht_small_hard"), k_mode="fixed", k=k
-            )
-            method.condense()
-            method.setup("fit")
-            rows = np.flatnonzero(np.isin(ids, method.require().ids))
+            scoring = Scoring(STUDENT, protocol="ht_small_hard")
+            method = CADPrune(data, 50, seed, scoring=scoring, k_mode="fixed", k=k)
+            rows, _ = read_selection(method.condense())
             for name, score in SCORES.items():
                 mean = percentiles(score(table), labels)[rows].mean()
                 sys.stdout.write(f"{k},{seed},{name},{mean:.2f}\n")

@@ -1,7 +1,7 @@
 """How far apart are coresets under each label regime? Spread over methods, in points and in log-odds.
 
 Run: ddlight grid configs/studies/fashion5k_coresets_regimes.yaml
-     python notebooks/regime_spread.py runs/fashion5k_coresets_regimes notebooks/results/fashion5k_coresets_regimes_spread
+     python notebooks/regime_spread.py runs/fashion5k_coresets_regimes OUT
 writes OUT.csv, OUT.png and OUT.svg. A spread is taken within one set number, over the methods: their range, and their
 standard deviation. The interval is Student's at 95 % over set numbers.
 """
@@ -17,7 +17,7 @@ from ddlight.report.collect import collect
 from ddlight.report.statistics import confidence
 
 mpl.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402  after the choice of a backend
+from matplotlib import pyplot as plt
 
 REGIMES = {"HardLabel": "HL", "SoftLabel": "SL", "TeacherLabel": "SL+KD"}
 SCALES = {"points": lambda acc: acc, "log-odds": lambda acc: np.log(acc / (100 - acc))}
@@ -34,7 +34,9 @@ def spreads(results: pd.DataFrame) -> pd.DataFrame:
             for measure, of in MEASURES.items():
                 found = [float(of(row)) for row in transform(table)]
                 low, high = confidence(found) or (np.nan, np.nan)
-                rows.append([REGIMES[regime], ipc, scale, measure, np.mean(found), low, high, len(found), table.shape[1]])
+                rows.append(
+                    [REGIMES[regime], ipc, scale, measure, np.mean(found), low, high, len(found), table.shape[1]]
+                )
     columns = ["regime", "ipc", "scale", "measure", "mean", "ci_low", "ci_high", "n_sets", "n_methods"]
     return pd.DataFrame(rows, columns=columns)
 
