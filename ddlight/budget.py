@@ -41,8 +41,11 @@ class Budget:
                 f"A budget has exactly one unit; given: {', '.join(given) or 'none'}. "
                 f"Allowed: {', '.join(UNITS)}. For example: {example}"
             )
-        if getattr(self, given[0]) <= 0:
-            raise UsageError(f"The budget must be positive; given: {given[0]}={getattr(self, given[0])}.")
+        value = getattr(self, given[0])
+        if value <= 0:
+            raise UsageError(f"The budget must be positive; given: {given[0]}={value}.")
+        if given[0] in ("epochs", "full_epochs"):
+            object.__setattr__(self, given[0], float(value))  # 60 and 60.0 are one budget, which names one run
 
     @property
     def unit(self) -> Unit:

@@ -241,9 +241,7 @@ def _draw(stored: "StoredSet", options: argparse.Namespace) -> str:
     manifest, labels = stored.manifest, _hard(np.asarray(stored.labels))
     names = manifest["classes"][: options.classes]
     rows = [(name, np.flatnonzero(labels == c)[: options.per_class]) for c, name in enumerate(names)]
-    normalised = manifest["space"] == "normalised"
-    mean, std = (manifest["mean"], manifest["std"]) if normalised else ([0.0], [1.0])
-    picture = grid(np.asarray(stored.images), rows, mean, std)
+    picture = grid(np.asarray(stored.images), rows, *_stretch(stored))
     options.grid.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(picture).save(options.grid)
     shown = sum(len(chosen) for _, chosen in rows)
@@ -251,6 +249,19 @@ def _draw(stored: "StoredSet", options: argparse.Namespace) -> str:
         f"{options.grid}: {shown:,} of {len(labels):,} images, "
         f"{len(rows):,} of {len(manifest['classes']):,} classes (--per-class, --classes)"
     )
+
+
+def _stretch(stored: "StoredSet") -> tuple[list[float], list[float]]:
+    """Mean and std that bring a set's floats to [0, 1]; whitened ones, which have no fixed range, to 0.5 +- 0.2.
+
+    Source of the latter: how FRePo shows its images (lib/datadistillation/utils.py).
+    """
+    space = stored.manifest["space"]
+    if space == "pixel":
+        return [0.0], [1.0]
+    if space == "normalised":
+        return stored.manifest["mean"], stored.manifest["std"]
+    return [0.5], [0.2 / max(float(np.std(stored.images)), 1e-12)]
 
 
 def _check_grid(file: Path, folder: Path) -> None:

@@ -19,10 +19,10 @@ def make_tiny(config: dict[str, Any]) -> dict[str, Any]:
     tiny = copy.deepcopy(config)
     data = tiny["data"]["init_args"]
     data.update(dataset=copy.deepcopy(DATASET), ipc=min(data.get("ipc", IPC), IPC))
+    _shrink_teachers(data)
     for name, value in _method_values(tiny["data"]).items():
         given = data.get(name)
         data[name] = {**given, **value} if isinstance(given, dict) and isinstance(value, dict) else value
-    _shrink_teachers(data)
     if tiny.get("model"):
         _shrink_model(tiny["model"]["init_args"])
     run = tiny["trainer"]["run"]
@@ -69,9 +69,7 @@ def teacher(k: int) -> dict[str, Any]:
 def tiny_teachers(config: dict[str, Any]) -> list[list[str]]:
     """Arguments of the `fit` commands that train the tiny teachers a config needs and that do not exist yet."""
     parts = [(config.get(key) or {}).get("init_args", {}) for key in ("model", "data")]
-    given = [
-        t for part in parts for t in (*([part["teacher"]] if "teacher" in part else []), *part.get("teachers", []))
-    ]
+    given = [t for part in parts for t in (part.get("teacher"), *(part.get("teachers") or [])) if t]
     runs = sorted({t["init_args"]["run"] for t in given})
     return [_fit(k, run) for k, run in enumerate(runs) if not (Path(run) / "result.json").exists()]
 

@@ -207,3 +207,11 @@ def test_a_run_takes_its_budget_and_its_rates(fit, setting, steps, accumulate):
     assert trainer.global_step == steps == len(seen.rates)
     assert seen.rates == pytest.approx([0.02 * schedule.factor(x) for x in progress], rel=1e-9)
     assert schedule.name == recipe.schedule and seen.rates[0] == pytest.approx(0.02 * (not schedule.warmup))
+
+
+@pytest.mark.parametrize("unit", ["epochs", "full_epochs"])
+def test_a_whole_number_of_passes_is_the_same_budget_however_it_is_written(unit):
+    from dataclasses import asdict
+    from json import dumps
+
+    assert dumps(asdict(Budget(**{unit: 60}))) == dumps(asdict(Budget(**{unit: 60.0})))

@@ -228,6 +228,19 @@ def test_edc_is_four_teachers_and_their_mean(command, home):
     assert [read_json(folder / "result.json")["regime"] for folder in teachers] == ["HardLabel"] * 4
 
 
+@pytest.mark.parametrize("file", listed("decoupled/rded_f*.yaml", "decoupled/ca2d_f*.yaml", "decoupled/pca_f*.yaml"))
+def test_sets_of_patches_run_in_seconds(command, home, file):
+    answer = command("fit", "--config", file, "--tiny", *CPU)
+    assert answer.code == 0, answer.err
+    folder = next(f for f in (home / "runs" / "tiny" / file.stem).glob("*/result.json"))
+    result = Result.read(folder.parent)
+    method = result.set.method
+    tiles = 4 if method == "PCA" else 1
+    assert (result.set.images, result.set.source_images) == (100, 100 * tiles)
+    assert (result.flops.synthesis > 0, result.flops.scoring > 0) == (method != "PCA", method != "RDED")
+    assert result.augment["tiles"] == (2 if method == "PCA" else 1)
+
+
 def test_my_photos_trains_on_a_folder_of_pictures(command, home):
     rng = np.random.default_rng(0)
     for name in ("cat", "dog", "owl"):

@@ -140,7 +140,7 @@ def test_grid_of_indices_shows_the_real_images(
 
 @pytest.mark.parametrize(
     ("space", "value", "shown"),
-    [("pixel", 0.5, 128), ("pixel", 1.7, 255), ("normalised", 0.5, 128), ("normalised", -3.0, 0)],
+    [("pixel", 0.5, 128), ("pixel", 1.7, 255), ("normalised", 0.5, 128), ("normalised", -3.0, 0), ("zca", 0.0, 128)],
 )
 def test_grid_of_floats(space: str, value: float, shown: int, sealed: Seal, tmp_path: Path) -> None:
     """Mean 0.25 and std 0.5 turn 0.5 into 0.5 again, and -3 into black."""
@@ -150,6 +150,16 @@ def test_grid_of_floats(space: str, value: float, shown: int, sealed: Seal, tmp_
     row = drawn[4 * 62 : 4 * 62 + 60, -62:-2]
     assert (row == shown).all()
     assert (drawn[: 4 * 62, -62:] == 255).all()  # classes without images stay white
+
+
+def test_grid_of_whitened_images_has_one_contrast(sealed: Seal, tmp_path: Path) -> None:
+    """Whitened pixels have no fixed range: 0.5 +- 0.2 for one standard deviation."""
+    pattern = np.where(np.indices((60, 60)).sum(0) % 2, 7.0, -7.0).astype(np.float32)
+    show.main(
+        [str(sealed(Synthesis(pattern[None, None], np.array([4])), space="zca")), "--grid", str(tmp_path / "g.png")]
+    )
+    row = picture(tmp_path / "g.png")[4 * 62 : 4 * 62 + 60, -62:-2]
+    assert set(np.unique(row)) == {round(255 * 0.3), round(255 * 0.7)}
 
 
 def test_grid_names_and_colour() -> None:

@@ -19,7 +19,8 @@ from ddlight.randomness import generator
 from ddlight.regimes.hard_label import HardLabel
 from ddlight.transforms import colour, crop, dsa, mix, patches
 from ddlight.transforms.normalise import normalise
-from ddlight.transforms.view import Viewer, to_unit
+from ddlight.transforms.view import Viewer, to_input, to_unit
+from ddlight.transforms.whiten import fit_whitening
 
 COUNT, BATCH, SIZE, SEED = 30, 8, 12, 5
 INFO = replace(TABLE["CIFAR10"], size=SIZE)
@@ -236,6 +237,28 @@ def test_to_unit():
     floats = torch.rand(4, 3, SIZE, SIZE)
     assert torch.equal(to_unit(floats, INFO, "pixel"), floats)
     torch.testing.assert_close(to_unit((floats - MEAN) / STD, INFO, "normalised"), floats)
+
+
+WHITENING = fit_whitening([PIXELS], "zca", INFO.std)
+
+
+def test_a_whitened_set_is_as_it_is_and_real_images_are_whitened_alike():
+    whitened = WHITENING.apply(PIXELS)
+    view = Viewer(ONE["none"], INFO, "zca", BATCH, COUNT, SEED, WHITENING)(batches(images=whitened)[0])
+    assert torch.equal(view.images, whitened[view.ids])
+    assert torch.equal(to_input(PIXELS, INFO, WHITENING), whitened)
+    torch.testing.assert_close(to_unit(whitened, INFO, "zca", WHITENING), PIXELS / 255, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["jitter", "lighting"])
+def test_whitened_images_are_coloured_as_pixels(name):
+    """The same draws colour the pixels that the whitened images stand for; flips and crops act where they live."""
+    whitened = WHITENING.apply(PIXELS)
+    view = Viewer(ONE[name], INFO, "zca", BATCH, COUNT, SEED, WHITENING)(batches(images=whitened)[0])
+    pixels = viewer(ONE[name])(batches()[0])
+    expected = WHITENING.apply(to_unit(pixels.images, INFO, "normalised"))
+    assert (view.images - whitened[view.ids]).abs().max() > 0.01
+    torch.testing.assert_close(view.images, expected, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("size", [16, 24])

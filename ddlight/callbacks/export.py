@@ -48,7 +48,7 @@ class Export(Callback):
         averages = [c for c in trainer.callbacks if isinstance(c, StudentEMA)]  # type: ignore[attr-defined]
         for average in averages:
             average.swap_in(model)
-        data = model.data.dataset
+        data, whitened = model.data.dataset, model.data.whitening is not None
         info = data.info
         save_student(
             self.folder,
@@ -61,6 +61,7 @@ class Export(Callback):
             std=info.std,
             classes=info.classes,
             epoch=epoch,
+            whitening=model.data.space if whitened else None,
         )
         for average in averages:
             average.swap_out(model)

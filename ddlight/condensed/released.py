@@ -4,15 +4,24 @@
 |---|---|---|
 | folder of class folders | SRe2L, CDA, G-VBSM, RDED, EDC, FADRM, Minimax | pictures; their folder names the class |
 | `res_*.pt` | DC, DSA, DM | `data`: a list of (images, labels) per experiment, normalised |
-| `images*.pt` + `labels*.pt` | MTT, TESLA, DATM, SelMatch, DC-bench | tensors, normalised; DATM: logits and `lr*.pt` |
+| `images*.pt` + `labels*.pt` | MTT, TESLA, SelMatch, DC-bench | tensors, normalised, or `zca` where a name says so |
+| the same + `lr*.pt` | DATM | whitened (`zca`), labels are logits |
+| `images_zca_*.pt` | MTT, TESLA | the whitened images brought back to pixels: the name misleads |
 | `data.pt` | IDC | [images, labels] in [0, 1], mosaics of 2 x 2 |
-| `.npz` | KIP, RFAD | `images` (N, H, W, C), `labels` (N,) or (N, K) |
+| `.npz` | KIP, RFAD | `images` (N, H, W, C), `labels` (N,) or (N, K) centred; `zca_kip` where the name says zca |
+| flax checkpoint | FRePo | `x_proto` (N, H, W, C), `zca_frepo`, and `y_proto` (N, K), centred |
+| `.npz` | FRePo | the same as `image` and `label` |
 | `.parquet`, or a folder of them | data sets on the Hugging Face Hub | `image` and `class_id` (or `label`) |
 | `.txt`, `.csv`, `.json`, `.npy` | coresets | positions in the training split, or sample ids |
 | `.zip`, `.tar`, `.tar.gz` | any of the folders | unpacked into a temporary folder |
 
 Pickles are read without running code, and archives that would write outside their folder are refused. A class follows
 from a folder's name, never from its place in a listing.
+
+Whitened sets (`transforms.whiten`): students train on them as they are, and test images are whitened by what the
+dataset's training images give, as their makers do (GeorgeCazenavette/mtt-distillation, issue 11). FRePo does not whiten
+MNIST and Fashion-MNIST. Labels are centred where kernel regression was trained on them: one-hot less 1 / K, learned or
+not, so neither probabilities nor logits.
 """
 
 import hashlib
@@ -33,11 +42,13 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from ddlight.condensed.flax import is_flax, read_flax
 from ddlight.condensed.parquet import decode_picture, parquet_files, read_parquet
 from ddlight.datasets.base import RealDataset
 from ddlight.datasets.decoded import decode_files
 from ddlight.datasets.table import TABLE, DatasetInfo
 from ddlight.errors import DataError, UsageError
+from ddlight.transforms.whiten import RECIPES
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 WNID = re.compile(r"n\d{8}")
@@ -45,8 +56,12 @@ IDC_FACTOR = 2
 """Factor of IDC's released sets, which the files do not say."""
 OF_CIFAR10 = ("images*.pt", "data.pt")
 """Layouts whose makers normalise CIFAR-100 with CIFAR-10's mean and std."""
+ZCA = re.compile(r"(?<!no)(?<!no[_-])zca", re.IGNORECASE)
+"""In a name: the images are whitened. `NO_ZCA` and `nozca` say the contrary."""
+UNWHITENED = ("MNIST", "FashionMNIST")
+"""Datasets, by the beginning of their names, that FRePo does not whiten."""
 
-Space = Literal["pixel", "normalised"]
+Space = Literal["pixel", "normalised", "zca", "zca_frepo", "zca_kip"]
 
 
 @dataclass(frozen=True)
@@ -57,11 +72,12 @@ class Found:
         layout: as in the table above.
         images: uint8, or float32 in `space`, (N, C, H, W), class by class; empty for `rows`.
         labels: int64 (N,), or float32 (N, K) of `kind`.
-        space: "pixel" in [0, 1], or "normalised" by the dataset's own mean and std.
-        kind: "hard", "probabilities" or "logits".
+        space: "pixel" in [0, 1], "normalised" by the dataset's own mean and std, or a recipe of `transforms.whiten`.
+        kind: "hard", "probabilities", "logits" or "centred".
         lr: learning rate that was learned with the set.
         factor: images were mosaics of factor x factor, and are decoded here.
         rows: int64 (N,), positions in the training split, where the set is a list of real images.
+        why: how the space of floats was told, or that it was assumed.
         notes: what a reader should know, a sentence each.
     """
 
@@ -73,6 +89,7 @@ class Found:
     lr: float | None = None
     factor: int = 1
     rows: np.ndarray | None = None
+    why: str = ""
     notes: tuple[str, ...] = ()
 
     @property
@@ -105,9 +122,9 @@ class Found:
         lines = [f"released set, layout {self.layout}: {len(self.labels):,} images, {span} per class"]
         if self.rows is None:
             shape = " x ".join(map(str, self.images.shape[1:]))
-            lines.append(
-                f"images {shape}, {self.images.dtype}, {self.images.min():.3g} to {self.images.max():.3g}, {self.space}"
-            )
+            why = f" ({self.why})" if self.why else ""
+            span = f"{self.images.min():.3g} to {self.images.max():.3g}"
+            lines.append(f"images {shape}, {self.images.dtype}, {span}, {self.space}{why}")
         learned = f", learned lr {self.lr:.3g}" if self.lr is not None else ""
         return [*lines, f"labels {self.kind}, {len(counts)} classes{learned}", *self.notes]
 
@@ -125,8 +142,8 @@ def read_released(path: Path, dataset: RealDataset, space: Space | None = None) 
     """
     found = _reader(path)(path, dataset)
     if space is not None and found.images.dtype != np.uint8:
-        found = replace(found, space=space)
-    return _checked(found, path, dataset.info)
+        found = replace(found, space=space, why="as given")
+    return _renormalised(_checked(found, path, dataset.info), dataset.info)
 
 
 def source_digest(path: Path) -> str:
@@ -154,9 +171,11 @@ def _reader(path: Path) -> Callable[[Path, RealDataset], Found]:
         return _indices
     if path.suffix == ".zip" or ".tar" in path.suffixes or path.suffix == ".tgz":
         return _archive
+    if is_flax(path):
+        return _flax
     raise DataError(
-        f"{path} is in no layout that is known: a folder of class folders, .pt, .npz, .parquet, a list of indices "
-        "(.txt, .csv, .json, .npy), or a .zip or .tar of a folder."
+        f"{path} is in no layout that is known: a folder of class folders, .pt, .npz, .parquet, a flax checkpoint, a "
+        "list of indices (.txt, .csv, .json, .npy), or a .zip or .tar of a folder."
     )
 
 
@@ -166,6 +185,10 @@ def _checked(found: Found, path: Path, info: DatasetInfo) -> Found:
         raise DataError(
             f"{path} holds images of shape {found.images.shape} and {count} labels; {info.name} needs as many labels "
             f"as images, of {info.channels} channels."
+        )
+    if found.space in RECIPES and found.images.shape[2:] != (info.size, info.size):
+        raise DataError(
+            f"{path} holds whitened images of {found.images.shape[2:]} pixels; {info.name} is whitened at {info.size}."
         )
     if found.images.dtype.kind == "f" and not np.isfinite(found.images).all():
         raise DataError(f"{path} holds pixels that are not finite.")
@@ -188,16 +211,20 @@ def _checked(found: Found, path: Path, info: DatasetInfo) -> Found:
 
 def _folder(path: Path, dataset: RealDataset) -> Found:
     folders = [p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")]
-    tensors = sorted(path.glob("images*.pt")) + sorted(path.glob("*_images.pt"))
+    tensors = [p for p in (*path.glob("images*.pt"), *path.glob("*_images.pt")) if not _inverted(p)]
     if not folders and tensors:
-        parts = [p for p in tensors if re.search(r"_best_\d+\.pt$", p.name)] or tensors[-1:]
+        last = max(tensors, key=lambda p: ("best" in p.name, _number(p), p.name))
+        parts = [p for p in tensors if re.search(r"_best_\d+\.pt$", p.name)] or [last]
         pieces = [_tensors(part, dataset) for part in sorted(parts, key=_number)]
         images, labels = np.concatenate([p.images for p in pieces]), np.concatenate([p.labels for p in pieces])
         return replace(pieces[0], images=images, labels=labels)
     if len(folders) == 1 and any(inner.is_dir() for inner in folders[0].iterdir()):
         return _folder(folders[0], dataset)
+    checkpoints = [p for p in path.iterdir() if p.is_file() and is_flax(p)]
+    if not folders and checkpoints:
+        return _flax(max(checkpoints, key=_number), dataset)
     if not folders:
-        raise DataError(f"{path} holds neither class folders nor images*.pt with labels*.pt.")
+        raise DataError(f"{path} holds neither class folders, images*.pt with labels*.pt, nor a flax checkpoint.")
     return _class_folders(path, folders, dataset)
 
 
@@ -302,11 +329,17 @@ def _load(path: Path) -> Any:
         raise DataError(f"{path} is damaged or not a file of torch.save: {error}") from error
 
 
+def _inverted(path: Path) -> bool:
+    """Whether a file holds what MTT and TESLA save beside whitened images: the same, brought back to pixels."""
+    return path.name.startswith("images_zca")
+
+
 def _siblings(path: Path) -> list[Path]:
     """Labels and learning rate that lie beside a file of images."""
-    if "images" not in path.name:
+    images = "images_zca" if _inverted(path) else "images"
+    if images not in path.name:
         return []
-    beside = [path.with_name(path.name.replace("images", other, 1)) for other in ("labels", "lr")]
+    beside = [path.with_name(path.name.replace(images, other, 1)) for other in ("labels", "lr")]
     return [p for p in beside if p.exists()]
 
 
@@ -314,15 +347,16 @@ def _tensors(path: Path, dataset: RealDataset) -> Found:
     content = _load(path)
     if isinstance(content, dict) and "data" in content:
         experiments = content["data"]
-        found = _pair(experiments[-1], path, "res_*.pt", normalised=True)
-        found = replace(found, notes=(f"the last of {len(experiments)} experiments",))
+        found = _pair(experiments[-1], path, "res_*.pt")
+        note = f"the last of {len(experiments)} experiments"
+        found = replace(found, space="normalised", why="as all of this layout", notes=(note,))
     elif isinstance(content, list | tuple) and len(content) == 2:
         found = _mosaics(_pair(content, path, "data.pt"))
     elif isinstance(content, Tensor):
         found = _beside(content, path)
     else:
         raise DataError(f"{path} holds {type(content).__name__}: no layout that is known.")
-    return _renormalised(found, dataset.info)
+    return found
 
 
 def _beside(images: Tensor, path: Path) -> Found:
@@ -332,17 +366,41 @@ def _beside(images: Tensor, path: Path) -> Found:
         raise DataError(f"{path} holds images alone; their labels are expected beside them, as labels*.pt.")
     found = _pair((images, _load(labels)), path, "images*.pt")
     lr = siblings.get(False)
-    return found if lr is None else replace(found, lr=float(_load(lr)))
+    if lr is not None:
+        found = replace(found, lr=float(_load(lr)))
+    return _whitened(found, path)
 
 
-def _pair(pair: Any, path: Path, layout: str, normalised: bool = False) -> Found:
+def _whitened(found: Found, path: Path) -> Found:
+    """Say in which space the float images of an `images*.pt` live, as far as names and what lies beside it tell."""
+    if _inverted(path):
+        return replace(found, space="pixel", why="images_zca_* are whitened images brought back to pixels")
+    if found.space == "pixel":
+        return found
+    if found.kind == "logits" and found.lr is not None:
+        return replace(found, space="zca", why="logits and lr*.pt beside them: DATM, which whitens every set")
+    if any(_inverted(other) for other in path.parent.glob("images_zca_*.pt")):
+        return replace(found, space="zca", why="images_zca_*.pt lie beside it")
+    return _named(found, path, "zca")
+
+
+def _named(found: Found, path: Path, recipe: Space) -> Found:
+    """Say that float images are whitened where the name of their file or its folder says zca."""
+    if found.space == "pixel":
+        return found
+    if ZCA.search(path.name) or ZCA.search(path.absolute().parent.name):
+        return replace(found, space=recipe, why="its name says zca")
+    return replace(found, why=f"assumed, as no name says zca; if it is whitened: --data.space={recipe}")
+
+
+def _pair(pair: Any, path: Path, layout: str) -> Found:
     images, labels = (x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x)) for x in pair)
     if images.ndim != 4:
         raise DataError(f"{path} holds images of shape {tuple(images.shape)}; (N, C, H, W) is expected.")
     pixels = images.numpy() if images.dtype == torch.uint8 else images.float().numpy()
     values, kind = _labels(labels.numpy())
     outside = pixels.dtype != np.uint8 and (pixels.min() < 0 or pixels.max() > 1)
-    space: Space = "normalised" if normalised or outside else "pixel"
+    space: Space = "normalised" if outside else "pixel"
     return Found(layout, np.ascontiguousarray(pixels), values, space, kind)
 
 
@@ -382,16 +440,65 @@ def _renormalised(found: Found, info: DatasetInfo) -> Found:
 def _npz(path: Path, dataset: RealDataset) -> Found:
     try:
         with np.load(path, allow_pickle=False) as content:
-            images, labels = content["images"], content["labels"]
+            frepo = "image" in content
+            images, labels = (content[name] for name in (("image", "label") if frepo else ("images", "labels")))
     except KeyError as error:
         raise DataError(f"{path} has no array {error}; images and labels are expected.") from error
     except Exception as error:  # a damaged archive makes numpy raise almost anything
         raise DataError(f"{path} is damaged, or holds objects that could run code: {error}") from error
+    if images.dtype.kind not in "fiu" or labels.dtype.kind not in "fiu":
+        raise DataError(f"{path} holds arrays of {images.dtype} and {labels.dtype}; numbers are expected.")
+    if frepo:
+        return _frepo(images, labels, path, ".npz of FRePo", dataset)
+    return _named(_centred(_pair((_channels_first(images, dataset.info), labels), path, ".npz")), path, "zca_kip")
+
+
+def _channels_first(images: np.ndarray, info: DatasetInfo) -> np.ndarray:
+    """Images (N, H, W) or (N, H, W, C) as (N, C, H, W); others as they are."""
     if images.ndim == 3:
         images = images[..., None]
-    if images.ndim == 4 and images.shape[-1] == dataset.info.channels:
+    if images.ndim == 4 and images.shape[-1] == info.channels:
         images = images.transpose(0, 3, 1, 2)
-    return _pair((np.ascontiguousarray(images), labels), path, ".npz")
+    return np.ascontiguousarray(images)
+
+
+def _centred(found: Found) -> Found:
+    """Labels of kernel regression, if soft and no probabilities."""
+    return replace(found, kind="centred") if found.kind == "logits" else found
+
+
+def _flax(path: Path, dataset: RealDataset) -> Found:
+    images, labels = read_flax(path, ("x_proto", "y_proto"))
+    return _frepo(images, labels, path, "flax checkpoint", dataset)
+
+
+def _frepo(images: np.ndarray, labels: np.ndarray, path: Path, layout: str, dataset: RealDataset) -> Found:
+    """FRePo's prototypes. Its Tiny-ImageNet counts classes as wnids.txt of the dataset lists them."""
+    info = dataset.info
+    if images.ndim != 4 or labels.ndim != 2:
+        raise DataError(
+            f"{path} holds prototypes of shape {images.shape} and labels of shape {labels.shape}; (N, H, W, C) and "
+            "(N, K) are expected."
+        )
+    if info.name.startswith("TinyImageNet") and labels.shape[1] == info.num_classes:
+        labels = labels[:, _tiny_imagenet_order(dataset)]
+    found = _centred(_pair((_channels_first(images, info), labels), path, layout))
+    if info.name.startswith(UNWHITENED):
+        return replace(found, space="normalised", why=f"FRePo does not whiten {info.name}")
+    return replace(found, space="zca_frepo", why="FRePo whitens every set but MNIST and Fashion-MNIST")
+
+
+def _tiny_imagenet_order(dataset: RealDataset) -> list[int]:
+    """Number in wnids.txt of each of the dataset's classes, which are sorted."""
+    listed = dataset.encoded("train")[0].parents[3] / "wnids.txt"
+    try:
+        wnids = listed.read_text().split()
+        return [wnids.index(wnid) for wnid in dataset.info.classes]
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"FRePo counts the classes of Tiny-ImageNet as its wnids.txt does, and {listed} is missing or lacks one "
+            f"({error}). It is in tiny-imagenet-200.zip."
+        ) from error
 
 
 # --- lists and archives ---

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import time
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,11 +24,14 @@ from ddlight.condensed import pixels, store
 from ddlight.condensed.loader import Batch, EvalLoader, RunLoader, eval_batch
 from ddlight.condensed.pixels import Pixels, WorkerLoader
 from ddlight.condensed.store import Made, Selection, StoredSet, Synthesis, Unit, Workspace
+from ddlight.condensed.whitening import dataset_whitening
 from ddlight.datasets.base import RealDataset
 from ddlight.errors import UsageError
 from ddlight.models.teachers import Teacher, check_teacher
+from ddlight.naming import named
 from ddlight.randomness import generator
 from ddlight.result import peak_host_memory, versions
+from ddlight.transforms.whiten import RECIPES, Whitening
 
 log = logging.getLogger("ddlight")
 
@@ -41,19 +44,6 @@ CHECKED_IMAGES = 200
 def cache_folder(cache: str | None) -> Path:
     """Where condensed sets lie: `cache`, else $DDLIGHT_CACHE, else ~/.cache/ddlight/condensed."""
     return Path(cache or os.environ.get("DDLIGHT_CACHE") or "~/.cache/ddlight/condensed").expanduser()
-
-
-def plain(value: Any) -> Any:
-    """An argument as JSON: datasets by identity, dataclasses by class and fields, teachers by their loaded weights."""
-    if isinstance(value, RealDataset):
-        return value.identity()
-    if hasattr(value, "fingerprint"):
-        return {"class": type(value).__name__, "weights": value.fingerprint()}
-    if is_dataclass(value) and not isinstance(value, type):
-        return {"class": type(value).__name__, **{f.name: plain(getattr(value, f.name)) for f in fields(value)}}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    return value
 
 
 class CondensedDataModule(LightningDataModule):
@@ -72,7 +62,8 @@ class CondensedDataModule(LightningDataModule):
     recipe_version: ClassVar[int] = 1
     """Raised by hand when a method starts to make other sets from the same arguments."""
     space: ClassVar[str] = "pixel"
-    """Space of float images: "pixel" in [0, 1], or "normalised" by the dataset's mean and std."""
+    """Space of float images: "pixel" in [0, 1], "normalised" by the dataset's mean and std, or whitened by a recipe of
+    `transforms.whiten`: then students train, and are tested, on images that are whitened alike."""
     selected_on: ClassVar[str] = "none"
     """Where this method's choices are made: "none", "held_out" or "test"."""
     tiny: ClassVar[dict[str, Any]] = {}
@@ -82,7 +73,7 @@ class CondensedDataModule(LightningDataModule):
     learned_lr: float | None = None
     """Learning rate that was learned with the set. It goes into the manifest and `show` prints it; no run uses it."""
     label_kind: ClassVar[str] = "hard"
-    """hard, probabilities or logits. It goes into the manifest and `show` prints it; no run uses it."""
+    """hard, probabilities, logits or centred. It goes into the manifest and `show` prints it; no run uses it."""
 
     def __init__(self, dataset: RealDataset, ipc: int = 10, seed: int = 0, cache: str | None = None) -> None:
         super().__init__()
@@ -124,13 +115,16 @@ class CondensedDataModule(LightningDataModule):
 
     @property
     def all_teachers(self) -> list[Teacher]:
-        """Networks that the method itself asks; their weights are part of the set's name."""
+        """Networks that the method is given and asks; their weights are part of the set's name."""
         return []
 
     @property
     def loaded_teachers(self) -> list[Teacher]:
-        """The same, loaded. Raises DataError or UsageError as `Teacher.load`."""
-        info, teachers = self.dataset.info, self.all_teachers
+        """Networks that the method asks, loaded. Raises DataError or UsageError as `Teacher.load`."""
+        return self._load(self.all_teachers)
+
+    def _load(self, teachers: list[Teacher]) -> list[Teacher]:
+        info = self.dataset.info
         for teacher in teachers:
             teacher.load(self.dataset.num_classes, info.channels, info.size)
         return teachers
@@ -142,7 +136,7 @@ class CondensedDataModule(LightningDataModule):
         rows = np.sort(generator(0, "check_teacher").permutation(len(split))[:CHECKED_IMAGES])
         images, labels = torch.from_numpy(self.dataset.take("train", rows)), torch.from_numpy(split.labels[rows])
         found = [check_teacher(teacher, images, labels) for teacher in self.loaded_teachers]
-        for teacher, acc in zip(self.all_teachers, found, strict=True):
+        for teacher, acc in zip(self.loaded_teachers, found, strict=True):
             log.info("teacher %s: %.0f %% of %d training images right", teacher.name, acc, len(rows))
         return found
 
@@ -156,17 +150,17 @@ class CondensedDataModule(LightningDataModule):
     @cached_property
     def arguments(self) -> dict[str, Any]:
         """Arguments that shape the set and differ from their defaults, as JSON; teachers by their weights."""
-        _ = self.loaded_teachers
+        self._load(self.all_teachers)
         parameters = inspect.signature(type(self).__init__).parameters
         names = [n for n in parameters if n not in ("self", "cache", "dataset", "seed")]
-        return {n: plain(getattr(self, n)) for n in names if getattr(self, n) != parameters[n].default}
+        return {n: named(getattr(self, n)) for n in names if getattr(self, n) != parameters[n].default}
 
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits that name the set: class, recipe version, arguments, data and seed."""
         method = f"{type(self).__module__}.{type(self).__qualname__}"
-        named = [method, self.recipe_version, self.arguments, self.dataset.identity(), self.seed]
-        return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
+        parts = [method, self.recipe_version, self.arguments, self.dataset.identity(), self.seed]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def folder(self) -> Path:
@@ -258,10 +252,14 @@ class CondensedDataModule(LightningDataModule):
         self.condense(trainer.global_rank if trainer else 0, trainer.world_size if trainer else 1)
 
     def prepare_fit(self) -> None:
-        """Before processes are launched: `prepare` where the set is missing. Raises UsageError where that is long."""
+        """Before processes are launched: `prepare` where the set is missing. Raises UsageError where that is long.
+
+        A whitening that was never fitted is fitted here too, by one process.
+        """
         if not self._sealed():
             self._require_quick()
             self.prepare()
+        _ = self.whitening
 
     def _require_quick(self) -> None:
         seconds = self.estimate_seconds()
@@ -270,6 +268,12 @@ class CondensedDataModule(LightningDataModule):
                 f"The condensed set {self.folder} does not exist and takes about {seconds / 60:.0f} minutes to make. "
                 "Make it first: the same command with 'condense' in place of 'fit'."
             )
+
+    @cached_property
+    def whitening(self) -> Whitening | None:
+        """How images become what the student takes, where the set is whitened. Raises as `dataset_whitening`."""
+        recipe = next((recipe for recipe in RECIPES if recipe == self.space), None)
+        return None if recipe is None else dataset_whitening(self.dataset, recipe, cache_folder(self.cache))
 
     def require(self) -> StoredSet:
         """The loaded set. Raises UsageError before `setup`."""

@@ -122,7 +122,7 @@ class MatchedSynthesiser(RecoveredSynthesiser):
     def real_statistics(self) -> list[RealStatistics]:
         """What the real images give in each teacher's layers."""
         cache = cache_folder(self.cache)
-        return [RealStatistics(teacher, self.dataset, cache, self.patch) for teacher in self.loaded]
+        return [RealStatistics(teacher, self.dataset, cache, self.patch) for teacher in self.loaded_teachers]
 
     def statistics(self, network: nn.Module, block: Unit) -> LayerInputs:
         """The layers that are matched of a network."""
@@ -130,13 +130,13 @@ class MatchedSynthesiser(RecoveredSynthesiser):
 
     def observers(self, block: Unit) -> list[Observer]:
         """Private copies of the teachers, which answer in turn, each with its own statistics."""
-        return [self._observer(block, number) for number in range(len(self.loaded))]
+        return [self._observer(block, number) for number in range(len(self.loaded_teachers))]
 
     def _observer(self, block: Unit, number: int) -> Observer:
         def measure(network: nn.Module) -> SmoothedStatistics:
             return self.matching(network, self.real_statistics[number], block, number)
 
-        return Observer(self.loaded[number], self.pixels, self.device, measure, self.numbers.precision)
+        return Observer(self.loaded_teachers[number], self.pixels, self.device, measure, self.numbers.precision)
 
     def prepare(self) -> None:
         """Train the teachers that are missing, try all of them, and gather what the real images give in their layers.
@@ -150,11 +150,12 @@ class MatchedSynthesiser(RecoveredSynthesiser):
 
     def _require_layers(self) -> None:
         unit = self.blocks()[0]
-        if self.numbers.stat_weight and not any(self.statistics(t.network, unit).matched for t in self.loaded):
-            names = ", ".join(teacher.name for teacher in self.loaded)
+        if self.numbers.stat_weight and not any(self.statistics(t.network, unit).matched for t in self.loaded_teachers):
+            names = ", ".join(teacher.name for teacher in self.loaded_teachers)
             raise UsageError(
                 f"{type(self).__name__} matches inputs of BatchNorm layers and convolutions, and {names} has none. "
-                "Give a convolutional teacher, such as a ResNet; or --data.recovery.stat_weight=0, which matches nothing."
+                "Give a teacher with convolutions, such as a ResNet; or --data.recovery.stat_weight=0, which matches "
+                "nothing."
             )
 
     def recover(self, block: Block, images: Tensor, carried: Carried | None) -> tuple[Tensor, Carried]:

@@ -34,8 +34,6 @@ from ddlight.scoring.run import Scoring, ScoringRun
 log = logging.getLogger("ddlight")
 BACKWARD = 2.0
 """Operations of a backward pass in units of the forward pass: to the images alone, about one; with statistics, more."""
-CHECKED = 256
-"""Real images on which teachers are tried."""
 Init = Literal["noise", "real"]
 Carried = Mapping[str, Tensor]
 """What one block hands to the next where a method carries state."""
@@ -193,15 +191,9 @@ class RecoveredSynthesiser(Synthesiser):
         return [ScoringRun(s, self.dataset, self.ipc, self.seed, cache_folder(self.cache)) for s in asked]
 
     @cached_property
-    def loaded(self) -> list[Teacher]:
-        """The teachers, loaded."""
-        found = self.ready_made or [RunTeacher(str(run.folder)) for run in self.scoring_runs]
-        return [self._load(teacher) for teacher in found]
-
-    def _load(self, teacher: Teacher) -> Teacher:
-        info = self.dataset.info
-        teacher.load(self.dataset.num_classes, info.channels, info.size)
-        return teacher
+    def loaded_teachers(self) -> list[Teacher]:  # type: ignore[override]
+        """The teachers, loaded: those that are ready made, or those that were trained for it."""
+        return self._load(self.ready_made or [RunTeacher(str(run.folder)) for run in self.scoring_runs])
 
     # --- before the first unit ---
 
@@ -217,29 +209,13 @@ class RecoveredSynthesiser(Synthesiser):
             require_images(self.dataset, self.ipc)
         for run in self.scoring_runs:
             run.make()
-        _ = self.tried
-
-    @cached_property
-    def tried(self) -> list[float]:
-        """Accuracy of each teacher on a few training images, 0 to 1; one at chance is warned of."""
         self._require_layers()
-        rows = generator(self.seed, "recovery teachers").permutation(len(self.dataset.index("train")))[:CHECKED]
-        images = torch.from_numpy(self.dataset.take("train", np.sort(rows))).to(self.device).float() / 255
-        labels = torch.from_numpy(self.dataset.index("train").labels[np.sort(rows)]).to(self.device)
-        found = [float((t.logits(images).argmax(1) == labels).float().mean()) for t in self.loaded]
-        for teacher, accuracy in zip(self.loaded, found, strict=True):
-            if accuracy < 2 / self.dataset.num_classes:
-                log.warning(
-                    "The teacher %s knows %.1f %% of %d training images, about chance: what is recovered from it shows "
-                    "nothing. Is it trained, and are its classes in the dataset's order?",
-                    *(teacher.name, 100 * accuracy, len(labels)),
-                )
-        return found
+        _ = self.teachers_acc
 
     def _require_layers(self) -> None:
         unit = self.blocks()[0]
-        if self.numbers.stat_weight and not any(self.statistics(t.network, unit).matched for t in self.loaded):
-            names = ", ".join(teacher.name for teacher in self.loaded)
+        if self.numbers.stat_weight and not any(self.statistics(t.network, unit).matched for t in self.loaded_teachers):
+            names = ", ".join(teacher.name for teacher in self.loaded_teachers)
             raise UsageError(
                 f"{type(self).__name__} matches the running statistics of BatchNorm layers, and {names} has none. "
                 "Give a teacher with BatchNorm, such as a ResNet or a ConvNet with norm: batch; "
@@ -287,7 +263,7 @@ class RecoveredSynthesiser(Synthesiser):
         """Private copies of the teachers, which answer in turn."""
         measure: Callable[[nn.Module], Statistics] = lambda network: self.statistics(network, block)  # noqa: E731
         device, precision = self.device, self.numbers.precision
-        return [Observer(teacher, self.pixels, device, measure, precision) for teacher in self.loaded]
+        return [Observer(teacher, self.pixels, device, measure, precision) for teacher in self.loaded_teachers]
 
     def _keep(self, unit: Unit, done: list[np.ndarray], carried: Carried) -> None:
         """Keep the blocks that are done and what they hand on, after a checksum."""
@@ -324,7 +300,7 @@ class RecoveredSynthesiser(Synthesiser):
         info = self.dataset.info
         if not teacher.at_hand():
             return forward_flops(build_checked(ResNet(), info.num_classes, 3, info.size), 3, info.size)
-        taken = self._load(teacher).input
+        taken = self._load([teacher])[0].input
         return forward_flops(teacher.network, len(taken.mean), taken.size)
 
     def _trained(self) -> list[float]:
@@ -335,7 +311,7 @@ class RecoveredSynthesiser(Synthesiser):
 
     def facts(self) -> dict[str, Any]:
         """The numbers that were used, the teachers, and what all of it cost."""
-        teachers = [{"name": t.name, "fingerprint": t.fingerprint()} for t in self.loaded]
+        teachers = [{"name": t.name, "fingerprint": t.fingerprint()} for t in self.loaded_teachers]
         cost = {"flops_synthesis": self._operations(), **scoring_facts(self.scoring_runs)}
         return {"recovery": asdict(self.numbers), "teachers": teachers, **cost}
 

@@ -31,6 +31,7 @@ class StudentCard:
         std: per channel, as divided by.
         classes: names of the classes in order, or nothing.
         files: sha256 of the files of weights beside it, by name.
+        whitening: how images were whitened, in place of mean and std; None where they were not.
     """
 
     spec: Student
@@ -41,6 +42,7 @@ class StudentCard:
     std: tuple[float, ...]
     classes: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
+    whitening: str | None = None
 
 
 def weights_file(folder: str | Path, epoch: int | None = None) -> Path:
@@ -59,6 +61,7 @@ def save_student(
     std: Sequence[float],
     classes: Sequence[str] = (),
     epoch: int | None = None,
+    whitening: str | None = None,
 ) -> Path:
     """Write weights and `student.json` into `folder`; each file appears whole or not at all. Call it on one rank.
 
@@ -73,6 +76,7 @@ def save_student(
         mean, std: per channel, of images in [0, 1]: the normalisation that the network was trained with.
         classes: names of the classes in order.
         epoch: None for the final weights; k writes the weights after k epochs beside them.
+        whitening: the recipe, where images were whitened in place of that.
 
     Returns:
         The path of the weights.
@@ -92,6 +96,7 @@ def save_student(
         "mean": [float(m) for m in mean],
         "std": [float(s) for s in std],
         "classes": list(classes),
+        "whitening": whitening,
     }
     path = weights_file(folder, epoch)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,6 +127,7 @@ def read_card(folder: str | Path) -> StudentCard:
             std=tuple(card["std"]),
             classes=tuple(card.get("classes", ())),
             files=dict(card.get("files", {})),
+            whitening=card.get("whitening"),
         )
     except (ValueError, KeyError, TypeError, AttributeError, ImportError, DataError) as error:
         raise DataError(f"{path} is damaged or of another version: {error!r}. Train the student again.") from error

@@ -433,6 +433,11 @@ class RunTeacher(Teacher):
 
     def _open(self, num_classes: int) -> tuple[nn.Module, Input]:
         network, card = load_student(self.run, self.checkpoint_epoch)
+        if card.whitening is not None:
+            raise UsageError(
+                f"The run {self.run} trained on whitened images ({card.whitening}), and a teacher is shown pixels. "
+                "Give a teacher that was trained on pixels, such as a run of FullData."
+            )
         return network, Input(card.mean, card.std, card.size)
 
 

@@ -27,8 +27,7 @@ from ddlight.models.students import Student
 from ddlight.models.teachers import Teacher
 from ddlight.protocols import Override, Plan, Recipe, Setting, resolve
 from ddlight.randomness import generator
-from ddlight.transforms.normalise import normalise
-from ddlight.transforms.view import View, Viewer
+from ddlight.transforms.view import View, Viewer, to_input, to_unit
 
 log = logging.getLogger("ddlight")
 
@@ -204,7 +203,9 @@ class Regime(LightningModule):
             teacher.load(data.dataset.num_classes, info.channels, info.size)
         stored = data.require()
         self._run = self.resolve_run(data, len(stored.images), len(data.dataset.index("train")))
-        self._viewer = Viewer(self.run.plan.augment, info, data.space, self.run.batch, len(stored.images), self.seed)
+        self._viewer = Viewer(
+            self.run.plan.augment, info, data.space, self.run.batch, len(stored.images), self.seed, data.whitening
+        )
         self._prepare_network(self.run.plan.recipe)
 
     def _prepare_network(self, recipe: Recipe) -> None:
@@ -226,14 +227,21 @@ class Regime(LightningModule):
         return self.loss(logits, self.targets(view), view) * batch.weight
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, K) of normalised images (B, C, H, W)."""
+        """Logits (B, K) of normalised or whitened images (B, C, H, W)."""
         assert self.network is not None
         return self.network(images)  # type: ignore[no-any-return]
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits (B, K) of uint8 images (B, C, H, W)."""
-        info = self.data.dataset.info
-        return self.forward(normalise(images, info.mean, info.std))
+        return self.forward(to_input(images, self.data.dataset.info, self.data.whitening))
+
+    def unit_images(self, images: Tensor) -> Tensor:
+        """Images as a teacher takes them, in [0, 1], from images as the student takes them (B, C, H, W).
+
+        Raises:
+            UsageError: they are whitened in a way that cannot be undone.
+        """
+        return to_unit(images, self.data.dataset.info, "normalised", self.data.whitening)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Forget the optimiser's state at the drops of a step schedule, where the recipe says so."""

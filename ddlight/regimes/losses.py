@@ -3,9 +3,7 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-from ddlight.datasets.table import DatasetInfo
 from ddlight.protocols import Recipe
-from ddlight.transforms.normalise import denormalise
 
 
 def kl_divergence(logits: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
@@ -36,8 +34,3 @@ def mse_with_class(logits: Tensor, targets: Tensor, labels: Tensor, recipe: Reci
 def hard_classes(labels: Tensor) -> Tensor:
     """Class indices (B,) of labels (B,) or (B, K)."""
     return labels if labels.ndim == 1 else labels.argmax(1)
-
-
-def unit_images(images: Tensor, info: DatasetInfo) -> Tensor:
-    """Images as a teacher takes them, in [0, 1], from images as the student takes them (B, C, H, W)."""
-    return denormalise(images, info.mean, info.std)

@@ -7,7 +7,7 @@ from ddlight.models.students import Student
 from ddlight.models.teachers import Teacher, mean_logits
 from ddlight.protocols import Override
 from ddlight.regimes.base import Regime
-from ddlight.regimes.losses import kl_divergence, mse_with_class, unit_images
+from ddlight.regimes.losses import kl_divergence, mse_with_class
 from ddlight.transforms.view import View
 
 
@@ -52,7 +52,7 @@ class MultiTeacherLabel(Regime):
 
     def targets(self, view: View) -> Tensor:
         """Mean logits of the teachers on this view: (B, K)."""
-        recipe, images = self.run.plan.recipe, unit_images(view.images, self.data.dataset.info)
+        recipe, images = self.run.plan.recipe, self.unit_images(view.images)
         return mean_logits(self.teachers, images, recipe.balance, recipe.batch_statistics)
 
     def loss(self, logits: Tensor, targets: Tensor, view: View) -> Tensor:

@@ -63,7 +63,8 @@ class SoftLabel(Regime):
     def _label_set(self) -> Tensor:
         images, _ = self.data.tensors(self.device)
         parts = (images[rows] for rows in torch.arange(len(images), device=images.device).split(CHUNK))
-        clean = (to_unit(part.to(self.device), self.data.dataset.info, self.data.space) for part in parts)
+        info, space, whitening = self.data.dataset.info, self.data.space, self.data.whitening
+        clean = (to_unit(part.to(self.device), info, space, whitening) for part in parts)
         logits = torch.cat([self.teacher.logits(part) for part in clean])
         return (logits / self.run.plan.recipe.temperature).softmax(1)
 

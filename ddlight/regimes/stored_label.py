@@ -1,7 +1,7 @@
 """StoredLabel: the student matches labels that teachers gave earlier to the views of M passes, replayed in turn."""
 
 import logging
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -18,10 +18,11 @@ from ddlight.errors import UsageError
 from ddlight.methods.base import CondensedDataModule, cache_folder
 from ddlight.models.students import Student
 from ddlight.models.teachers import Teacher, mean_logits
+from ddlight.naming import named
 from ddlight.protocols import Override
 from ddlight.randomness import generator
 from ddlight.regimes.base import Regime, Run, seed_torch
-from ddlight.regimes.losses import hard_classes, kl_divergence, mse_with_class, unit_images
+from ddlight.regimes.losses import hard_classes, kl_divergence, mse_with_class
 from ddlight.transforms.view import View, Viewer
 
 log = logging.getLogger("ddlight")
@@ -181,7 +182,7 @@ class StoredLabel(Regime):
             **{name: True for name in ("balance", "batch_statistics") if getattr(recipe, name)},
             "set": self.data.require().manifest["content_sha256"],
             "teachers": [teacher.fingerprint() for teacher in self.all_teachers],
-            "augment": asdict(self.run.plan.augment),
+            "augment": named(self.run.plan.augment),
             "statistics": [*info.mean, *info.std],
         }
 
@@ -197,7 +198,7 @@ class StoredLabel(Regime):
     def _answer(self, place: list[int], view: View) -> Tensor:
         """Mean logits (B, K) on a view; what teachers in training mode draw depends on its pass and batch alone."""
         seed_torch(int(generator(self.run.seed, "teacher", *place).integers(2**63)), self.device)
-        recipe, images = self.run.plan.recipe, unit_images(view.images, self.data.dataset.info)
+        recipe, images = self.run.plan.recipe, self.unit_images(view.images)
         return mean_logits(self.all_teachers, images, recipe.balance, recipe.batch_statistics)
 
     # --- training on them ---

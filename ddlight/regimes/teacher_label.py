@@ -7,7 +7,7 @@ from ddlight.models.students import Student
 from ddlight.models.teachers import Teacher
 from ddlight.protocols import Override
 from ddlight.regimes.base import Regime
-from ddlight.regimes.losses import kl_divergence, unit_images
+from ddlight.regimes.losses import kl_divergence
 from ddlight.transforms.view import View
 
 
@@ -50,7 +50,7 @@ class TeacherLabel(Regime):
 
     def targets(self, view: View) -> Tensor:
         """Softened probabilities of the teacher on this view: (B, K)."""
-        recipe, images = self.run.plan.recipe, unit_images(view.images, self.data.dataset.info)
+        recipe, images = self.run.plan.recipe, self.unit_images(view.images)
         return (self.teacher.logits(images, recipe.batch_statistics) / recipe.temperature).softmax(1)
 
     def loss(self, logits: Tensor, targets: Tensor, view: View) -> Tensor:

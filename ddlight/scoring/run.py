@@ -24,6 +24,7 @@ from ddlight.datasets.base import RealDataset
 from ddlight.errors import BusyError, UsageError
 from ddlight.models.students import ConvNet, ResNet, Student
 from ddlight.models.teachers import Teacher
+from ddlight.naming import named
 from ddlight.protocols import Override, Plan, Setting, resolve
 from ddlight.result import versions
 from ddlight.scoring.recorder import Recorder
@@ -124,16 +125,16 @@ class ScoringRun:
         asked, teacher = self.scoring, self.scoring.teacher
         if teacher is not None:
             teacher.load(self.dataset.num_classes, self.dataset.info.channels, self.dataset.info.size)
-        named = {
+        parts = {
             "version": RECIPE_VERSION,
             "data": self.dataset.identity(),
-            "student": [type(self.student).__name__, vars(self.student)],
-            "plan": [asdict(self.plan.recipe), asdict(self.plan.augment), asdict(self.plan.budget)],
+            "student": named(self.student),
+            "plan": [named(self.plan.recipe), named(self.plan.augment), named(self.plan.budget)],
             "teacher": teacher.fingerprint() if teacher is not None else None,
             "seed": self.seed,
             "recorded": [asked.early, asked.dual, asked.ring, asked.clean],
         }
-        return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def folder(self) -> Path:

@@ -17,8 +17,9 @@ from ddlight.budget import Budget
 from ddlight.condensed import store
 from ddlight.condensed.store import Unit, Workspace
 from ddlight.errors import UsageError
-from ddlight.methods.base import CondensedDataModule, plain
+from ddlight.methods.base import CondensedDataModule
 from ddlight.models.students import ConvNet, Student
+from ddlight.naming import named
 from ddlight.protocols import Override
 
 log = logging.getLogger("ddlight")
@@ -94,7 +95,7 @@ def search(how: Search, candidates: Sequence[CondensedDataModule], seed: int, fo
 
     def seal(work: Workspace) -> None:
         found = [json.loads(work.read(unit)) for unit in units]
-        store.seal_folder(place, lambda target: _write(target, found), {"what": "search", "how": plain(how)})
+        store.seal_folder(place, lambda target: _write(target, found), {"what": "search", "how": named(how)})
 
     store.assemble(place, units, make, seal, suffix=".json")
     store.verify(place, "search", "the same command")
@@ -102,8 +103,8 @@ def search(how: Search, candidates: Sequence[CondensedDataModule], seed: int, fo
 
 
 def _name(how: Search, candidates: Sequence[CondensedDataModule], seed: int) -> str:
-    named = [plain(how), [data.fingerprint for data in candidates], seed]
-    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
+    parts = [named(how), [data.fingerprint for data in candidates], seed]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _trial(how: Search, data: CondensedDataModule, seed: int, run: Path) -> dict[str, Any]:

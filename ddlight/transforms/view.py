@@ -15,6 +15,7 @@ from ddlight.protocols import Augment
 from ddlight.randomness import generator
 from ddlight.transforms import colour, crop, dsa, mix, patches
 from ddlight.transforms.normalise import denormalise, normalise
+from ddlight.transforms.whiten import Whitening
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class View:
     """A rank's part of a batch as the student sees it.
 
     Args:
-        images: (B, C, H, W), normalised, augmented and mixed.
+        images: (B, C, H, W), normalised or whitened, augmented and mixed.
         labels: the images' own labels, (B,) or (B, K).
         partner_labels: labels of what was mixed in; the own labels where nothing was.
         share: (B,): how much of each image is its own; 1 where nothing was mixed in.
@@ -48,14 +49,24 @@ class Viewer:
     Args:
         augment: the protocol's augmentation.
         info: of the dataset: size, mean, std.
-        space: "pixel" or "normalised": where the set's images live.
+        space: where the set's images live: "pixel", "normalised" or a recipe of `transforms.whiten`.
         batch: global batch.
         images: size of the condensed set.
         seed: of all draws.
+        whitening: of a set that is whitened; needed where views are coloured.
     """
 
-    def __init__(self, augment: Augment, info: DatasetInfo, space: str, batch: int, images: int, seed: int) -> None:
-        self.augment, self.info, self.space = augment, info, space
+    def __init__(
+        self,
+        augment: Augment,
+        info: DatasetInfo,
+        space: str,
+        batch: int,
+        images: int,
+        seed: int,
+        whitening: Whitening | None = None,
+    ) -> None:
+        self.augment, self.info, self.space, self.whitening = augment, info, space, whitening
         self.batch, self.count, self.seed = batch, images, seed
         self.strategy = dsa.Strategy(augment.dsa) if augment.dsa else None
         self._epoch = -1
@@ -148,8 +159,8 @@ class Viewer:
     def _coloured(self, batch: Batch, images: Tensor, ids: np.ndarray) -> Tensor:
         a = self.augment
         if not a.jitter and not a.lighting:
-            return images if self.space == "normalised" else self._normalised(images)
-        images = to_unit(images, self.info, self.space)
+            return self._normalised(images) if self.space == "pixel" else images
+        images = to_unit(images, self.info, self.space, self.whitening)
         if a.jitter:
             u = self._draw("jitter", batch.epoch, self.count, colour.JITTER_UNIFORMS)[ids]
             images = colour.jitter(images, u, a.jitter)
@@ -159,7 +170,7 @@ class Viewer:
         return self._normalised(images)
 
     def _normalised(self, images: Tensor) -> Tensor:
-        return normalise(images, self.info.mean, self.info.std)
+        return to_input(images, self.info, self.whitening)
 
     def _dsa(self, batch: Batch, images: Tensor, ids: np.ndarray) -> Tensor:
         if self.strategy is None:
@@ -190,14 +201,31 @@ def _index(rows: np.ndarray, images: Pixels) -> Tensor:
     return torch.from_numpy(rows).to(images.device)
 
 
-def to_unit(images: Tensor, info: DatasetInfo, space: str) -> Tensor:
-    """Images of a condensed set as float32 in [0, 1] (floats of "normalised" sets may leave it).
+def to_input(images: Tensor, info: DatasetInfo, whitening: Whitening | None = None) -> Tensor:
+    """Images as the student takes them: normalised by the dataset's mean and std, or whitened where the set is.
+
+    Args:
+        images: (B, C, H, W), uint8, or floating point in [0, 1].
+        info: of the dataset: mean, std.
+        whitening: of a set that is whitened.
+    """
+    return normalise(images, info.mean, info.std) if whitening is None else whitening.apply(images)
+
+
+def to_unit(images: Tensor, info: DatasetInfo, space: str, whitening: Whitening | None = None) -> Tensor:
+    """Images of a condensed set as float32 in [0, 1] (floats of other spaces than "pixel" may leave it).
 
     Args:
         images: (B, C, H, W) uint8, or float32 in `space`.
         info: of the dataset: mean, std.
-        space: "pixel" or "normalised".
+        space: "pixel", "normalised" or a recipe of `transforms.whiten`.
+        whitening: of a set that is whitened.
+
+    Raises:
+        UsageError: the whitening cannot be undone.
     """
     if images.dtype == torch.uint8:
         return images.contiguous().float() / 255
+    if whitening is not None:
+        return whitening.undo(images)
     return denormalise(images, info.mean, info.std) if space == "normalised" else images

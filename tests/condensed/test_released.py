@@ -6,6 +6,8 @@ import pickle
 import sys
 import tarfile
 import zipfile
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,13 +17,16 @@ from PIL import Image
 from ddlight.budget import Budget
 from ddlight.condensed import store
 from ddlight.condensed.released import read_released
-from ddlight.datasets import CIFAR100, Digits, ImageNette
+from ddlight.datasets import CIFAR100, MNIST, Digits, ImageNette
 from ddlight.datasets.table import IMAGENETTE_WNIDS, TABLE
 from ddlight.errors import DataError, UsageError
 from ddlight.methods.baselines.released import Released
 from ddlight.models.students import ConvNet
+from ddlight.models.teachers import RunTeacher
 from ddlight.protocols import Override
 from ddlight.regimes.hard_label import HardLabel
+from ddlight.regimes.soft_label import SoftLabel
+from ddlight.regimes.teacher_label import TeacherLabel
 from ddlight.trainer import Trainer
 
 IPC = 3
@@ -86,6 +91,21 @@ def datm(place):
     return place / "images_500.pt"
 
 
+def mtt_zca(place):
+    """A run with --zca: beside the whitened images lie the same brought back to pixels, under the misleading name."""
+    for number in (100, 2000):
+        torch.save(NORMAL * (number == 2000), place / f"images_{number}.pt")
+        torch.save(torch.zeros(30, 1, 32, 32), place / f"images_zca_{number}.pt")
+        torch.save(torch.tensor(LABELS), place / f"labels_{number}.pt")
+    return place
+
+
+def mtt_download(place):
+    """What the project page offers: the folder's name says it."""
+    (place / "digits_zca_3").mkdir()
+    return mtt(place / "digits_zca_3")
+
+
 def dcbench(place):
     torch.save(NORMAL, place / "Digits_IPC3_normalize_images.pt")
     torch.save(torch.tensor(LABELS), place / "Digits_IPC3_normalize_labels.pt")
@@ -102,6 +122,40 @@ def kip(place):
     soft = np.eye(10)[LABELS] - 0.1
     np.savez(place / "kip.npz", images=NORMAL.numpy().transpose(0, 2, 3, 1), labels=soft)
     return place / "kip.npz"
+
+
+def kip_zca(place):
+    return kip(place).rename(place / "kip_digits_ConvNet3_ssize30_zca_nol_noaug_ckpt1000.npz")
+
+
+def frepo(place, name="checkpoint_500000"):
+    """A ProtoState as flax saves it: arrays are extensions of type 1, images channels last, labels centred."""
+    msgpack = pytest.importorskip("msgpack")
+
+    def array(values):
+        packed = msgpack.packb((values.shape, values.dtype.name, values.tobytes()), use_bin_type=True)
+        return msgpack.ExtType(1, packed)
+
+    x = array(NORMAL.numpy().transpose(0, 2, 3, 1))
+    y = array(((np.eye(10)[LABELS] - 0.1) * 0.7).astype(np.float32))
+    moments = {"count": array(np.array(7, np.int32)), "mu": {"x_proto": y, "y_proto": x}}
+    state = {"step": 7, "params": {"x_proto": x, "y_proto": y}, "opt_state": {"0": moments}, "epoch": 3}
+    (place / name).write_bytes(msgpack.packb({**state, "best_val_acc": 0.5, "ema_count": 0}, use_bin_type=True))
+    return place / name
+
+
+def frepo_folder(place):
+    """Checkpoints that are kept: the last one counts."""
+    frepo(place)
+    frepo(place, "checkpoint_1000000")
+    (place / "checkpoint_500000").write_bytes(b"\x81\xa1a")
+    return place
+
+
+def frepo_npz(place):
+    centred = np.eye(10, dtype=np.float32)[LABELS] - 0.1
+    np.savez(place / "step500000.npz", image=NORMAL.numpy().transpose(0, 2, 3, 1), label=centred)
+    return place / "step500000.npz"
 
 
 def zipped(place):
@@ -163,7 +217,10 @@ def ids_json(place):
 
 PICTURES = [sre2l, rded, plain, zipped, tarred]
 TABLES = [hub, hub_folder]
-TENSORS = [dc, mtt, mtt_folder, split, datm, dcbench, kip]
+NORMALISED = [dc, mtt, mtt_folder, split, dcbench, kip]
+ZCA = {datm: "zca", mtt_zca: "zca", mtt_download: "zca", kip_zca: "zca_kip", frepo: "zca_frepo",
+       frepo_folder: "zca_frepo", frepo_npz: "zca_frepo"}  # fmt: skip
+TENSORS = [*NORMALISED, *ZCA]
 LISTS = [index_txt, index_npy, ids_json]
 
 
@@ -222,7 +279,15 @@ def test_parquet_without_its_columns_or_its_reader_is_refused(place, monkeypatch
 def test_tensors_come_back_as_they_are(place, layout):
     found = read_released(layout(place), Digits(size=32))
     np.testing.assert_array_equal(found.images, NORMAL.numpy())
-    assert (found.space, found.classes.tolist()) == ("normalised", LABELS.tolist())
+    assert (found.space, found.classes.tolist()) == (ZCA.get(layout, "normalised"), LABELS.tolist())
+    assert found.why in "\n".join(found.lines())
+
+
+@pytest.mark.parametrize("layout", [kip, kip_zca, frepo, frepo_npz], ids=lambda f: f.__name__)
+def test_labels_of_kernel_regression_are_centred(place, layout):
+    found = read_released(layout(place), Digits(size=32))
+    assert found.kind == "centred" and found.labels.dtype == np.float32
+    assert np.abs(found.labels.sum(1)).max() < 1e-5 and found.labels.min() < 0
 
 
 @pytest.mark.parametrize("layout", LISTS, ids=lambda f: f.__name__)
@@ -236,7 +301,7 @@ def test_a_list_of_a_coreset_is_a_selection(place, layout):
 def test_what_comes_with_soft_labels_is_kept(place):
     data = Released(Digits(size=32), str(datm(place)))
     manifest = store.read_manifest(data.condense())
-    assert (manifest["labels"], manifest["space"]) == ("logits", "normalised")
+    assert (manifest["labels"], manifest["space"]) == ("logits", "zca")
     assert manifest["learned_lr"] == pytest.approx(0.0123)
     assert manifest["bytes_labels"] == 30 * 10 * 4
 
@@ -295,6 +360,163 @@ def test_cifar100_sets_normalised_with_cifar10s_numbers_are_converted(place):
     found = read_released(place / "images_best.pt", CIFAR100())
     mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (own.mean, own.std))
     assert torch.allclose(torch.from_numpy(found.images) * std + mean, pixels, atol=1e-5)
+
+
+# --- whitened sets ---
+
+
+def real(recipe, count=5):
+    """Real training images, `count` of each class, whitened as a publisher would: float32 and their labels."""
+    split = Digits(size=16).split("train")
+    rows = np.concatenate([np.flatnonzero(split.labels == c)[:count] for c in range(10)])
+    x = split.images.reshape(-1, 256) / 255.0
+    if recipe == "zca_kip":
+        x = x - x.mean(1, keepdims=True)
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+        cov = x.T @ x / len(x)
+        u, s, _ = np.linalg.svd(cov + 0.1 * np.trace(cov) / 256 * np.eye(256))
+    else:
+        x = x - x.mean(0)
+        u, s, _ = np.linalg.svd(x.T @ x / (len(x) - 1))
+        s = s + 0.1
+    whitened = (x @ (u / np.sqrt(s) @ u.T)).reshape(-1, 1, 16, 16).astype(np.float32)
+    return whitened[rows], split.labels[rows], split.images[rows]
+
+
+def publish(place, recipe):
+    images, labels, _ = real(recipe)
+    if recipe == "zca_kip":
+        np.savez(place / "kip_zca.npz", images=images.transpose(0, 2, 3, 1), labels=np.eye(10)[labels] - 0.1)
+        return Released(Digits(size=16), str(place / "kip_zca.npz"))
+    torch.save(torch.tensor(images), place / "images_best.pt")
+    torch.save(torch.tensor(labels), place / "labels_best.pt")
+    return Released(Digits(size=16), str(place / "images_best.pt"), space="zca")
+
+
+@pytest.mark.parametrize("recipe", ["zca", "zca_kip"])
+def test_test_images_are_whitened_as_the_set_is(place, recipe):
+    """What the network is shown of a real image is what the publisher's own whitening makes of it."""
+    data, seen = publish(place, recipe), []
+    model = HardLabel(ConvNet(1, 4), recipe=Override(batch=50), budget=Budget(steps=2))
+    trainer = Trainer(run=str(place.parent / "run"), accelerator="cpu", devices=1, progress=False)
+    trainer.fit_run(model, data)
+    images, _, pixels = real(recipe)
+    np.testing.assert_array_equal(data.require().images, images)
+    model.network.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    model.logits(torch.tensor(pixels))
+    np.testing.assert_allclose(seen[0].numpy(), images, atol=2e-3)
+    assert json.loads((place.parent / "run" / "student.json").read_text())["whitening"] == recipe
+
+
+class Watching(RunTeacher):
+    """A teacher that keeps what it is shown and always says 0."""
+
+    def __init__(self):
+        super().__init__("nowhere")
+        self.shown = []
+
+    def load(self, num_classes, channels, size):
+        pass
+
+    def fingerprint(self):
+        return "watching"
+
+    def logits(self, images):
+        self.shown.append(images)
+        return torch.zeros(len(images), 10)
+
+
+@pytest.mark.parametrize("regime", [TeacherLabel, SoftLabel])
+def test_teachers_are_shown_pixels(place, regime):
+    teacher = Watching()
+    plain = Override(batch=50, dsa="", mix="none", flip=False, crop_scale=(1, 1), crop_ratio=(1, 1))
+    model = regime(ConvNet(1, 4), teacher, recipe=plain, budget=Budget(steps=1))
+    trainer = Trainer(run=str(place.parent / "run"), accelerator="cpu", devices=1, progress=False)
+    trainer.fit_run(model, publish(place, "zca"))
+    expected = np.sort((real("zca")[2] / 255).reshape(50, -1).sum(1))
+    found = torch.cat(teacher.shown).reshape(50, -1).sum(1).sort().values
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-2)
+
+
+def test_a_teacher_cannot_label_what_has_no_pixels(place):
+    model = TeacherLabel(ConvNet(1, 4), Watching(), recipe=Override(batch=50), budget=Budget(steps=1))
+    trainer = Trainer(run=str(place.parent / "run"), accelerator="cpu", devices=1, progress=False)
+    with pytest.raises(UsageError, match="whitened as KIP does"):
+        trainer.fit_run(model, publish(place, "zca_kip"))
+
+
+def test_frepo_does_not_whiten_mnist(place):
+    assert read_released(frepo(place), MNIST()).space == "normalised"
+
+
+def test_what_mtt_brought_back_to_pixels_is_pixels(place):
+    mtt_zca(place)
+    torch.save(NORMAL, place / "images_zca_100.pt")
+    found = read_released(place / "images_zca_100.pt", Digits(size=32))
+    assert found.space == "pixel" and "brought back" in found.why
+    np.testing.assert_array_equal(found.images, NORMAL.numpy())
+    assert found.labels.tolist() == LABELS.tolist()
+
+
+@pytest.mark.parametrize("name", ["digits_NO_ZCA", "nozca_run", "plain"])
+def test_a_space_that_nothing_tells_is_assumed_aloud_and_can_be_given(place, name, caplog):
+    (place / name).mkdir()
+    path = mtt(place / name)
+    caplog.set_level("INFO", "ddlight")
+    assert Released(Digits(size=32), str(path)).space == "normalised"
+    assert "normalised (assumed, as no name says zca; if it is whitened: --data.space=zca)" in caplog.text
+    given = read_released(path, Digits(size=32), "zca_frepo")
+    assert (given.space, given.why) == ("zca_frepo", "as given")
+
+
+def test_a_space_that_is_given_wins_over_what_a_layout_says(place):
+    assert read_released(datm(place), Digits(size=32), "normalised").space == "normalised"
+    torch.save(torch.tensor(np.float32([[[[5.0]]]])).expand(100, 3, 32, 32).clone(), place / "images_best.pt")
+    torch.save(torch.arange(100), place / "labels_best.pt")
+    found = read_released(place / "images_best.pt", CIFAR100(), "zca")
+    assert found.space == "zca" and (found.images == 5).all()  # nothing is renormalised
+
+
+def test_a_folder_that_is_renamed_is_another_set(place):
+    """The name of a folder says that its images are whitened, and so does the fingerprint."""
+    said = Released(Digits(size=32), str(mtt_download(place)))
+    fingerprint = said.fingerprint
+    (place / "digits_zca_3").rename(place / "other")
+    silent = Released(Digits(size=32), str(place / "other" / "images_best.pt"))
+    assert fingerprint != silent.fingerprint and (said.space, silent.space) == ("zca", "normalised")
+
+
+def test_whitened_images_have_the_datasets_size(place):
+    with pytest.raises(DataError, match=r"whitened images of \(32, 32\) pixels; Digits is whitened at 16"):
+        read_released(datm(place), Digits(size=16))
+
+
+def test_tiny_imagenet_of_frepo_counts_as_its_list_of_wnids(place):
+    """wnids.txt of the dataset is not sorted, and ddlight's classes are."""
+    msgpack = pytest.importorskip("msgpack")
+    info = replace(TABLE["TinyImageNet"], classes=("n1", "n2", "n3"), num_classes=3, size=2)
+    images = np.arange(36, dtype=np.float32).reshape(3, 2, 2, 3)
+    params = {"x_proto": images, "y_proto": np.eye(3, dtype=np.float32) - 1 / 3}
+    packed = {k: msgpack.ExtType(1, msgpack.packb((v.shape, "float32", v.tobytes()))) for k, v in params.items()}
+    (place / "checkpoint_1").write_bytes(msgpack.packb({"params": packed}))
+    file = place / "tiny" / "train" / "n1" / "images" / "n1_0.JPEG"
+    dataset = SimpleNamespace(info=info, encoded=lambda split: (file,))
+    with pytest.raises(DataError, match=r"wnids.txt is missing or lacks one"):
+        read_released(place / "checkpoint_1", dataset)
+    file.parent.mkdir(parents=True)
+    (place / "tiny" / "wnids.txt").write_text("n3\nn1\nn2\n")
+    found = read_released(place / "checkpoint_1", dataset)
+    assert found.classes.tolist() == [0, 1, 2]
+    assert found.images[:, 0, 0, 0].tolist() == [12, 24, 0]  # n1 is the list's second, n3 its first
+
+
+def test_arrays_of_something_else_are_refused(place):
+    np.savez(place / "odd.npz", images=np.array([["a"]]), labels=np.array(["b"]))
+    with pytest.raises(DataError, match="arrays of <U1 and <U1; numbers are expected"):
+        read_released(place / "odd.npz", Digits(size=32))
+    np.savez(place / "flat.npz", image=np.zeros((30, 1024)), label=np.zeros(30))
+    with pytest.raises(DataError, match=r"prototypes of shape \(30, 1024\) and labels of shape \(30,\)"):
+        read_released(place / "flat.npz", Digits(size=32))
 
 
 def test_the_set_is_named_by_content(place):
@@ -411,5 +633,5 @@ def test_it_prints_what_it_found(place, caplog):
     caplog.set_level("INFO", "ddlight")
     Released(Digits(size=32), str(datm(place))).condense()
     assert "layout images*.pt: 30 images, 3 per class" in caplog.text
-    assert "images 1 x 32 x 32, float32, -2 to 1.98, normalised" in caplog.text
+    assert "images 1 x 32 x 32, float32, -2 to 1.98, zca (logits and lr*.pt beside them: DATM" in caplog.text
     assert "labels logits, 10 classes, learned lr 0.0123" in caplog.text

@@ -44,6 +44,7 @@ def test_round_trip(tmp_path):
         "std": list(STD),
         "classes": ["a", "b", "c"],
         "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest()},
+        "whitening": None,
     }
     loaded, card = load_student(tmp_path / "run")
     assert (card.spec, card.num_classes, card.channels, card.size) == (spec, 3, 3, 8)

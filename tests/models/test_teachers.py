@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from ddlight.datasets import Digits
 from ddlight.errors import DataError, UsageError
-from ddlight.models.export import save_student
+from ddlight.models.export import load_student, save_student
 from ddlight.models.students import ConvNet, ResNet
 from ddlight.models.teachers import FileTeacher, RunTeacher, TimmTeacher, TorchvisionTeacher, check_teacher, mean_logits
 from ddlight.transforms.normalise import normalise
@@ -284,6 +284,14 @@ def test_fingerprint_is_of_the_weights(convnet, tmp_path):
     other = FileTeacher(teacher.student, teacher.file, [0.3], [0.2], 8)
     other.load(3, 1, 8)
     assert other.fingerprint() != teacher.fingerprint()
+
+
+def test_a_student_of_whitened_images_is_no_teacher(tmp_path):
+    spec = ConvNet(depth=2, width=4)
+    save_student(tmp_path / "run", spec.build(3, 1, 8), spec, 3, 1, 8, (0.3,), (0.2,), whitening="zca")
+    assert load_student(tmp_path / "run")[1].whitening == "zca"
+    with pytest.raises(UsageError, match=r"trained on whitened images \(zca\).*such as a run of FullData"):
+        RunTeacher(str(tmp_path / "run")).load(3, 1, 8)
 
 
 def test_load_is_idempotent(convnet, tmp_path):

@@ -149,6 +149,16 @@ def test_pixels_that_are_not_finite_are_an_error_that_says_what_to_do(block, unt
         recover(setting, images)
 
 
+@pytest.mark.parametrize(("broken", "noticed"), [(1, 2), (3, 200)])
+def test_what_goes_wrong_later_is_noticed_later(block, broken, noticed):
+    def own(step):
+        return step.images.sum() * (torch.nan if step.iteration == broken else 0.0)
+
+    setting, images = block(iterations=300 if noticed == 200 else 3, losses={"own": own})
+    with pytest.raises(DataError, match=f"not finite after iteration {noticed} "):
+        recover(setting, images)
+
+
 def test_bf16_moves_images_much_as_fp32_does(block):
     setting, images = block(iterations=8, lr=0.05)
     mixed = recover(block(iterations=8, lr=0.05, precision="bf16")[0], images)

@@ -12,6 +12,7 @@ from ddlight.condensed.store import Selection, Synthesis, Unit
 from ddlight.datasets.base import RealDataset
 from ddlight.errors import DataError, UsageError
 from ddlight.methods.base import CondensedDataModule
+from ddlight.transforms.whiten import RECIPES
 
 log = logging.getLogger("ddlight")
 SAMPLE = Path(__file__).parents[2] / "datasets" / "released_digits.npz"
@@ -28,11 +29,13 @@ class Released(CondensedDataModule):
         dataset: the real dataset that the set condenses.
         path: the file or folder, which must be given.
         ipc: images per class: the first so many of each; null takes all.
-        space: of float images, pixel or normalised, where values and layout do not tell.
+        space: of float images where names, values and layout do not tell: pixel, normalised, zca (as MTT, TESLA and
+            DATM whiten), zca_frepo or zca_kip. Test images are brought to the same space.
         seed: names a replicate; it has no effect on the images.
         cache: folder of condensed sets; null means $DDLIGHT_CACHE or ~/.cache/ddlight/condensed.
     """
 
+    recipe_version: ClassVar[int] = 2
     tiny: ClassVar[dict[str, Any]] = {"path": str(SAMPLE)}
 
     def __init__(
@@ -79,7 +82,7 @@ class Released(CondensedDataModule):
 
     @property
     def label_kind(self) -> str:  # type: ignore[override]
-        """hard, probabilities or logits."""
+        """hard, probabilities, logits or centred."""
         return self.found.kind
 
     @property
@@ -94,8 +97,9 @@ class Released(CondensedDataModule):
 
     @cached_property
     def arguments(self) -> dict[str, Any]:
-        """The content of the files, not their place; and what was asked for."""
-        given = {"ipc": self.asked, "space": self.given_space}
+        """The content of the files, not their place; what was asked for; and that they are whitened, if so."""
+        whitened = self.found.space if self.found.space in RECIPES else None
+        given = {"ipc": self.asked, "space": self.given_space or whitened}
         content = source_digest(self._source())
         return {"source_sha256": content, **{name: value for name, value in given.items() if value is not None}}
 

@@ -1,6 +1,6 @@
 """CA2D: RDED over CAD-Prune's pool, and what its options change."""
 
-from itertools import permutations
+from itertools import chain, permutations
 
 import numpy as np
 import pytest
@@ -21,12 +21,12 @@ SCORING = {"scoring": Scoring(ConvNet(2, 4), protocol="ht_small_hard", ring=2), 
 
 
 @pytest.fixture
-def build(home, drawn_teacher):
+def build(home, patch_teacher):
     """A method on 16-pixel digits: build(CA2D, ...)."""
 
     def make(kind=CA2D, **options):
         own = {} if kind is RDED else {**SCORING, "j": 2, "w": 2}
-        judge = {} if kind is CADPrune else {"teacher": drawn_teacher()[0], "factor": options.pop("factor", 2)}
+        judge = {} if kind is CADPrune else {"teacher": patch_teacher()[0], "factor": options.pop("factor", 2)}
         return kind(Digits(size=16), cache=str(home / "cache"), **{"ipc": 3, **own, **judge, **options})
 
     return make
@@ -97,7 +97,7 @@ def test_shuffled_and_diverse_keep_the_patches_and_move_them(build):
 
     ranked, shuffled, spread = tiles("rded"), tiles("shuffled"), tiles("diverse")
     for moved in (shuffled, spread):
-        assert sorted(sum(moved, [])) == sorted(sum(ranked, []))
+        assert sorted(chain(*moved)) == sorted(chain(*ranked))
         assert moved != ranked
     assert tiles("shuffled") == shuffled
     for place in range(4):  # of each rank one patch in each mosaic, and the first ones where they were

@@ -86,7 +86,7 @@ def test_each_block_begins_with_the_teacher_as_it_was_trained(make, monkeypatch,
     noted = watched(monkeypatch)
     data = make(DWA, ipc=2, numbers={"batch": 5})
     data.condense()
-    trained = {name: p for name, p in teacher.network.named_parameters()}
+    trained = dict(teacher.network.named_parameters())
     assert len(noted) == 4
     for before, after, (_, _, steps, rho) in noted:
         assert all(torch.equal(before[name], trained[name]) for name in trained)
@@ -102,7 +102,7 @@ def test_the_moves_of_one_ipc_index_add_up_where_state_is_carried(make, monkeypa
         (1, tuple(range(10)), (1,)),
     ]
     carried = store.load(data.condense())
-    trained = {name: p for name, p in teacher.network.named_parameters()}
+    trained = dict(teacher.network.named_parameters())
     assert len(noted) == 6
     for k, (before, _, _) in enumerate(noted):
         expected = trained if k % 3 == 0 else noted[k - 1][1]

@@ -162,7 +162,7 @@ def test_flatness_compares_with_the_running_mean_of_the_images(make_matched, mon
     mean, info = seen[0][1], data.dataset.info
     for t, (step, images, found, graded) in enumerate(seen):
         pixels = [step.view(x) * info.std[0] + info.mean[0] for x in (images, mean)]
-        now, before = (softmax(data.loaded[t % 2].logits(x) / 4, 1).double() for x in pixels)
+        now, before = (softmax(data.loaded_teachers[t % 2].logits(x) / 4, 1).double() for x in pixels)
         expected = 0.7 * float((before * (before / now).log()).sum(1).mean())
         assert found == pytest.approx(expected, rel=1e-3, abs=1e-6) and graded
         mean = 0.99 * mean + 0.01 * images

@@ -20,11 +20,11 @@ UNIT = Unit(3, (3,))
 
 
 @pytest.fixture
-def build(home, drawn_teacher):
+def build(home, patch_teacher):
     """RDED of 16-pixel digits, with its teacher's plain network."""
 
     def make(**options):
-        judge, network = drawn_teacher()
+        judge, network = patch_teacher()
         data = RDED(Digits(size=16), cache=str(home / "cache"), teacher=judge, **{"factor": 2, "ipc": 3, **options})
         return data, network
 
@@ -65,8 +65,8 @@ def mix_images(patches, size, factor, n):
 
 
 @pytest.mark.parametrize(("side", "size"), [(8, 16), (5, 16), (16, 16), (7, 15)])
-def test_a_patch_is_scored_in_the_middle_of_a_canvas_that_is_zero_once_normalised(build, drawn_teacher, side, size):
-    judge, network = drawn_teacher(size)
+def test_a_patch_is_scored_in_the_middle_of_a_canvas_that_is_zero_once_normalised(build, patch_teacher, side, size):
+    judge, network = patch_teacher(size)
     data = RDED(Digits(size=16), teacher=judge)
     judge.load(10, 1, size)
     rng = np.random.default_rng(side)
@@ -143,9 +143,9 @@ def test_one_patch_of_each_image_at_most(build):
     assert len(cut) == 65
 
 
-def test_pictures_are_cropped_whole(home, pictures, drawn_teacher):
+def test_pictures_are_cropped_whole(home, pictures, patch_teacher):
     """At their own shape, within a grey level of PIL, not from the squares that other methods see."""
-    judge, _ = drawn_teacher(16, 2, colour=True)
+    judge, _ = patch_teacher(16, 2, colour=True)
     dataset = ImageFolder(str(pictures), size=16)
     data = RDED(dataset, ipc=2, teacher=judge, factor=2, crops=3, cache=str(home / "cache"))
     rows, draws = np.arange(12), generator(0, "patches", 0).random((12, 3, CROP_UNIFORMS))
@@ -214,10 +214,10 @@ def test_what_the_manifest_says(build):
     assert manifest["selected_on"] == "none"
 
 
-def test_the_teacher_is_part_of_the_sets_name(build, drawn_teacher):
+def test_the_teacher_is_part_of_the_sets_name(build, patch_teacher):
     data, _ = build()
     first = data.fingerprint
-    other, network = drawn_teacher(16)
+    other, network = patch_teacher(16)
     with torch.no_grad():
         next(network.parameters()).add_(1)
     torch.save(network.state_dict(), other.file)
@@ -246,9 +246,9 @@ def test_no_teacher_by_the_command(command):
     assert "missing   RDED needs a teacher" in answer.out
 
 
-def test_a_teacher_of_other_classes(build, drawn_teacher):
+def test_a_teacher_of_other_classes(build, patch_teacher):
     data, _ = build()
-    data.teacher, _ = drawn_teacher(16, 7)
+    data.teacher, _ = patch_teacher(16, 7)
     with pytest.raises((UsageError, DataError), match="7"):
         data.condense()
 
@@ -261,7 +261,7 @@ def test_a_teacher_at_chance_is_warned_of_once(build, caplog):
     assert caplog.text.count("may be chance") == 1
 
 
-def test_a_teacher_that_did_not_train(build, drawn_teacher):
+def test_a_teacher_that_did_not_train(build, patch_teacher):
     data, network = build(pool_size=20)
     weights = {k: v * float("nan") if v.is_floating_point() else v for k, v in network.state_dict().items()}
     torch.save(weights, data.teacher.file)

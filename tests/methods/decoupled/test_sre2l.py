@@ -107,6 +107,15 @@ def test_images_are_bytes_in_class_folders_and_a_smaller_set_is_a_prefix(make):
     assert len(m["teachers"]) == 1 and m["flops_synthesis"] > 0
 
 
+def test_blocks_of_the_same_classes_see_views_and_noise_of_their_own(make, monkeypatch):
+    data = make(SRe2L, ipc=2)
+    first, second = data.blocks()
+    assert first.classes == second.classes
+    assert not torch.equal(data.initial(first), data.initial(second))
+    monkeypatch.setattr(data, "initial", lambda block: torch.zeros(10, 1, 8, 8))
+    assert (data.make(first).images != data.make(second).images).any()
+
+
 def test_recovering_makes_the_teacher_sure_of_the_class(make, teacher):
     numbers = {"stat_weight": 0.01, "lr": 0.1, "min_crop": 0.3}
     right = []

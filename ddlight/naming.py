@@ -1,0 +1,25 @@
+"""What names an artefact: the arguments that shape it, as JSON. An option that is added later changes no older name."""
+
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import Any
+
+
+def named(value: Any) -> Any:
+    """An argument as JSON: datasets by identity, teachers by their loaded weights, dataclasses by what they say.
+
+    Of a dataclass, the class and the fields that differ from their defaults.
+    """
+    if hasattr(value, "identity"):
+        return value.identity()
+    if hasattr(value, "fingerprint"):
+        return {"class": type(value).__name__, "weights": value.fingerprint()}
+    if is_dataclass(value) and not isinstance(value, type):
+        given = {f.name: getattr(value, f.name) for f in fields(value) if getattr(value, f.name) != _default(f)}
+        return {"class": type(value).__name__, **{name: named(v) for name, v in given.items()}}
+    if isinstance(value, list | tuple):
+        return [named(v) for v in value]
+    return value
+
+
+def _default(field: "Field[Any]") -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
