@@ -241,6 +241,16 @@ def test_sets_of_patches_run_in_seconds(command, home, file):
     assert result.augment["tiles"] == (2 if method == "PCA" else 1)
 
 
+@pytest.mark.parametrize("file", listed("decoupled/gvbsm_f*.yaml", "decoupled/edc_f*.yaml"))
+def test_sets_of_matched_statistics_run_in_seconds(command, home, file):
+    answer = command("fit", "--config", file, "--tiny", *CPU)
+    assert answer.code == 0, answer.err
+    result = Result.read(next((home / "runs" / "tiny" / file.stem).glob("*/result.json")).parent)
+    assert (result.set.images, result.set.source_images) == (100, 100 if result.set.method == "EDC" else 0)
+    assert result.flops.synthesis > 0 and result.flops.scoring > 0
+    assert len(list((home / "cache").rglob("statistics.safetensors"))) == 2
+
+
 def test_my_photos_trains_on_a_folder_of_pictures(command, home):
     rng = np.random.default_rng(0)
     for name in ("cat", "dog", "owl"):

@@ -45,8 +45,8 @@ class MatchedSynthesiser(RecoveredSynthesiser):
     """
 
     tiny: ClassVar[dict[str, Any]] = {
-        "squeezes": [TINY_SQUEEZE, TINY_SQUEEZE],
-        "teachers": [None, None],
+        "squeezes": [TINY_SQUEEZE, {**TINY_SQUEEZE, "budget": {"steps": 20}}],
+        "teachers": None,
         "recovery": {"iterations": 4, "batch": 40},
     }
     torchvision: tuple[str, ...] = LARGE_TEACHERS
