@@ -46,7 +46,7 @@ class MatchedSynthesiser(RecoveredSynthesiser):
 
     tiny: ClassVar[dict[str, Any]] = {
         "squeezes": [TINY_SQUEEZE, TINY_SQUEEZE],
-        "teachers": [None, None],
+        "teachers": None,
         "recovery": {"iterations": 4, "batch": 40},
     }
     torchvision: tuple[str, ...] = LARGE_TEACHERS
