@@ -148,6 +148,16 @@ class MatchedSynthesiser(RecoveredSynthesiser):
         for real in self.real_statistics:
             real.make()
 
+    def _require_layers(self) -> None:
+        unit = self.blocks()[0]
+        if self.numbers.stat_weight and not any(self.statistics(t.network, unit).matched for t in self.loaded_teachers):
+            names = ", ".join(teacher.name for teacher in self.loaded_teachers)
+            raise UsageError(
+                f"{type(self).__name__} matches inputs of BatchNorm layers and convolutions, and {names} has none. "
+                "Give a teacher with convolutions, such as a ResNet; or --data.recovery.stat_weight=0, which matches "
+                "nothing."
+            )
+
     def recover(self, block: Block, images: Tensor, carried: Carried | None) -> tuple[Tensor, Carried]:
         """Recover from running means that begin at 0, or go on where the block before left them."""
         statistics = [s for o in block.observers if isinstance(s := o.statistics, SmoothedStatistics)]

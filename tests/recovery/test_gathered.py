@@ -156,7 +156,7 @@ def test_a_damaged_file_is_an_error(real):
     one = real()
     file = one.make() / gathered.FILE
     file.write_bytes(file.read_bytes()[:-1] + b"?")
-    with pytest.raises(DataError, match="record of real statistics .* is not what was sealed"):
+    with pytest.raises(DataError, match=r"record of real statistics .* is not what was sealed"):
         real().of_all(CPU)
 
 
@@ -173,7 +173,7 @@ def test_a_class_without_images_and_weights_that_are_not_finite_are_errors(real)
             found = super()._read(name)
             return {k: s.take(s.labels != 5) if k == "train" else s for k, s in found.items()}
 
-    with pytest.raises(DataError, match="Class '5' of .* has no training images"):
+    with pytest.raises(DataError, match=r"Class '5' of .* has no training images"):
         real(data=Empty(size=8)).make()
     broken = real(cache="broken")
     broken.teacher.network.features[0].weight.data[0] = torch.nan

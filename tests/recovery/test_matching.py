@@ -210,7 +210,7 @@ LABELS = torch.tensor([2, 2, 2, 4, 7, 7])
 
 @pytest.fixture
 def classes(real):
-    """Build an observer of images with the labels above, and what images of their classes give: classes(share, each)."""
+    """Build an observer of images with the labels above, and what their classes give: classes(share, each)."""
     teacher, statistics = real
     of_class = [by_hand(teacher.network, torch.randn(3, 3, 16, 16) + c) for c in range(3)]
     rows = {k: [np.stack([s[k][place] for s in of_class]) for place in range(len(s))] for k, s in enumerate(statistics)}
@@ -243,7 +243,7 @@ def test_images_of_each_class_are_matched_with_their_own(real, classes):
     (observer, rows), aims = classes(0.5, True, 0.0), targets(teacher, statistics)
     images, expected = torch.randn(6, 3, 16, 16), 0.0
     whole = by_hand(teacher.network, images)
-    parts = [by_hand(teacher.network, images[LABELS == c]) for c in (2, 4, 7)]
+    parts = [by_hand(teacher.network, images[c == LABELS]) for c in (2, 4, 7)]
     for k, found in enumerate(whole):
         own = sum(distance(part[k], [s[c] for s in rows[k]]) for c, part in enumerate(parts))
         expected += (10 if k == 0 else 1) * (0.5 * distance(found, aims[k]) + 0.5 * own)

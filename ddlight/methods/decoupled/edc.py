@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ddlight.condensed import store
-from ddlight.condensed.pixels import Encoded
+from ddlight.condensed.pixels import Encoded, memory_limit
 from ddlight.condensed.store import Unit
 from ddlight.datasets.base import RealDataset
 from ddlight.errors import UsageError
@@ -184,10 +184,10 @@ class EDC(MatchedSynthesiser):
         return RDED(self.dataset, self.ipc, self.seed, self.cache, first)
 
     @cached_property
-    def _mosaics(self) -> Encoded:
-        """Its images, class after class."""
-        images: Encoded = store.load(self.mosaics.folder, limit=0).images
-        return images
+    def _mosaics(self) -> Encoded | Tensor:
+        """Its images, class after class: uint8 (classes ipc, C, S, S), in memory where they fit."""
+        images = store.load(self.mosaics.folder, limit=memory_limit()).images
+        return torch.from_numpy(images) if isinstance(images, np.ndarray) else images
 
     def prepare(self) -> None:
         """As any matching method; and make the mosaics. Raises UsageError where a class has too few images for them."""

@@ -35,7 +35,8 @@ POOLED = 32
 def densification(views: Tensor, labels: Tensor, tau: float) -> Tensor:
     """Sum over classes of KL(softmax(e / tau) | softmax(e)), e the eigenvalues of the Gram matrix of a class's views.
 
-    The first distribution is a target: no gradient flows through it. A class of one view adds 0.
+    The first distribution is a target: no gradient flows through it. A class of one view adds 0; so does one whose
+    eigenvalues are far apart, as those of large normalised views are: both distributions then sit at the largest.
 
     Args:
         views: normalised float32 (B, C, S, S).

@@ -36,3 +36,39 @@ def make(home, teacher):
         return method(Digits(size=SIZE), ipc, seed, str(home / cache), recovery=recovery, **options)
 
     return build
+
+
+@pytest.fixture
+def make_matched(home, teacher, drawn_teacher):
+    """Build a method of several teachers on digits of 8 pixels: make_matched(GVBSM, ipc=..., numbers={...}, ...)."""
+
+    def build(method, ipc=2, seed=0, cache="cache", numbers=None, **options):
+        recovery = RecoveryOverride(**{"iterations": 4, "batch": 6, **(numbers or {})})
+        options = {"teachers": [teacher, drawn_teacher(SIZE)[0]], **options}
+        return method(Digits(size=SIZE), ipc, seed, str(home / cache), recovery=recovery, **options)
+
+    return build
+
+
+class Stop(Exception):
+    """What a killed process looks like from inside."""
+
+
+@pytest.fixture
+def stop_at(monkeypatch):
+    """Let a recovered method raise `Stop` at one of its blocks: stop_at(data, number) gives the blocks it has made."""
+
+    def watch(data, number):
+        made, recovered = [], data._recovered
+
+        def stopping(block, carried):
+            if block.number == number:
+                raise Stop
+            made.append(block.number)
+            return recovered(block, carried)
+
+        monkeypatch.setattr(data, "_recovered", stopping)
+        return made
+
+    watch.Stop = Stop
+    return watch
