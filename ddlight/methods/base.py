@@ -42,13 +42,18 @@ def cache_folder(cache: str | None) -> Path:
 
 
 def plain(value: Any) -> Any:
-    """An argument as JSON: datasets by identity, dataclasses by class and fields, teachers by their loaded weights."""
+    """An argument as JSON: datasets by identity, dataclasses by class and fields, teachers by their loaded weights.
+
+    A field with the metadata `added_later` is left out at its default, so that sets from before it keep their names.
+    """
     if isinstance(value, RealDataset):
         return value.identity()
     if hasattr(value, "fingerprint"):
         return {"class": type(value).__name__, "weights": value.fingerprint()}
     if is_dataclass(value) and not isinstance(value, type):
-        return {"class": type(value).__name__, **{f.name: plain(getattr(value, f.name)) for f in fields(value)}}
+        named = {f.name: getattr(value, f.name) for f in fields(value)}
+        later = {f.name for f in fields(value) if f.metadata.get("added_later") and named[f.name] == f.default}
+        return {"class": type(value).__name__, **{k: plain(v) for k, v in named.items() if k not in later}}
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
     return value
