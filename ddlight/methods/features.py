@@ -42,6 +42,10 @@ class FeatureSource(ScoringSelector):
 
     network: Teacher | None
 
+    @abstractmethod
+    def select(self, unit: Unit, candidates: np.ndarray) -> np.ndarray:
+        """Choose from one class, by `finite_features` of its images."""
+
     @property
     def scoring_runs(self) -> list[ScoringRun]:
         """The scoring run, unless another network is given."""

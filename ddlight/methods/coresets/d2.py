@@ -122,8 +122,7 @@ class D2(ScoredSelector, FeatureSource):
 
     def sample(self, rows: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
         """Drop the hardest, then pass messages among the others, which come in a drawn order: it breaks ties."""
-        drawn = rng.permutation(rows)
-        left = drawn[samplers.easiest_share(scores.aum(self.table)[drawn], count, rng, self.cutoff)]
+        left = rng.permutation(rows[samplers.easiest_share(scores.aum(self.table)[rows], count, rng, self.cutoff)])
         features = self._features(left)
         near = closeness(unit_length(features) if self.normalise else features, self.k)
         difficulty = self.scores[left]

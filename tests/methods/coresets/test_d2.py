@@ -134,7 +134,8 @@ def test_the_order_of_files_does_not_matter_and_a_draw_decides_between_equals(bu
     order = np.random.default_rng(5).permutation(30)
     moved = picks(built(points[order], difficulty[order], ipc=9), 30)
     assert order[moved].tolist() == picks(built(points, difficulty, ipc=9), 30)
-    same = [picks(built(np.ones((30, 4)), np.ones(30), ipc=5, seed=seed), 30) for seed in range(30)]
+    ones, aum = np.ones((30, 4)), np.linspace(0, 1, 30)
+    same = [picks(built(ones, np.ones(30), aum=aum, ipc=5, seed=seed), 30) for seed in range(30)]
     counts = np.bincount(np.concatenate(same), minlength=30)
     assert counts.max() < 20 and (counts > 0).sum() > 25
 
