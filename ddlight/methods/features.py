@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ddlight.condensed.loader import eval_batch
 from ddlight.condensed.store import Unit
-from ddlight.datasets.base import RealDataset
+from ddlight.datasets.base import RealDataset, Split
 from ddlight.errors import DataError
 from ddlight.methods.scored import ScoringSelector
 from ddlight.models.layers import embed_with_logits
@@ -85,28 +85,32 @@ class FeatureSelector(ScoringSelector):
 
     def select(self, unit: Unit, candidates: np.ndarray) -> np.ndarray:
         """Choose ipc of one class's images by their features."""
-        found = self.features(candidates)
-        if not (np.isfinite(found.features).all() and np.isfinite(found.logits).all()):
-            name = self.dataset.info.classes[unit.classes[0]]
-            raise DataError(
-                f"Features or logits of class '{name}' hold numbers that are not finite: "
-                "the network that gives them did not train. Lower its learning rate, or give another --data.network."
-            )
+        found = require_finite(self.features(candidates), self.dataset.info.classes[unit.classes[0]])
         return candidates[self.pick(found, self.ipc, unit)]
 
-    def features(self, rows: np.ndarray) -> Features:
-        """Features and logits of training images, by their positions."""
-        parts = [self._answer(part) for part in _parts(rows, eval_batch(self.dataset.info))]
+    def features(self, rows: np.ndarray, split: Split = "train") -> Features:
+        """Features and logits of images of a split, by their positions in it."""
+        parts = [self._answer(part, split) for part in _parts(rows, eval_batch(self.dataset.info))]
         features, logits = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
-        return Features(features, logits, self.dataset.index("train").labels[rows])
+        return Features(features, logits, self.dataset.index(split).labels[rows])
 
     @torch.no_grad()
-    def _answer(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+    def _answer(self, rows: np.ndarray, split: Split) -> tuple[Tensor, Tensor]:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        images = torch.from_numpy(self.dataset.take("train", rows)).to(device).float() / 255
+        images = torch.from_numpy(self.dataset.take(split, rows)).to(device).float() / 255
         seen = self.teacher.preprocess(images)
         features, logits = embed_with_logits(self.teacher.network.to(device), seen)
         return features.float().cpu(), logits.float().cpu()
+
+
+def require_finite(found: Features, name: str) -> Features:
+    """Give back what a network says of images of the class `name`. Raises DataError where it is not finite."""
+    if np.isfinite(found.features).all() and np.isfinite(found.logits).all():
+        return found
+    raise DataError(
+        f"Features or logits of class '{name}' hold numbers that are not finite: "
+        "the network that gives them did not train. Lower its learning rate, or give another --data.network."
+    )
 
 
 def _parts(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
