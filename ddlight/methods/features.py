@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ddlight.condensed.loader import eval_batch
 from ddlight.condensed.store import Unit
-from ddlight.datasets.base import RealDataset
+from ddlight.datasets.base import RealDataset, Split
 from ddlight.errors import DataError
 from ddlight.methods.scored import ScoringSelector
 from ddlight.models.layers import embed_with_logits
@@ -64,9 +64,9 @@ class FeatureSource(ScoringSelector):
         """The other network, where one is given."""
         return [] if self.network is None else [self.network]
 
-    def finite_features(self, rows: np.ndarray, number: int) -> Features:
-        """Features and logits of images of class `number`. Raises DataError where some are not finite."""
-        found = self.features(rows)
+    def finite_features(self, rows: np.ndarray, number: int, split: Split = "train") -> Features:
+        """Features and logits of a split's images of class `number`. Raises DataError where some are not finite."""
+        found = self.features(rows, split)
         if not (np.isfinite(found.features).all() and np.isfinite(found.logits).all()):
             name = self.dataset.info.classes[number]
             raise DataError(
@@ -75,16 +75,16 @@ class FeatureSource(ScoringSelector):
             )
         return found
 
-    def features(self, rows: np.ndarray) -> Features:
-        """Features and logits of training images, by their positions."""
-        parts = [self._answer(part) for part in _parts(rows, eval_batch(self.dataset.info))]
+    def features(self, rows: np.ndarray, split: Split = "train") -> Features:
+        """Features and logits of images of a split, by their positions in it."""
+        parts = [self._answer(part, split) for part in _parts(rows, eval_batch(self.dataset.info))]
         features, logits = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
-        return Features(features, logits, self.dataset.index("train").labels[rows])
+        return Features(features, logits, self.dataset.index(split).labels[rows])
 
     @torch.no_grad()
-    def _answer(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+    def _answer(self, rows: np.ndarray, split: Split) -> tuple[Tensor, Tensor]:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        images = torch.from_numpy(self.dataset.take("train", rows)).to(device).float() / 255
+        images = torch.from_numpy(self.dataset.take(split, rows)).to(device).float() / 255
         seen = self.teacher.preprocess(images)
         features, logits = embed_with_logits(self.teacher.network.to(device), seen)
         return features.float().cpu(), logits.float().cpu()
