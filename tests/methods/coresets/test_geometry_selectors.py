@@ -92,7 +92,7 @@ def test_numbers_that_are_not_finite_are_refused_by_the_name_of_the_class(home, 
     given = found()
     getattr(given, part)[5, 2] = np.nan
     data = build(kind, home, ipc=3)
-    monkeypatch.setattr(data, "features", lambda rows: given)
+    monkeypatch.setattr(data, "features", lambda rows, split="train": given)
     with pytest.raises(DataError, match=r"class '3'.*not finite"):
         data.select(UNIT, np.arange(40))
 
@@ -101,7 +101,7 @@ def test_numbers_that_are_not_finite_are_refused_by_the_name_of_the_class(home, 
 def test_positions_come_back_as_those_of_the_split(home, monkeypatch, kind):
     given = found()
     data = build(kind, home, ipc=5)
-    monkeypatch.setattr(data, "features", lambda rows: given)
+    monkeypatch.setattr(data, "features", lambda rows, split="train": given)
     candidates = 100 + 7 * np.arange(40)
     assert data.select(UNIT, candidates).tolist() == candidates[data.pick(given, 5, UNIT)].tolist()
 
