@@ -56,7 +56,9 @@ def built(home, monkeypatch):
         split = SimpleNamespace(labels=labels)
         monkeypatch.setattr(data.dataset, "index", lambda name: split)
         monkeypatch.setattr(
-            data, "features", lambda rows: Features(points[rows].astype(np.float32), np.zeros((len(rows), 10)), labels)
+            data,
+            "features",
+            lambda rows, split="train": Features(points[rows].astype(np.float32), np.zeros((len(rows), 10)), labels),
         )
         return data
 
