@@ -77,19 +77,21 @@ class Observer:
         (mean, std), (own_mean, own_std) = space.statistics(device), own.statistics(device)
         self._affine = None if own == space else (std / own_std, (mean - own_mean) / own_std)
         self._measured: dict[int, Measured] = {}
+        self._measures = True
         for layer, module in self.statistics.matched.items():
             module.register_forward_pre_hook(partial(self._measure, layer))
 
     def _measure(self, layer: int, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self._measured[layer] = self.statistics.measure(layer, inputs[0])
+        if self._measures:
+            self._measured[layer] = self.statistics.measure(layer, inputs[0])
 
     def size_of(self, side: int, whole: int) -> int:
         """Side of the view of images of `side` pixels, where `whole` pixels are shown at the network's size."""
         return round(side * self.size / whole)
 
-    def __call__(self, views: Tensor) -> tuple[Tensor, dict[int, Measured]]:
+    def __call__(self, views: Tensor, measure: bool = True) -> tuple[Tensor, dict[int, Measured]]:
         """Logits float32 (B, classes) of normalised views (B, C, size, size), and what was measured, by layer."""
-        self._measured = {}
+        self._measured, self._measures = {}, measure
         inputs = views if self._affine is None else views * self._affine[0] + self._affine[1]
         with torch.autocast(views.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             logits = self.network(inputs)

@@ -141,6 +141,13 @@ def test_an_observer_leaves_its_teacher_alone(untrained):
     assert second._measured == {}
 
 
+def test_an_observer_measures_where_it_is_to(untrained):
+    observer, views = Observer(untrained(), Space((0.5,) * 3, (0.25,) * 3), CPU), torch.rand(2, 3, 16, 16)
+    (logits, found), (again, nothing) = observer(views), observer(views, measure=False)
+    assert (len(found), nothing, torch.equal(logits, again)) == (2, {}, True)
+    assert len(observer(views)[1]) == 2
+
+
 def test_pixels_that_are_not_finite_are_an_error_that_says_what_to_do(block, untrained):
     teacher = untrained()
     teacher.network.classifier.weight.data[0, 0] = torch.nan

@@ -58,7 +58,7 @@ class Flatness:
         now = step.images.detach()
         before = now if self.images is None else self.images
         with torch.no_grad():
-            target = (step.observer(step.view(before))[0] / self.tau).log_softmax(1)
+            target = (step.observer(step.view(before), measure=False)[0] / self.tau).log_softmax(1)
         self.images = self.beta * before + (1 - self.beta) * now
         found = (step.logits / self.tau).log_softmax(1)
         return self.weight * F.kl_div(found, target, reduction="batchmean", log_target=True)

@@ -10,7 +10,7 @@ with v a random crop, flip and roll of the whole batch, and
     e_c  eigenvalues of the Gram matrix of the views of class c: data densification, which wants a flat spectrum.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from ddlight.methods.matched import MatchedSynthesiser
 from ddlight.models.teachers import Teacher
 from ddlight.randomness import generator
 from ddlight.recovery.gathered import RealStatistics
-from ddlight.recovery.loop import Loss, Step
+from ddlight.recovery.loop import Loss
 from ddlight.recovery.matching import SmoothedStatistics
 from ddlight.recovery.options import Recovery, RecoveryOverride
 from ddlight.scoring.run import Scoring
@@ -32,7 +32,14 @@ POOLED = 32
 """Views are averaged down to so many pixels a side before they are compared."""
 
 
-def densification(views: Tensor, labels: Tensor, tau: float) -> Tensor:
+def together(labels: Tensor) -> list[Tensor]:
+    """Positions of the images of each class, a matrix of one row a class for each number of images: int64 (K, n)."""
+    rows = [torch.nonzero(labels == label)[:, 0] for label in labels.unique()]
+    sizes = sorted({len(row) for row in rows})
+    return [torch.stack([row for row in rows if len(row) == size]) for size in sizes]
+
+
+def densification(views: Tensor, members: Sequence[Tensor], tau: float) -> Tensor:
     """Sum over classes of KL(softmax(e / tau) | softmax(e)), e the eigenvalues of the Gram matrix of a class's views.
 
     The first distribution is a target: no gradient flows through it. A class of one view adds 0; so does one whose
@@ -40,34 +47,16 @@ def densification(views: Tensor, labels: Tensor, tau: float) -> Tensor:
 
     Args:
         views: normalised float32 (B, C, S, S).
-        labels: int64 (B,).
-        tau: temperature of the target, above 1.
+        members: which of them are of one class, as `together` says.
+        tau: temperature of the target.
     """
     flat = F.adaptive_avg_pool2d(views, min(POOLED, views.shape[-1])).flatten(1)
     total = torch.zeros((), device=views.device)
-    for label in labels.unique():
-        rows = flat[labels == label]
-        e = torch.linalg.eigvalsh(rows @ rows.T)
-        target = (e.detach() / tau).log_softmax(0)
-        total = total + F.kl_div(e.log_softmax(0), target, reduction="sum", log_target=True)
+    for rows in members:
+        e = torch.linalg.eigvalsh(flat[rows] @ flat[rows].mT)
+        target = (e.detach() / tau).log_softmax(1)
+        total = total + F.kl_div(e.log_softmax(1), target, reduction="sum", log_target=True)
     return total
-
-
-@dataclass(frozen=True)
-class Densification:
-    """The same as a term of the loss.
-
-    Args:
-        weight: nu.
-        tau: temperature of the target.
-    """
-
-    weight: float
-    tau: float
-
-    def __call__(self, step: Step) -> Tensor:
-        """The term, its weight included."""
-        return self.weight * densification(step.views, step.labels, self.tau)
 
 
 class GVBSM(MatchedSynthesiser):
@@ -148,4 +137,7 @@ class GVBSM(MatchedSynthesiser):
 
     def losses(self, block: Unit) -> dict[str, Loss]:
         """Data densification."""
-        return {"density": Densification(self.density, self.tau)} if self.density else {}
+        if not self.density:
+            return {}
+        members = together(torch.from_numpy(self.labels(block)).to(self.device))
+        return {"density": lambda step: self.density * densification(step.views, members, self.tau)}

@@ -39,12 +39,12 @@ def make(home, teacher):
 
 
 @pytest.fixture
-def make_matched(home, teacher, drawn_teacher):
+def make_matched(home, teacher, patch_teacher):
     """Build a method of several teachers on digits of 8 pixels: make_matched(GVBSM, ipc=..., numbers={...}, ...)."""
 
     def build(method, ipc=2, seed=0, cache="cache", numbers=None, **options):
         recovery = RecoveryOverride(**{"iterations": 4, "batch": 6, **(numbers or {})})
-        options = {"teachers": [teacher, drawn_teacher(SIZE)[0]], **options}
+        options = {"teachers": [teacher, patch_teacher(SIZE)[0]], **options}
         return method(Digits(size=SIZE), ipc, seed, str(home / cache), recovery=recovery, **options)
 
     return build

@@ -113,38 +113,20 @@ def test_the_moves_of_one_ipc_index_add_up_where_state_is_carried(make, monkeypa
     assert (carried.images[4:10] != reset.images[4:10]).any()
 
 
-class Stop(Exception):
-    """What a killed process looks like from inside."""
-
-
-def stop_at(monkeypatch, data, number):
-    """Let one block raise, and note which are made."""
-    made, recovered = [], data._recovered
-
-    def stopping(block, carried):
-        if block.number == number:
-            raise Stop
-        made.append(block.number)
-        return recovered(block, carried)
-
-    monkeypatch.setattr(data, "_recovered", stopping)
-    return made
-
-
 @pytest.mark.parametrize("damaged", [False, True])
-def test_a_long_unit_goes_on_after_its_last_block(make, monkeypatch, damaged):
+def test_a_long_unit_goes_on_after_its_last_block(make, stop_at, damaged):
     options = {"ipc": 2, "numbers": {"batch": 3}, "carry_state": True}
     alone = make(DWA, cache="alone", **options).condense()
     killed = make(DWA, cache="killed", **options)
-    first = stop_at(monkeypatch, killed, 6)  # of 0..3 | 4..7
-    with pytest.raises(Stop):
+    first = stop_at(killed, 6)  # of 0..3 | 4..7
+    with pytest.raises(stop_at.Stop):
         killed.condense()
     assert first == [0, 1, 2, 3, 4, 5]
     (progress,) = (p for p in killed.working.glob("*.progress") if p.name == "000001.progress")
     if damaged:
         progress.write_bytes(progress.read_bytes()[:-1] + b"?")
     resumed = make(DWA, cache="killed", **options)
-    rest = stop_at(monkeypatch, resumed, None)
+    rest = stop_at(resumed, None)
     folder = resumed.condense()
     assert rest == ([4, 5, 6, 7] if damaged else [6, 7])
     assert store.verify(folder)["content_sha256"] == store.verify(alone)["content_sha256"]

@@ -1,6 +1,7 @@
 """G-VBSM: published numbers, blocks class after class, data densification, running means over blocks, resuming."""
 
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from ddlight import datasets
 from ddlight.condensed import store
 from ddlight.errors import UsageError
 from ddlight.methods.decoupled import gvbsm
-from ddlight.methods.decoupled.gvbsm import GVBSM, Densification, densification
+from ddlight.methods.decoupled.gvbsm import GVBSM, densification, together
 from ddlight.models.students import MLP
 from ddlight.models.teachers import Input, Teacher, TorchvisionTeacher
 from ddlight.recovery.matching import SmoothedStatistics
@@ -95,14 +96,14 @@ def test_densification_is_the_divergence_of_softened_eigenvalues(side, pooled):
         rows = small[labels.numpy() == label]
         values = np.linalg.svd(rows, compute_uv=False) ** 2
         expected += rel_entr(softmax(values / 4.0), softmax(values)).sum()
-    assert float(densification(views, labels, 4.0)) == pytest.approx(expected, rel=1e-3)
+    assert float(densification(views, together(labels), 4.0)) == pytest.approx(expected, rel=1e-3)
     assert expected > 1e-4
 
 
 def test_a_class_of_one_view_and_eigenvalues_far_apart_add_nothing():
-    assert float(densification(torch.randn(3, 1, 8, 8), torch.arange(3), 4.0)) == 0
+    assert float(densification(torch.randn(3, 1, 8, 8), together(torch.arange(3)), 4.0)) == 0
     views = (30 * torch.randn(4, 3, 32, 32)).requires_grad_(True)
-    found = densification(views, torch.zeros(4, dtype=torch.long), 4.0)
+    found = densification(views, together(torch.zeros(4, dtype=torch.long)), 4.0)
     (gradient,) = torch.autograd.grad(found, views)
     assert float(found.detach()) == 0 and torch.isfinite(gradient).all()
 
@@ -110,7 +111,7 @@ def test_a_class_of_one_view_and_eigenvalues_far_apart_add_nothing():
 def test_no_gradient_flows_through_the_target():
     """The gradient is that of cross-entropy against a constant: d/de = softmax(e) - target."""
     views, labels = (0.1 * torch.randn(4, 1, 8, 8)).requires_grad_(True), torch.zeros(4, dtype=torch.long)
-    (gradient,) = torch.autograd.grad(densification(views, labels, 4.0), views)
+    (gradient,) = torch.autograd.grad(densification(views, together(labels), 4.0), views)
     rows = views.detach().double().numpy().reshape(4, -1)
     values, vectors = np.linalg.eigh(rows @ rows.T)
     slope = softmax(values) - softmax(values / 4)
@@ -129,20 +130,24 @@ def test_following_it_flattens_the_spectrum():
     moved = views.clone()
     for _ in range(30):
         moved.requires_grad_(True)
-        (gradient,) = torch.autograd.grad(densification(moved, labels, 4.0), moved)
+        (gradient,) = torch.autograd.grad(densification(moved, together(labels), 4.0), moved)
         moved = (moved - 0.05 * gradient).detach()
     assert share(moved) < 0.95 * share(views)
 
 
 def test_it_is_a_term_of_the_loss_with_its_weight(make_matched, monkeypatch):
-    seen = []
-    monkeypatch.setattr(gvbsm, "densification", lambda *given: seen.append(given) or torch.zeros(()))
-    make_matched(GVBSM, ipc=5, numbers={"batch": 50, "iterations": 3}).condense()
-    assert len(seen) == 3
-    views, labels, tau = seen[0]
-    assert (views.shape, labels.tolist(), tau) == ((50, 1, 8, 8), [c for c in range(10) for _ in range(5)], 4.0)
-    assert make_matched(GVBSM, density=0.0).losses(None) == {}
-    assert make_matched(GVBSM, density=0.5, tau=2.0).losses(None) == {"density": Densification(0.5, 2.0)}
+    seen, term = [], torch.tensor(3.0)
+    monkeypatch.setattr(gvbsm, "densification", lambda *given: seen.append(given) or term)
+    data = make_matched(GVBSM, ipc=5, numbers={"batch": 42, "iterations": 3}, density=0.5)
+    data.condense()
+    assert len(seen) == 6
+    views, members, tau = seen[0]
+    assert (views.shape, tau) == ((42, 1, 8, 8), 4.0)
+    assert [m.tolist() for m in members] == [[[40, 41]], [list(range(5 * c, 5 * c + 5)) for c in range(8)]]
+    step = SimpleNamespace(views=views)
+    assert float(data.losses(data.blocks()[0])["density"](step)) == 1.5
+    plain = make_matched(GVBSM, density=0.0)
+    assert plain.losses(plain.blocks()[0]) == {}
 
 
 # --- sets ---
