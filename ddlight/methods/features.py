@@ -1,4 +1,4 @@
-"""FeatureSelector: what every coreset that is chosen by the geometry of features shares."""
+"""FeatureSource: whoever looks at features of a network. FeatureSelector: what coresets by their geometry share."""
 
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ddlight.condensed.loader import eval_batch
 from ddlight.condensed.store import Unit
-from ddlight.datasets.base import RealDataset
+from ddlight.datasets.base import RealDataset, Split
 from ddlight.errors import DataError
 from ddlight.methods.scored import ScoringSelector
 from ddlight.models.layers import embed_with_logits
@@ -34,7 +34,63 @@ class Features:
     labels: np.ndarray
 
 
-class FeatureSelector(ScoringSelector):
+class FeatureSource(ScoringSelector):
+    """A selector that looks at features of a network trained on the full data, or of any other.
+
+    `network` is that other one; where it is None, the scoring run's is taken.
+    """
+
+    network: Teacher | None
+
+    @abstractmethod
+    def select(self, unit: Unit, candidates: np.ndarray) -> np.ndarray:
+        """Choose from one class, by `finite_features` of its images."""
+
+    @property
+    def scoring_runs(self) -> list[ScoringRun]:
+        """The scoring run, unless another network is given."""
+        return [] if self.network is not None else [self.run]
+
+    @cached_property
+    def teacher(self) -> Teacher:
+        """The network whose features are taken, loaded."""
+        info = self.dataset.info
+        teacher = self.network or RunTeacher(str(self.run.folder))
+        teacher.load(self.dataset.num_classes, info.channels, info.size)
+        return teacher
+
+    @property
+    def all_teachers(self) -> list[Teacher]:
+        """The other network, where one is given."""
+        return [] if self.network is None else [self.network]
+
+    def finite_features(self, rows: np.ndarray, number: int, split: Split = "train") -> Features:
+        """Features and logits of a split's images of class `number`. Raises DataError where some are not finite."""
+        found = self.features(rows, split)
+        if not (np.isfinite(found.features).all() and np.isfinite(found.logits).all()):
+            name = self.dataset.info.classes[number]
+            raise DataError(
+                f"Features or logits of class '{name}' hold numbers that are not finite: "
+                "the network that gives them did not train. Lower its learning rate, or give another --data.network."
+            )
+        return found
+
+    def features(self, rows: np.ndarray, split: Split = "train") -> Features:
+        """Features and logits of images of a split, by their positions in it."""
+        parts = [self._answer(part, split) for part in _parts(rows, eval_batch(self.dataset.info))]
+        features, logits = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
+        return Features(features, logits, self.dataset.index(split).labels[rows])
+
+    @torch.no_grad()
+    def _answer(self, rows: np.ndarray, split: Split) -> tuple[Tensor, Tensor]:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        images = torch.from_numpy(self.dataset.take(split, rows)).to(device).float() / 255
+        seen = self.teacher.preprocess(images)
+        features, logits = embed_with_logits(self.teacher.network.to(device), seen)
+        return features.float().cpu(), logits.float().cpu()
+
+
+class FeatureSelector(FeatureSource):
     """Chooses by features of a network trained on the full data, or of any other; class by class, in bounded memory.
 
     Args:
@@ -62,48 +118,9 @@ class FeatureSelector(ScoringSelector):
     def pick(self, found: Features, count: int, unit: Unit) -> np.ndarray:
         """Choose `count` of the unit's images: distinct positions in `found`, int64 (count,), best first."""
 
-    @property
-    def scoring_runs(self) -> list[ScoringRun]:
-        """The scoring run, unless another network is given."""
-        return [] if self.network is not None else [self.run]
-
-    @cached_property
-    def teacher(self) -> Teacher:
-        """The network whose features are taken, loaded."""
-        info = self.dataset.info
-        teacher = self.network or RunTeacher(str(self.run.folder))
-        teacher.load(self.dataset.num_classes, info.channels, info.size)
-        return teacher
-
-    @property
-    def all_teachers(self) -> list[Teacher]:
-        """The other network, where one is given."""
-        return [] if self.network is None else [self.network]
-
     def select(self, unit: Unit, candidates: np.ndarray) -> np.ndarray:
         """Choose ipc of one class's images by their features."""
-        found = self.features(candidates)
-        if not (np.isfinite(found.features).all() and np.isfinite(found.logits).all()):
-            name = self.dataset.info.classes[unit.classes[0]]
-            raise DataError(
-                f"Features or logits of class '{name}' hold numbers that are not finite: "
-                "the network that gives them did not train. Lower its learning rate, or give another --data.network."
-            )
-        return candidates[self.pick(found, self.ipc, unit)]
-
-    def features(self, rows: np.ndarray) -> Features:
-        """Features and logits of training images, by their positions."""
-        parts = [self._answer(part) for part in _parts(rows, eval_batch(self.dataset.info))]
-        features, logits = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
-        return Features(features, logits, self.dataset.index("train").labels[rows])
-
-    @torch.no_grad()
-    def _answer(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        images = torch.from_numpy(self.dataset.take("train", rows)).to(device).float() / 255
-        seen = self.teacher.preprocess(images)
-        features, logits = embed_with_logits(self.teacher.network.to(device), seen)
-        return features.float().cpu(), logits.float().cpu()
+        return candidates[self.pick(self.finite_features(candidates, unit.classes[0]), self.ipc, unit)]
 
 
 def _parts(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
+from ddlight.condensed.pixels import memory_limit
 from ddlight.condensed.store import Unit
+from ddlight.errors import UsageError
 from ddlight.methods.features import Features, FeatureSelector
 from ddlight.randomness import generator
 
@@ -23,6 +26,11 @@ def unit_length(points: np.ndarray) -> np.ndarray:
     points = points.astype(np.float64)
     lengths = np.linalg.norm(points, axis=1, keepdims=True)
     return points / np.where(lengths > 0, lengths, 1)
+
+
+def largest(values: np.ndarray, rounding: float) -> int:
+    """Position of the largest of some numbers (n,), the first of those that differ from it by rounding alone."""
+    return int(np.argmax(values >= values.max() - rounding))
 
 
 class Cloud:
@@ -99,8 +107,8 @@ class Similarity:
             logits: (n, C), its output.
             labels: int64 (n,).
         """
-        with_bias = np.concatenate([features, np.ones((len(features), 1))], 1)
-        return cls(unit_length(output_gradients(logits, labels)), unit_length(with_bias))
+        gradients = Gradients.of(Features(features, logits, labels))
+        return cls(unit_length(gradients.left), unit_length(gradients.right))
 
     def row(self, image: int) -> np.ndarray:
         """Similarity of one image to each: float64 (n,)."""
@@ -122,6 +130,60 @@ class Similarity:
         both *= 0.5
         both += 0.5
         return both
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Gradients of each image's own cross-entropy in weights and biases of the last layer, at their length.
+
+    Image i has g_i = d_i x [h_i, 1], a matrix of C rows, with d = softmax - one-hot and h what enters the layer. It is
+    kept as its two factors: C (D + 1) numbers an image would be 2.7 GB for a class of ImageNet. No mean over a batch is
+    taken, so that no gradient depends on the size of the batch that its image came in.
+
+    Attributes:
+        left: float64 (n, C), the d_i.
+        right: float64 (n, D + 1), the [h_i, 1].
+    """
+
+    left: np.ndarray
+    right: np.ndarray
+
+    @classmethod
+    def of(cls, found: Features) -> "Gradients":
+        """Gradients from what the network says of the images."""
+        with_bias = np.concatenate([found.features, np.ones((len(found.features), 1))], 1)
+        return cls(output_gradients(found.logits, found.labels), with_bias)
+
+    def squares(self) -> np.ndarray:
+        """Squared Euclidean length of each: (n,)."""
+        return np.asarray(np.square(self.left).sum(1) * np.square(self.right).sum(1))
+
+    def mean(self) -> np.ndarray:
+        """Their mean: (C, D + 1)."""
+        return self.left.T @ self.right / len(self.left)
+
+    def along(self, direction: np.ndarray) -> np.ndarray:
+        """Inner product of each with a direction (C, D + 1): (n,)."""
+        return np.asarray(np.einsum("nc,nc->n", self.left, self.right @ direction.T))
+
+    def row(self, image: int) -> np.ndarray:
+        """Inner product of each with that of one image: (n,)."""
+        return np.asarray((self.left @ self.left[image]) * (self.right @ self.right[image]))
+
+    def distances(self) -> np.ndarray:
+        """Euclidean distance of each two: (n, n), symmetric, and exactly 0 between equal ones.
+
+        With L = |d_i - d_j|^2, R = |r_i - r_j|^2 and r = [h, 1], the squared distance is
+        (L (|r_i|^2 + |r_j|^2) + R (|d_i|^2 + |d_j|^2) - L R + (|d_i|^2 - |d_j|^2) (|r_i|^2 - |r_j|^2)) / 2:
+        |g_i|^2 + |g_j|^2 - 2 <g_i, g_j> without the cancellation that makes equal ones differ.
+        """
+        n, lefts, rights = len(self.left), np.square(self.left).sum(1), np.square(self.right).sum(1)
+        found = np.empty((n, n))
+        for i in range(n):
+            left, right = (cdist(x[i : i + 1], x, "sqeuclidean")[0] for x in (self.left, self.right))
+            turned = left * (rights[i] + rights) + right * (lefts[i] + lefts) - left * right
+            found[i] = np.sqrt(np.maximum(turned + (lefts[i] - lefts) * (rights[i] - rights), 0) / 2)
+        return found
 
 
 def output_gradients(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -159,3 +221,13 @@ class GeometrySelector(FeatureSelector):
         drawn = rng.permutation(len(found.labels))
         shuffled = Features(found.features[drawn], found.logits[drawn], found.labels[drawn])
         return drawn[self.order(shuffled, count, rng)]
+
+    def require_table(self, found: Features) -> None:
+        """Raise UsageError where two float64 for each two images of the class do not fit in memory."""
+        n, limit = len(found.labels), memory_limit()
+        if 16 * n * n > limit:
+            raise UsageError(
+                f"{type(self).__name__} compares each two images of a class: {16 * n * n / 1e9:,.0f} GB for the {n:,} "
+                f"of class '{self.dataset.info.classes[found.labels[0]]}', allowed: {limit / 1e9:,.0f} GB. GraphCut "
+                "needs no such table: --data=GraphCut."
+            )

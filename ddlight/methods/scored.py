@@ -1,4 +1,4 @@
-"""ScoredSelector: what every coreset that is chosen by training dynamics shares."""
+"""RankedSelector: what every coreset that is chosen by scores shares. ScoredSelector: by training dynamics."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -93,8 +93,8 @@ class ScoringSelector(Selector):
         return scoring_seconds(self.scoring_runs)
 
 
-class ScoredSelector(ScoringSelector):
-    """Chooses by a difficulty score: `difficulty` gives it, `sample` chooses, `balance` says over what.
+class RankedSelector(ScoringSelector):
+    """Chooses by a score of each image: `scores_of` gives it, `sample` chooses, `balance` says over what.
 
     Args:
         dataset: the real dataset.
@@ -121,28 +121,13 @@ class ScoredSelector(ScoringSelector):
         self.scoring, self.balance, self.keep = scoring, balance, keep
 
     @abstractmethod
-    def difficulty(self, table: ScoreTable) -> np.ndarray:
-        """Score of every training image, larger is harder: (N,)."""
-
-    @property
-    def scoring_runs(self) -> list[ScoringRun]:
-        """The scoring run."""
-        return [self.run]
-
-    @cached_property
-    def table(self) -> ScoreTable:
-        """What the scoring run recorded."""
-        return self.run.table()
-
-    @cached_property
-    def scores(self) -> np.ndarray:
-        """Difficulty of every training image, all finite: (N,)."""
-        return samplers.require_finite(self.difficulty(self.table), f"{type(self).__name__} from {self.table.source}")
+    def scores_of(self, rows: np.ndarray) -> np.ndarray:
+        """Score of some training images, given by their positions, larger is harder: (len(rows),), all finite."""
 
     def sample(self, rows: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
         """Choose `count` of some training images, given by their positions: best first."""
         end = samplers.hard if self.keep == "hard" else samplers.easy
-        return rows[end(self.scores[rows], count, rng)]
+        return rows[end(self.scores_of(rows), count, rng)]
 
     def prepare(self) -> None:
         """As any selector's; where classes are not balanced exactly, all together must be large enough."""
@@ -154,7 +139,8 @@ class ScoredSelector(ScoringSelector):
             raise UsageError(
                 f"ipc={self.ipc} asks for {self.expected_images:,} images; there are {there:,}. Take less."
             )
-        self.run.make()
+        for run in self.scoring_runs:
+            run.make()
 
     def units(self) -> list[Unit]:
         """One unit per class; one for all where classes are not balanced exactly."""
@@ -176,3 +162,41 @@ class ScoredSelector(ScoringSelector):
 
     def _generator(self, unit: Unit) -> np.random.Generator:
         return generator(self.seed, type(self).__name__, unit.number)
+
+
+class ScoredSelector(RankedSelector):
+    """Chooses by a difficulty score of the scoring run's table: `difficulty` gives it.
+
+    Args:
+        dataset: the real dataset.
+        ipc: images per class.
+        seed: of the scoring run, where that has none of its own, and of every draw.
+        cache: folder of condensed sets.
+        scoring: how the scoring network is trained.
+        balance: "ipc" takes exactly ipc images of each class; "proportional", "floor" (half of an even share for each
+            class, the rest over all) and "none" take ipc x classes images in all.
+        keep: "hard" or "easy" end of the ranking.
+    """
+
+    @abstractmethod
+    def difficulty(self, table: ScoreTable) -> np.ndarray:
+        """Score of every training image, larger is harder: (N,)."""
+
+    @property
+    def scoring_runs(self) -> list[ScoringRun]:
+        """The scoring run."""
+        return [self.run]
+
+    @cached_property
+    def table(self) -> ScoreTable:
+        """What the scoring run recorded."""
+        return self.run.table()
+
+    @cached_property
+    def scores(self) -> np.ndarray:
+        """Difficulty of every training image, all finite: (N,)."""
+        return samplers.require_finite(self.difficulty(self.table), f"{type(self).__name__} from {self.table.source}")
+
+    def scores_of(self, rows: np.ndarray) -> np.ndarray:
+        """Difficulty of some training images."""
+        return self.scores[rows]

@@ -27,7 +27,8 @@ class Recorder(Callback):
 
     On each rank the current pass adds into sums and counts; at its end they are added over the ranks, so that every
     statistic moves once per pass with the mean of the image's views in it. Images that a cut-off last pass did not
-    reach keep what they had. The state takes `state_bytes` bytes, whatever the number of classes or passes.
+    reach keep what they had. The state takes `state_bytes` bytes, whatever the number of classes or passes; only TDDS,
+    where it is asked for, takes 8 C + 4 (T - 1) more an image, since it compares whole answers of two passes in a row.
 
     Args:
         images: N, of the full training split.
@@ -36,11 +37,24 @@ class Recorder(Callback):
         ring: J: passes of a window of Dyn-Unc and DUAL.
         clean: clean passes, equally spaced, the last one at the end of the run.
         temperature: T of the soft labels that are matched; 0 where hard ones are, and then no EL2N-SL is recorded.
+        tdds: T of TDDS: passes that it looks at (the first so many); 0 records nothing for it.
+        classes: C, where TDDS is recorded.
     """
 
-    def __init__(self, images: int, early: int, dual: int, ring: int, clean: int, temperature: float = 0.0) -> None:
+    def __init__(
+        self,
+        images: int,
+        early: int,
+        dual: int,
+        ring: int,
+        clean: int,
+        temperature: float = 0.0,
+        tdds: int = 0,
+        classes: int = 0,
+    ) -> None:
         self.images, self.early, self.dual, self.ring, self.clean = images, early, dual, ring, clean
-        self.temperature = temperature
+        self.temperature, self.tdds = temperature, tdds
+        self.in_work = ("value", "count", "answer") if tdds else ("value", "count")
         self.names = (*PASS, *(["el2n_sl"] if temperature else []))
         self.passes = self.readings = self.windows = self.dual_windows = 0
         self.device = torch.device("cpu")
@@ -63,6 +77,9 @@ class Recorder(Callback):
             "clean_el2n": zeros(clean, images),
             "last": zeros(len(LAST), images),
         }
+        if tdds:
+            self.state["answer"], self.state["answer_before"] = zeros(images, classes), zeros(images, classes)
+            self.state["change"] = zeros(tdds - 1, images)
 
     @property
     def state_bytes(self) -> int:
@@ -85,6 +102,8 @@ class Recorder(Callback):
             rows.append(signals.el2n_sl(logits, targets, self.temperature))
         self.state["value"].index_add_(1, view.ids, torch.stack(rows))
         self.state["count"].index_add_(0, view.ids, torch.ones_like(rows[0]))
+        if self.passes < self.tdds:
+            self.state["answer"].index_add_(0, view.ids, logits.float().softmax(1))
 
     @torch.no_grad()
     def end_pass(self) -> None:
@@ -100,9 +119,11 @@ class Recorder(Callback):
         self._forget(value["correct"] >= 0.5, there)
         if bool(there.all()):  # a pass that was cut off has no window
             self._slide(value["prob_true"])
+            if self.passes < self.tdds:
+                self._compare(_add_up(s["answer"]) / count[:, None])
         self.passes += 1
-        s["value"].zero_()
-        s["count"].zero_()
+        for name in self.in_work:
+            s[name].zero_()
 
     def _forget(self, right: Tensor, there: Tensor) -> None:
         """Count a forgetting event where an image was right when last seen and is wrong now (arXiv 1812.05159)."""
@@ -125,6 +146,12 @@ class Recorder(Callback):
         if self.passes < self.dual:
             s["dual"] += 10 * spread * (1 - s["ring"].mean(0))
             self.dual_windows += 1
+
+    def _compare(self, answer: Tensor) -> None:
+        """Keep how far each answer (N, C) moved since the pass before: TDDS's first differences."""
+        if self.passes:
+            self.state["change"][self.passes - 1] = signals.change(answer, self.state["answer_before"])
+        self.state["answer_before"] = answer
 
     # --- the clean pass ---
 
@@ -177,7 +204,7 @@ class Recorder(Callback):
     def state_dict(self) -> dict[str, Any]:
         """Statistics and counters; called on every rank, and what the ranks have of the pass in work is added up."""
         tensors = {name: tensor.cpu().clone() for name, tensor in self.state.items()}
-        tensors |= {name: _add_up(self.state[name]).cpu() for name in ("value", "count")}
+        tensors |= {name: _add_up(self.state[name]).cpu() for name in self.in_work}
         counters = ("passes", "readings", "windows", "dual_windows")
         return {"state": tensors, **{name: getattr(self, name) for name in counters}}
 
@@ -185,7 +212,7 @@ class Recorder(Callback):
         """Continue from a checkpoint: rank 0 takes what all ranks had of the pass in work."""
         kept, parallel = dict(state_dict["state"]), torch.distributed
         if parallel.is_available() and parallel.is_initialized() and parallel.get_rank():
-            kept |= {name: torch.zeros_like(kept[name]) for name in ("value", "count")}
+            kept |= {name: torch.zeros_like(kept[name]) for name in self.in_work}
         self.state = {name: tensor.to(self.device) for name, tensor in kept.items()}
         for name in ("passes", "readings", "windows", "dual_windows"):
             setattr(self, name, int(state_dict[name]))
@@ -193,7 +220,10 @@ class Recorder(Callback):
     # --- the end ---
 
     def columns(self) -> dict[str, Tensor]:
-        """What is kept of the run, by name: float32 (N,), and (readings, N) for the two histories of clean passes."""
+        """What is kept of the run, by name: float32 (N,), and (readings, N) for the two histories of clean passes.
+
+        `train.change` is (passes - 1, N): of the first `tdds` passes, those that reached every image.
+        """
         s, seen = self.state, self.state["seen"].clamp(min=1)
         means = dict(zip(self.names, s["sum"] / seen, strict=True))
         dual_passes = max(1, min(self.passes, self.dual))
@@ -212,6 +242,9 @@ class Recorder(Callback):
             found |= {"train.dual": s["dual"] / self.dual_windows, "train.dual_prob": s["dual_prob"] / dual_passes}
         if self.temperature:
             found["train.el2n_sl"] = means["el2n_sl"]
+        whole = min(int(s["seen"].min()), self.tdds)
+        if whole > 1:
+            found["train.change"] = s["change"][: whole - 1]
         if self.readings:
             found |= {f"clean.{name}": row for name, row in zip(LAST, s["last"], strict=True)}
             found |= {"clean.prob_true": s["clean_prob_true"], "clean.el2n": s["clean_el2n"]}

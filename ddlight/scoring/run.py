@@ -59,6 +59,8 @@ class Scoring:
         dual: DUAL looks at the first so many passes.
         ring: passes in a window of Dyn-Unc and DUAL.
         clean: passes over the unaugmented images, equally spaced over the run.
+        tdds: TDDS looks at the first so many passes; 0 records nothing for it, since it takes 8 bytes a class and 4
+            bytes a pass for every image while the run trains.
     """
 
     student: Student | None = None
@@ -71,12 +73,15 @@ class Scoring:
     dual: int = 30
     ring: int = 10
     clean: int = 10
+    tdds: int = 0
 
     def __post_init__(self) -> None:
         """Check the numbers. Raises UsageError."""
-        for name, least in (("early", 1), ("dual", 1), ("ring", 2), ("clean", 0)):
+        for name, least in (("early", 1), ("dual", 1), ("ring", 2), ("clean", 0), ("tdds", 0)):
             if getattr(self, name) < least:
                 raise UsageError(f"scoring.{name} is {getattr(self, name)}; allowed: {least} or more.")
+        if self.tdds == 1:
+            raise UsageError("scoring.tdds is 1, and one pass has no change; allowed: 0, and 2 or more.")
 
 
 class ScoringRun:
@@ -132,7 +137,7 @@ class ScoringRun:
             "plan": [named(self.plan.recipe), named(self.plan.augment), named(self.plan.budget)],
             "teacher": teacher.fingerprint() if teacher is not None else None,
             "seed": self.seed,
-            "recorded": [asked.early, asked.dual, asked.ring, asked.clean],
+            "recorded": [asked.early, asked.dual, asked.ring, asked.clean, *([asked.tdds] if asked.tdds else [])],
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -160,6 +165,11 @@ class ScoringRun:
     def table(self) -> ScoreTable:
         """The verified table. Raises DataError where it is damaged or of other data."""
         return read_table(self.folder).require_ids(self.dataset.index("train").ids, self.dataset.info.name)
+
+    @property
+    def passes(self) -> int:
+        """Passes of the run that reach every image: a cut-off last one does not count."""
+        return self.images // self.dataset.info.train
 
     # --- making it ---
 
@@ -209,7 +219,8 @@ class ScoringRun:
 
         asked = self.scoring
         temperature = self.plan.recipe.temperature if asked.teacher is not None else 0.0
-        recorder = Recorder(self.dataset.info.train, asked.early, asked.dual, asked.ring, asked.clean, temperature)
+        recorded = (asked.early, asked.dual, asked.ring, asked.clean, temperature, asked.tdds)
+        recorder = Recorder(self.dataset.info.train, *recorded, classes=self.dataset.info.num_classes)
         own: dict[str, Any] = {"run": str(work.folder / "run"), "callbacks": [recorder]}
         trainer = build(**own) if build else Trainer(progress=False, devices=1, **own)
         return trainer, self._model(recorder), recorder
@@ -291,5 +302,6 @@ class ScoringRun:
             "dual": asked.dual,
             "ring": asked.ring,
             "clean": asked.clean,
+            "tdds": asked.tdds,
             "versions": asdict(versions()),
         }

@@ -70,6 +70,20 @@ def window(difficulty: np.ndarray, count: int, offset: int, rng: np.random.Gener
     return hardest_first(difficulty, rng)[offset : offset + count]
 
 
+def middle(difficulty: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """The `count` images around the median of the order, from the median outwards: int64 (count,).
+
+    Of an odd number that is left out, one more is left out among the easy; counts of one parity nest.
+
+    Args:
+        difficulty: (n,).
+        count: at most n.
+        rng: draws the order of ties.
+    """
+    chosen = window(difficulty, count, (len(difficulty) - count) // 2, rng)
+    return chosen[np.argsort(np.abs(np.arange(count) - (count - 1) / 2), kind="stable")]
+
+
 def ccs(
     difficulty: np.ndarray,
     count: int,
@@ -102,6 +116,27 @@ def ccs(
     Raises:
         UsageError: too few images are left after the cutoff.
     """
+    kept = easiest_share(difficulty if prune_by is None else prune_by, count, rng, cutoff)
+    strata = _strata(difficulty[kept], bins, binning)
+    if even and count < len(strata):
+        strata = _joined(strata, count)
+    counts = allocate([len(s) for s in strata], count)
+    drawn = [rng.permutation(s)[:k] for s, k in zip(strata, counts, strict=True)]
+    return rng.permutation(kept[np.concatenate(drawn)])
+
+
+def easiest_share(difficulty: np.ndarray, count: int, rng: np.random.Generator, cutoff: float) -> np.ndarray:
+    """What is left when the share `cutoff` of the images is dropped, hardest first: int64, hardest first.
+
+    Args:
+        difficulty: (n,).
+        count: images that are to be drawn from the rest.
+        rng: draws the order of ties.
+        cutoff: share that is dropped, 0 to less than 1.
+
+    Raises:
+        UsageError: fewer than `count` images are left.
+    """
     n = len(difficulty)
     left = n - int(cutoff * n)
     if not 0 <= cutoff < 1 or left < count:
@@ -109,13 +144,7 @@ def ccs(
         raise UsageError(
             f"cutoff {cutoff} leaves {left} of {n} images, and {count} are to be drawn. Allowed here: 0 to {most:.3f}."
         )
-    kept = hardest_first(difficulty if prune_by is None else prune_by, rng)[n - left :]
-    strata = _strata(difficulty[kept], bins, binning)
-    if even and count < len(strata):
-        strata = _joined(strata, count)
-    counts = allocate([len(s) for s in strata], count)
-    drawn = [rng.permutation(s)[:k] for s, k in zip(strata, counts, strict=True)]
-    return rng.permutation(kept[np.concatenate(drawn)])
+    return hardest_first(difficulty, rng)[n - left :]
 
 
 def _strata(scores: np.ndarray, bins: int, binning: Binning) -> list[np.ndarray]:

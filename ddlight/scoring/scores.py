@@ -103,6 +103,34 @@ def dual(table: ScoreTable) -> np.ndarray:
     return table["train.dual"]
 
 
+def tdds(table: ScoreTable, passes: int = 10, window: int = 5, decay: float = 0.9) -> np.ndarray:
+    """TDDS (arXiv 2311.13613), as its code has it: how unevenly the answer changes, in the later windows: (N,).
+
+    c_t is the change of the answer from pass t to the next; V_k is the length of c_t - mean c over the J - 1 changes of
+    the k-th window of J passes; the score is their moving average, sum of decay (1 - decay)^(T - J - k) V_k.
+
+    Args:
+        table: of a scoring run that recorded changes.
+        passes: T, the first so many.
+        window: J, 3 to T passes.
+        decay: beta, the weight of the last window.
+
+    Raises:
+        UsageError: the run recorded no changes, or fewer.
+    """
+    changes = table["train.change"]
+    if len(changes) < passes - 1:
+        raise UsageError(
+            f"{table.source} recorded the changes of {len(changes) + 1} passes, and T = {passes} are asked for. "
+            f"Take fewer, --data.passes={len(changes) + 1}, or a longer scoring run."
+        )
+    history = np.asarray(changes[: passes - 1], np.float64)
+    windows = np.lib.stride_tricks.sliding_window_view(history, window - 1, axis=0)
+    lengths = np.linalg.norm(windows - windows.mean(-1, keepdims=True), axis=-1)
+    weights = decay * (1 - decay) ** np.arange(len(lengths))[::-1]
+    return np.asarray(weights @ lengths)
+
+
 def window_std(history: np.ndarray, window: int) -> np.ndarray:
     """Sample standard deviation (ddof 1) over each window of rows in a row: (K - window + 1, N).
 

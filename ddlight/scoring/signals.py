@@ -4,6 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+TINY = 1e-8
+"""Added to probabilities whose logarithm is taken, as TDDS's code has it."""
+
 
 def of_class(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """What the answer says of the own class, each float32 (B,).
@@ -43,6 +46,16 @@ def el2n_sl(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
     """
     softened = (logits.float() / temperature).softmax(1)
     return (softened - targets.float()).norm(dim=1) / temperature
+
+
+def change(now: Tensor, before: Tensor) -> Tensor:
+    """Sum over classes of |p (log p - log q)|, q the answer a pass before: arXiv 2311.13613, its code: float32 (B,).
+
+    Args:
+        now: probabilities p, float32 (B, C).
+        before: probabilities q, float32 (B, C).
+    """
+    return (now * ((now + TINY).log() - (before + TINY).log())).abs().sum(1)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -24,7 +24,8 @@ class ScoreTable:
 
     Attributes:
         ids: str (N,), sample ids of the full training split, in its order.
-        columns: float32 (N,) by name; `clean.prob_true` and `clean.el2n` are (readings, N).
+        columns: float32 (N,) by name; `clean.prob_true` and `clean.el2n` are (readings, N), `train.change` is
+            (passes - 1, N).
         facts: what else is known of the run: passes, readings, seconds, images seen, operations.
         source: the file or folder, for messages.
     """

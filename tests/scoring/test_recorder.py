@@ -130,8 +130,7 @@ def test_an_image_seen_twice_in_a_pass_counts_once():
 
 def test_a_recorder_continues_from_its_state_in_the_middle_of_a_pass():
     logits, labels = history()
-    whole, first = Recorder(N, EARLY, DUAL, RING, 0), Recorder(N, EARLY, DUAL, RING, 0)
-    second = Recorder(N, EARLY, DUAL, RING, 0)
+    whole, first, second = (Recorder(N, EARLY, DUAL, RING, 0, tdds=7, classes=C) for _ in range(3))
     rows = torch.arange(N)
     for number, answers in enumerate(logits):
         for part in rows.split(4):
@@ -151,6 +150,69 @@ def test_the_state_does_not_grow_with_classes_or_passes():
     assert few == 1000 * 4 * (2 * 5 + 10 + 10 + 4)
     assert Recorder(1000, 50, 200, 10, clean=0).state_bytes == few
     assert Recorder(1000, 10, 30, 10, clean=3).state_bytes == few + 1000 * 4 * 6
+
+
+# --- TDDS: the change of the whole answer from pass to pass ---
+
+
+def changes(logits):
+    """Changes between passes in a row by plain loops: (passes - 1, N)."""
+    p = logits.double().softmax(-1).tolist()
+    return np.array(
+        [
+            [sum(abs(a * (np.log(a) - np.log(b))) for a, b in zip(p[t][i], p[t - 1][i], strict=True)) for i in range(N)]
+            for t in range(1, len(p))
+        ]
+    )
+
+
+@pytest.mark.parametrize("asked", [2, 5, PASSES])
+def test_changes_equal_those_of_the_whole_history(asked):
+    logits, labels = history()
+    found = record(logits, labels, tdds=asked, classes=C)["train.change"]
+    np.testing.assert_allclose(found, changes(logits)[: asked - 1], rtol=1e-4, atol=1e-5)
+
+
+def test_changes_are_of_the_passes_that_there_were_and_reached_all():
+    logits, labels = history()
+    whole = record(logits, labels, tdds=20, classes=C)["train.change"]
+    assert whole.shape == (PASSES - 1, N)
+    cut = record(logits, labels, tdds=20, classes=C, seen=4)["train.change"]
+    np.testing.assert_array_equal(cut, whole[:-1])
+    assert "train.change" not in record(logits[:1], labels, tdds=20, classes=C)
+
+
+def test_asking_for_changes_changes_nothing_else():
+    logits, labels = history()
+    plain_run, asked = record(logits, labels), record(logits, labels, tdds=5, classes=C)
+    assert "train.change" not in plain_run
+    assert asked.keys() - plain_run.keys() == {"train.change"}
+    assert all(asked[name].tobytes() == value.tobytes() for name, value in plain_run.items())
+
+
+def test_changes_of_views_seen_twice_are_those_of_their_mean():
+    logits, labels = history()
+    recorder = Recorder(N, 1, 1, 2, clean=0, tdds=2, classes=C)
+    for first, second in ((logits[0], logits[1]), (logits[2], logits[3])):
+        for answers in (first, second):
+            recorder.observe(answers, answers, view(torch.arange(N), labels))
+        recorder.end_pass()
+    means = [(logits[k].double().softmax(-1) + logits[k + 1].double().softmax(-1)) / 2 for k in (0, 2)]
+    np.testing.assert_allclose(recorder.columns()["train.change"], changes(torch.stack(means).log()), rtol=1e-4)
+
+
+def test_an_answer_of_probability_zero_has_a_finite_change():
+    answers = torch.tensor([[[0.0, 300.0]], [[300.0, 0.0]]])
+    recorder = Recorder(1, 1, 1, 2, clean=0, tdds=2, classes=2)
+    for one in answers:
+        recorder.observe(one, one, view(torch.tensor([0]), torch.tensor([0])))
+        recorder.end_pass()
+    assert float(recorder.columns()["train.change"]) == pytest.approx(np.log(1e8), rel=1e-3)
+
+
+def test_changes_cost_what_they_say():
+    asked, few = (Recorder(1000, 10, 30, 10, 0, tdds=t, classes=7).state_bytes for t in (12, 0))
+    assert asked - few == 1000 * (8 * 7 + 4 * 11)
 
 
 def test_clean_passes_are_equally_spaced_and_the_last_ends_the_run():

@@ -30,6 +30,17 @@ def test_ties_are_drawn_and_do_not_follow_the_order_of_files():
     assert len(set(picks)) > 20
 
 
+@pytest.mark.parametrize(("n", "count"), [(20, 6), (21, 6), (20, 5), (7, 7), (9, 1)])
+def test_the_middle_is_around_the_median_and_goes_outwards(n, count):
+    difficulty = rng(4).random(n)
+    ranks = np.argsort(np.argsort(-difficulty))
+    found = ranks[samplers.middle(difficulty, count, rng())]
+    distances = [abs(rank - np.mean(found)) for rank in found.tolist()]
+    assert len(set(found)) == count and max(found) - min(found) == count - 1
+    assert distances == sorted(distances)
+    assert (n - 1 - max(found)) - min(found) == (n - count) % 2
+
+
 def test_windows_end_where_hard_easy_and_moderate_begin():
     difficulty = rng(3).random(20)
     order = np.argsort(-difficulty)

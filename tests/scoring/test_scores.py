@@ -56,6 +56,33 @@ def test_cad_needs_j_plus_w_readings():
         scores.cad(np.zeros((7, 3)), 6, 2)
 
 
+@pytest.mark.parametrize(("passes", "window", "decay"), [(10, 5, 0.9), (10, 10, 0.9), (8, 3, 0.5), (5, 4, 1.0)])
+def test_tdds_is_the_moving_average_over_windows_of_how_uneven_changes_are(passes, window, decay):
+    history = np.random.default_rng(2).random((9, 4)).astype(np.float32)
+    average = np.zeros(4)
+    for k in range(passes - window + 1):
+        inside = history[k : k + window - 1].astype(np.float64)
+        uneven = np.sqrt(sum((row - sum(inside) / len(inside)) ** 2 for row in inside))
+        average = (1 - decay) * average + decay * uneven
+    np.testing.assert_allclose(scores.tdds(table(train__change=history), passes, window, decay), average, rtol=1e-9)
+
+
+def test_tdds_looks_at_every_window_and_most_at_the_last():
+    history = np.zeros((9, 3), np.float32)
+    history[8, 0] = history[4, 1] = history[0, 2] = 1
+    late, middle, early = scores.tdds(table(train__change=history), 10, 5, 0.9)
+    assert late > middle > early > 0
+    length = np.sqrt(3 / 4)  # of a one among four numbers, less their mean
+    assert late == pytest.approx(0.9 * length)
+    assert early == pytest.approx(0.9 * 0.1**5 * length)
+    assert middle == pytest.approx(0.9 * length * (0.1 + 0.01 + 0.001 + 0.0001))
+
+
+def test_tdds_of_more_passes_than_were_recorded_is_refused():
+    with pytest.raises(UsageError, match=r"changes of 4 passes, and T = 10.*--data.passes=4"):
+        scores.tdds(table(train__change=np.zeros((3, 2))), 10, 5)
+
+
 def test_dyn_unc_of_clean_passes_leaves_the_last_out():
     history = np.random.default_rng(1).random((6, 4)).astype(np.float32)
     found = table(clean__prob_true=history)

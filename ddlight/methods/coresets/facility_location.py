@@ -4,9 +4,7 @@ import heapq
 
 import numpy as np
 
-from ddlight.condensed.pixels import memory_limit
 from ddlight.datasets.base import RealDataset
-from ddlight.errors import UsageError
 from ddlight.methods.features import Features
 from ddlight.methods.geometry import GeometrySelector, Similarity, Vectors
 from ddlight.models.teachers import Teacher
@@ -76,11 +74,5 @@ class FacilityLocation(GeometrySelector):
 
     def order(self, found: Features, count: int, rng: np.random.Generator) -> np.ndarray:
         """Lazy greedy order. Raises UsageError where the class has too many images for their similarities."""
-        n, limit = len(found.labels), memory_limit()
-        if 16 * n * n > limit:
-            raise UsageError(
-                f"FacilityLocation compares each two images of a class: {16 * n * n / 1e9:,.0f} GB for the {n:,} of "
-                f"class '{self.dataset.info.classes[found.labels[0]]}', allowed: {limit / 1e9:,.0f} GB. GraphCut needs "
-                "no such table: --data=GraphCut."
-            )
+        self.require_table(found)
         return facility_location(Similarity.of(found, self.vectors).matrix(), count)

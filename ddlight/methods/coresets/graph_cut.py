@@ -5,7 +5,7 @@ import numpy as np
 from ddlight.datasets.base import RealDataset
 from ddlight.errors import UsageError
 from ddlight.methods.features import Features
-from ddlight.methods.geometry import TIE, GeometrySelector, Similarity, Vectors
+from ddlight.methods.geometry import TIE, GeometrySelector, Similarity, Vectors, largest
 from ddlight.models.teachers import Teacher
 from ddlight.scoring.run import Scoring
 
@@ -27,7 +27,7 @@ def graph_cut(similarity: Similarity, count: int, lam: float) -> np.ndarray:
     gains = lam * similarity.sums() - similarity.own()
     order, rounding = list[int](), TIE * max(1.0, lam) * len(gains)
     for _ in range(count):
-        order.append(int(np.argmax(gains >= gains.max() - rounding)))
+        order.append(largest(gains, rounding))
         gains -= 2 * similarity.row(order[-1])
         gains[order] = -np.inf
     return np.array(order, np.int64)

@@ -7,7 +7,10 @@ from ddlight.condensed.store import Unit
 from ddlight.datasets import Digits
 from ddlight.errors import DataError, UsageError
 from ddlight.methods.coresets.cal import CAL, contrast
+from ddlight.methods.coresets.craig import CRAIG
 from ddlight.methods.coresets.facility_location import FacilityLocation
+from ddlight.methods.coresets.glister import GLISTER
+from ddlight.methods.coresets.grad_match import GradMatch
 from ddlight.methods.coresets.graph_cut import GraphCut
 from ddlight.methods.coresets.herding import Herding
 from ddlight.methods.coresets.kcenter import KCenter
@@ -15,7 +18,7 @@ from ddlight.methods.coresets.kmeans import KMeans
 from ddlight.methods.features import Features
 from ddlight.methods.geometry import Similarity
 
-SELECTORS = (Herding, KCenter, KMeans, FacilityLocation, GraphCut, CAL)
+SELECTORS = (Herding, KCenter, KMeans, FacilityLocation, GraphCut, CAL, CRAIG, GradMatch, GLISTER)
 UNIT = Unit(3, (3,))
 each = pytest.mark.parametrize("kind", SELECTORS, ids=lambda kind: kind.__name__)
 
@@ -89,7 +92,7 @@ def test_numbers_that_are_not_finite_are_refused_by_the_name_of_the_class(home, 
     given = found()
     getattr(given, part)[5, 2] = np.nan
     data = build(kind, home, ipc=3)
-    monkeypatch.setattr(data, "features", lambda rows: given)
+    monkeypatch.setattr(data, "features", lambda rows, split="train": given)
     with pytest.raises(DataError, match=r"class '3'.*not finite"):
         data.select(UNIT, np.arange(40))
 
@@ -98,7 +101,7 @@ def test_numbers_that_are_not_finite_are_refused_by_the_name_of_the_class(home, 
 def test_positions_come_back_as_those_of_the_split(home, monkeypatch, kind):
     given = found()
     data = build(kind, home, ipc=5)
-    monkeypatch.setattr(data, "features", lambda rows: given)
+    monkeypatch.setattr(data, "features", lambda rows, split="train": given)
     candidates = 100 + 7 * np.arange(40)
     assert data.select(UNIT, candidates).tolist() == candidates[data.pick(given, 5, UNIT)].tolist()
 
@@ -178,6 +181,8 @@ def test_cal_keeps_the_largest_and_deepcore_the_smallest(home):
         (CAL, {"k": 0}, "k is 0"),
         (GraphCut, {"lam": -1.0}, "lam is -1.0"),
         (GraphCut, {"lam": float("nan")}, "lam is nan"),
+        (GradMatch, {"lam": -0.5}, "lam is -0.5"),
+        (GLISTER, {"eta": float("inf")}, "eta is inf"),
     ],
 )
 def test_numbers_without_sense_are_refused(home, kind, options, said):
@@ -185,12 +190,13 @@ def test_numbers_without_sense_are_refused(home, kind, options, said):
         build(kind, home, **options)
 
 
-def test_facility_location_says_when_a_class_is_too_large(home, monkeypatch):
+@pytest.mark.parametrize("kind", [FacilityLocation, CRAIG])
+def test_what_compares_all_pairs_says_when_a_class_is_too_large(home, monkeypatch, kind):
     monkeypatch.setenv("DDLIGHT_SET_GB", "0.00002")
-    with pytest.raises(UsageError, match=r"the 40 of class '3'.*--data=GraphCut"):
-        picks(FacilityLocation, home, found())
+    with pytest.raises(UsageError, match=rf"{kind.__name__} .*the 40 of class '3'.*--data=GraphCut"):
+        picks(kind, home, found())
     monkeypatch.setenv("DDLIGHT_SET_GB", "0.00003")
-    assert len(picks(FacilityLocation, home, found())) == 8
+    assert len(picks(kind, home, found())) == 8
 
 
 # --- the whole way, by the command ---
