@@ -49,12 +49,23 @@ def tiny_teacher(tmp_path_factory):
     return put
 
 
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    """Where scoring runs lie that tests share, whose names tell them apart."""
+    return tmp_path_factory.mktemp("scored")
+
+
 @pytest.fixture
-def method(command, home, tiny_teacher):
-    """Build a method as the command line does, at its own tiny size, with a cache of its own: method("Random", ...)."""
+def method(command, home, tiny_teacher, scored):
+    """Build a method as the command line does, at its own tiny size, with a cache of its own: method("Random", ...).
+
+    In the cache that is not named, scoring runs are shared with other tests.
+    """
     from ddlight.training import run
 
     built = {}
+    (home / "cache" / "Digits").mkdir(parents=True)
+    (home / "cache" / "Digits" / "scoring").symlink_to(scored)
 
     def build(name, cache="cache", seed=0, ipc=IPC):
         key = (name, seed, ipc)
