@@ -421,7 +421,7 @@ class Watching(RunTeacher):
     def fingerprint(self):
         return "watching"
 
-    def logits(self, images):
+    def logits(self, images, batch_statistics=False):
         self.shown.append(images)
         return torch.zeros(len(images), 10)
 

@@ -203,7 +203,7 @@ def test_a_teacher_at_chance_is_warned_of_and_a_good_one_is_not(make, caplog):
         make(SRe2L).prepare()
         assert not caplog.records
         make(SRe2L, teacher=Made()).prepare()
-    assert "The teacher made knows" in caplog.text and "about chance" in caplog.text
+    assert "The teacher made gets" in caplog.text and "may be chance" in caplog.text
 
 
 def test_weights_that_are_not_finite_are_an_error(make):
