@@ -86,8 +86,8 @@ def draw(count: int, there: int, balanced: bool, rng: np.random.Generator) -> np
 class EDC(MatchedSynthesiser):
     """Mosaics of realistic patches that are changed to meet statistics of their classes in several networks.
 
-    Paper: arXiv 2404.13733, and its code (github.com/shaoshitong/EDC), which differ: `length`, `category`, `flatness`
-    and `patch_targets` name both.
+    Paper: arXiv 2404.13733; numbers from its Tables 6 and 7, and from its code (github.com/shaoshitong/EDC) where the
+    paper is silent. Where the two differ, `length`, `category`, `patch_targets` and `flatness` name both.
     Deviation: running means of statistics begin anew with each block of images, so that blocks are independent; the
     code never resets them (carry_state).
     Deviation: mosaics are those of method RDED from the first teacher. The code's own are chosen by four teachers
