@@ -176,3 +176,17 @@ def test_test_and_validate_read_the_newest_finished_run(command, home):
     assert (tested.code, validated.code) == (0, 0)
     assert f"acc {first.acc.test:.1f} %" in tested.err and f"held-out acc {first.acc.held_out:.1f} %" in validated.err
     assert len(list(home.glob("runs/random/*/result.json"))) == 1
+
+
+def test_classes_that_leave_something_to_others_are_no_choices():
+    from importlib import import_module
+
+    from ddlight import discover
+    from ddlight.methods.base import CondensedDataModule
+    from ddlight.parsing import choices
+
+    for entry in discover.methods():
+        import_module(entry.module)
+    allowed = set(choices(CondensedDataModule))
+    assert {entry.name for entry in discover.methods()} <= allowed
+    assert not allowed & {"ScoredSelector", "SearchedSelector", "FeatureSelector", "RecoveredSynthesiser"}
