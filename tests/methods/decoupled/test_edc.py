@@ -1,7 +1,5 @@
 """EDC: published numbers, where images begin, flatness, statistics of classes, resuming, the student's schedule."""
 
-import threading
-
 import numpy as np
 import pytest
 import torch
@@ -229,25 +227,6 @@ def test_options_make_other_sets_of_the_same_labels(make_matched, options):
     if options:
         plain = store.load(make_matched(EDC).condense())
         assert data.fingerprint != plain.manifest["fingerprint"] and (stored.images != plain.images).any()
-
-
-def test_one_and_two_ranks_and_a_resumed_process_give_the_same_bytes(make_matched, stop_at):
-    alone = make_matched(EDC, cache="alone").condense()
-    ranks = [make_matched(EDC, cache="ranks") for _ in range(2)]
-    threads = [threading.Thread(target=data.condense, args=(rank, 2)) for rank, data in enumerate(ranks)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
-    killed = make_matched(EDC, cache="killed")
-    stop_at(killed, 2)
-    with pytest.raises(stop_at.Stop):
-        killed.condense()
-    resumed = make_matched(EDC, cache="killed")
-    rest = stop_at(resumed, None)
-    hashes = {store.verify(folder)["content_sha256"] for folder in (alone, ranks[0].folder, resumed.condense())}
-    assert len(hashes) == 1
-    assert rest == [2, 3]
 
 
 def test_carried_means_are_one_unit_that_goes_on_after_a_kill(make_matched, stop_at):

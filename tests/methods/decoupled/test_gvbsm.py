@@ -12,6 +12,7 @@ from ddlight import datasets
 from ddlight.condensed import store
 from ddlight.errors import UsageError
 from ddlight.methods.decoupled import gvbsm
+from ddlight.methods.decoupled.edc import EDC
 from ddlight.methods.decoupled.gvbsm import GVBSM, densification, together
 from ddlight.models.students import MLP
 from ddlight.models.teachers import Input, Teacher, TorchvisionTeacher
@@ -229,19 +230,20 @@ def test_a_carried_state_outlives_the_process(make_matched, stop_at, damaged):
     assert store.verify(folder)["content_sha256"] == store.verify(alone)["content_sha256"]
 
 
-def test_one_and_two_ranks_and_a_resumed_process_give_the_same_bytes(make_matched, stop_at):
-    alone = make_matched(GVBSM, cache="alone").condense()
-    ranks = [make_matched(GVBSM, cache="ranks") for _ in range(2)]
+@pytest.mark.parametrize("method", [GVBSM, EDC])
+def test_one_and_two_ranks_and_a_resumed_process_give_the_same_bytes(make_matched, stop_at, method):
+    alone = make_matched(method, cache="alone").condense()
+    ranks = [make_matched(method, cache="ranks") for _ in range(2)]
     threads = [threading.Thread(target=data.condense, args=(rank, 2)) for rank, data in enumerate(ranks)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(120)
-    killed = make_matched(GVBSM, cache="killed")
+    killed = make_matched(method, cache="killed")
     stop_at(killed, 2)
     with pytest.raises(stop_at.Stop):
         killed.condense()
-    resumed = make_matched(GVBSM, cache="killed")
+    resumed = make_matched(method, cache="killed")
     rest = stop_at(resumed, None)
     hashes = {store.verify(folder)["content_sha256"] for folder in (alone, ranks[0].folder, resumed.condense())}
     assert len(hashes) == 1
