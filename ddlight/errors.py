@@ -24,6 +24,10 @@ class FinishedError(UsageError):
     """The run that was asked for has its result already (exit code 2)."""
 
 
+class MissingSetError(UsageError):
+    """The condensed set of a run is missing and takes long to make (exit code 2)."""
+
+
 class DataError(DDLightError):
     """Data, weights or a condensed set are missing, wrong or damaged (exit code 3)."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Literal
 
-from ddlight.errors import BusyError, DDLightError, FinishedError
+from ddlight.errors import BusyError, DDLightError, FinishedError, MissingSetError
 from ddlight.result import FILE
 from ddlight.study import Cell, note_failure, note_start, note_success, read_result
 
@@ -43,7 +43,7 @@ class Outcome:
 
 
 def train(arguments: list[str], threads: int) -> None:
-    """Run one command line of ddlight in this process.
+    """Run one command line of ddlight in this process; a condensed set that `fit` finds missing and long is made first.
 
     Args:
         arguments: command and options.
@@ -52,7 +52,6 @@ def train(arguments: list[str], threads: int) -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
 
-    from ddlight import training
     from ddlight.tracking import finish_wandb
 
     torch.set_num_threads(threads)
@@ -60,10 +59,20 @@ def train(arguments: list[str], threads: int) -> None:
     environment = dict(os.environ)
     sys.argv[1:] = arguments  # what Lightning gives to the other ranks of a run on several devices
     try:
-        training.run(arguments)
+        _run(arguments)
     finally:
         _leave_ranks(environment)
         finish_wandb()
+
+
+def _run(arguments: list[str]) -> None:
+    from ddlight import training
+
+    try:
+        training.run(arguments)
+    except MissingSetError:
+        training.run(["condense", *arguments[1:]])
+        training.run(arguments)
 
 
 def _leave_ranks(environment: dict[str, str]) -> None:

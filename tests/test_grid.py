@@ -359,6 +359,23 @@ def digits(folder):
     return ["fit", *words, "--model=HardLabel", f"--trainer.run={folder}"]
 
 
+def test_a_set_that_takes_long_is_made_before_the_run(home, monkeypatch):
+    import torch
+
+    from ddlight import training
+    from ddlight.errors import MissingSetError
+    from ddlight.methods import base
+    from ddlight.workers import train
+
+    torch.set_num_threads(1)
+    monkeypatch.setattr(base, "BUILD_SECONDS", -1.0)
+    folder = home / "runs" / "a"
+    with pytest.raises(MissingSetError, match="'condense' in place of 'fit'"):
+        training.run(digits(folder))
+    train(digits(folder), threads=1)
+    assert (folder / "result.json").exists()
+
+
 def test_a_lock_that_was_removed_meanwhile_is_no_lock(home, monkeypatch):
     from ddlight import training
 

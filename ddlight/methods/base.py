@@ -26,7 +26,7 @@ from ddlight.condensed.pixels import Pixels, WorkerLoader
 from ddlight.condensed.store import Made, Selection, StoredSet, Synthesis, Unit, Workspace
 from ddlight.condensed.whitening import dataset_whitening
 from ddlight.datasets.base import RealDataset
-from ddlight.errors import UsageError
+from ddlight.errors import MissingSetError, UsageError
 from ddlight.models.teachers import Teacher, check_teacher
 from ddlight.naming import named
 from ddlight.randomness import generator
@@ -235,7 +235,7 @@ class CondensedDataModule(LightningDataModule):
 
         Raises:
             DataError: the set was changed on disk.
-            UsageError: the set is missing and takes long to make.
+            MissingSetError: the set is missing and takes long to make.
         """
         if self.stored is not None or stage not in ("fit", "test", "validate"):
             return
@@ -252,7 +252,7 @@ class CondensedDataModule(LightningDataModule):
         self.condense(trainer.global_rank if trainer else 0, trainer.world_size if trainer else 1)
 
     def prepare_fit(self) -> None:
-        """Before processes are launched: `prepare` where the set is missing. Raises UsageError where that is long.
+        """Before processes are launched: `prepare` where the set is missing. Raises MissingSetError where that is long.
 
         A whitening that was never fitted is fitted here too, by one process.
         """
@@ -264,7 +264,7 @@ class CondensedDataModule(LightningDataModule):
     def _require_quick(self) -> None:
         seconds = self.estimate_seconds()
         if seconds > BUILD_SECONDS:
-            raise UsageError(
+            raise MissingSetError(
                 f"The condensed set {self.folder} does not exist and takes about {seconds / 60:.0f} minutes to make. "
                 "Make it first: the same command with 'condense' in place of 'fit'."
             )
