@@ -47,7 +47,7 @@ def contents(folder):
 TEACHER = ("--model=TeacherLabel", "--model.teacher=RunTeacher")
 BUDGET_LINE = "Write for example --model.budget.epochs=300"
 WORDS = {
-    "method": (["--data=Randon"], "Unknown method 'Randon'. Did you mean Random", "Allowed: ", "FullData"),
+    "method": (["--data=Randon"], "Unknown method 'Randon'. Did you mean Random or GraNd?", "Allowed: ", "FullData"),
     "regime": (["--model=HardLabl"], "Unknown regime 'HardLabl'. Did you mean HardLabel", "MultiTeacherLabel"),
     "student": (["--model.student=ConvNt"], "Unknown student 'ConvNt'. Did you mean ConvNet?", "ResNetAP"),
     "dataset": (["--data.dataset=Digit"], "Unknown dataset 'Digit'. Did you mean Digits", "CIFAR10"),
