@@ -1,5 +1,7 @@
 """What names an artefact: the arguments that shape it, as JSON. An option that is added later changes no older name."""
 
+import hashlib
+import json
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any
 
@@ -19,6 +21,11 @@ def named(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [named(v) for v in value]
     return value
+
+
+def digest(parts: Any) -> str:
+    """16 hex digits of something that is JSON, whatever the order of its keys: the name of an artefact."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _default(field: "Field[Any]") -> Any:

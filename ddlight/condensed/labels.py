@@ -5,9 +5,7 @@ themselves are not stored: they follow from the seed, the pass and the batch, wh
 (LPLD, arXiv 2410.15919) keeps a random share of the batches; training then goes round what was kept.
 """
 
-import hashlib
 import io
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -17,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ddlight import naming
 from ddlight.condensed import prune, store
 from ddlight.condensed.store import Unit, Workspace
 from ddlight.errors import UsageError
@@ -66,7 +65,7 @@ class LabelPlan:
     def fingerprint(self) -> str:
         """16 hex digits that name the stored labels."""
         own = {key: value for key, value in vars(self).items() if key != "names"}
-        return hashlib.sha256(json.dumps([own, dict(self.names)], sort_keys=True).encode()).hexdigest()[:16]
+        return naming.digest([own, dict(self.names)])
 
     def kept(self) -> np.ndarray:
         """Pass and batch of all labels that are kept, in order: int64 (P, 2), P at least 1."""

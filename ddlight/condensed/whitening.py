@@ -1,7 +1,5 @@
 """A dataset's whitening: fitted once to its training images, kept on disk with checksums."""
 
-import hashlib
-import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from ddlight import files
+from ddlight import files, naming
 from ddlight.condensed import store
 from ddlight.datasets.base import RealDataset, Split
 from ddlight.datasets.table import TABLE
@@ -53,7 +51,7 @@ def dataset_whitening(dataset: RealDataset, recipe: Recipe, cache: Path) -> Whit
             f"{MOST:,} numbers (3 x 64 x 64) or fewer can be whitened. Take a set in another space than {recipe}."
         )
     named = {"recipe": recipe, "version": VERSION, "dataset_identity": dataset.identity(), "size": info.size}
-    digest = hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
+    digest = naming.digest(named)
     folder = cache / "whitening" / info.name / f"{recipe}-{digest}"
     if not store.is_sealed(folder):
         _fit(folder, dataset, recipe, named)

@@ -1,7 +1,6 @@
 """ImageFolder: any folder of images with one folder per class."""
 
 import hashlib
-import json
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from typing import ClassVar, get_args
 import numpy as np
 from PIL import Image
 
+from ddlight import naming
 from ddlight.datasets.base import ImageSet, Index, RealDataset, Split, check_split, draw_held_out, draw_per_class
 from ddlight.datasets.decoded import DecodedFile, decode_files, decoded_folder, open_rgb
 from ddlight.datasets.table import TABLE, DatasetInfo
@@ -163,7 +163,7 @@ class ImageFolder(RealDataset):
 
     def _decoded(self, name: Split) -> DecodedFile:
         if name not in self._decoded_files:
-            digest = hashlib.sha256(json.dumps([self.identity(), name], sort_keys=True).encode()).hexdigest()[:16]
+            digest = naming.digest([self.identity(), name])
             self._decoded_files[name] = DecodedFile(
                 decoded_folder() / f"{digest}.u8", self.encoded(name), (3, self.size, self.size), self.decode
             )

@@ -4,9 +4,7 @@ A method is a LightningDataModule in one file. A `Selector` chooses real images,
 are pure functions of one unit, so that ranks, job arrays, a resumed run and two racing processes give the same bytes.
 """
 
-import hashlib
 import inspect
-import json
 import logging
 import os
 import time
@@ -20,6 +18,7 @@ import torch
 from lightning import LightningDataModule
 from torch import Tensor
 
+from ddlight import naming
 from ddlight.condensed import pixels, store
 from ddlight.condensed.loader import Batch, EvalLoader, RunLoader, eval_batch
 from ddlight.condensed.pixels import Pixels, WorkerLoader
@@ -160,7 +159,7 @@ class CondensedDataModule(LightningDataModule):
         """16 hex digits that name the set: class, recipe version, arguments, data and seed."""
         method = f"{type(self).__module__}.{type(self).__qualname__}"
         parts = [method, self.recipe_version, self.arguments, self.dataset.identity(), self.seed]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        return naming.digest(parts)
 
     @property
     def folder(self) -> Path:
@@ -324,15 +323,19 @@ class CondensedDataModule(LightningDataModule):
         return self._on_device
 
 
+def smallest_class(dataset: RealDataset) -> tuple[int, int]:
+    """The class with the fewest training images, and how many it has."""
+    sizes = np.bincount(dataset.index("train").labels, minlength=dataset.num_classes)
+    return int(sizes.argmin()), int(sizes.min())
+
+
 def require_images(dataset: RealDataset, ipc: int) -> None:
     """Raise UsageError where a class has fewer than `ipc` training images."""
-    labels, info = dataset.index("train").labels, dataset.info
-    sizes = np.bincount(labels, minlength=info.num_classes)
-    smallest = int(sizes.argmin())
-    if sizes[smallest] < ipc:
+    (label, there), info = smallest_class(dataset), dataset.info
+    if there < ipc:
         raise UsageError(
-            f"ipc={ipc} is more than class '{info.classes[smallest]}' of {info.name} has: {sizes[smallest]} "
-            f"images. Use --data.ipc={sizes[smallest]} or less."
+            f"ipc={ipc} is more than class '{info.classes[label]}' of {info.name} has: {there} images. "
+            f"Use --data.ipc={there} or less."
         )
 
 

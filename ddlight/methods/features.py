@@ -14,6 +14,7 @@ from ddlight.condensed.store import Unit
 from ddlight.datasets.base import RealDataset, Split
 from ddlight.errors import DataError
 from ddlight.methods.scored import ScoringSelector
+from ddlight.models.device import own_device
 from ddlight.models.layers import embed_with_logits
 from ddlight.models.teachers import RunTeacher, Teacher
 from ddlight.scoring.run import Scoring, ScoringRun
@@ -54,10 +55,7 @@ class FeatureSource(ScoringSelector):
     @cached_property
     def teacher(self) -> Teacher:
         """The network whose features are taken, loaded."""
-        info = self.dataset.info
-        teacher = self.network or RunTeacher(str(self.run.folder))
-        teacher.load(self.dataset.num_classes, info.channels, info.size)
-        return teacher
+        return self._load([self.network or RunTeacher(str(self.run.folder))])[0]
 
     @property
     def all_teachers(self) -> list[Teacher]:
@@ -83,7 +81,7 @@ class FeatureSource(ScoringSelector):
 
     @torch.no_grad()
     def _answer(self, rows: np.ndarray, split: Split) -> tuple[Tensor, Tensor]:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = own_device()
         images = torch.from_numpy(self.dataset.take(split, rows)).to(device).float() / 255
         seen = self.teacher.preprocess(images)
         features, logits = embed_with_logits(self.teacher.network.to(device), seen)

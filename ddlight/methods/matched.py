@@ -50,6 +50,10 @@ class MatchedSynthesiser(RecoveredSynthesiser):
         "recovery": {"iterations": 4, "batch": 40},
     }
     torchvision: tuple[str, ...] = LARGE_TEACHERS
+    matched_layers: ClassVar[tuple[str, str]] = (
+        "inputs of BatchNorm layers and convolutions",
+        "convolutions, such as a ResNet",
+    )
 
     def __init__(
         self,
@@ -148,16 +152,6 @@ class MatchedSynthesiser(RecoveredSynthesiser):
         for real in self.real_statistics:
             real.make()
 
-    def _require_layers(self) -> None:
-        unit = self.blocks()[0]
-        if self.numbers.stat_weight and not any(self.statistics(t.network, unit).matched for t in self.loaded_teachers):
-            names = ", ".join(teacher.name for teacher in self.loaded_teachers)
-            raise UsageError(
-                f"{type(self).__name__} matches inputs of BatchNorm layers and convolutions, and {names} has none. "
-                "Give a teacher with convolutions, such as a ResNet; or --data.recovery.stat_weight=0, which matches "
-                "nothing."
-            )
-
     def recover(self, block: Block, images: Tensor, carried: Carried | None) -> tuple[Tensor, Carried]:
         """Recover from running means that begin at 0, or go on where the block before left them."""
         statistics = [s for o in block.observers if isinstance(s := o.statistics, SmoothedStatistics)]
@@ -168,8 +162,7 @@ class MatchedSynthesiser(RecoveredSynthesiser):
 
     def _operations(self) -> float:
         """Operations of the recovery and of one pass of each teacher over the real images."""
-        forwards = [self._forward(teacher) for teacher in self.ready_made] or self._trained()
-        return super()._operations() + self.dataset.info.train * sum(forwards)
+        return super()._operations() + self.dataset.info.train * sum(self._forwards())
 
     def facts(self) -> dict[str, Any]:
         """As any recovery's, with the statistics that were matched."""

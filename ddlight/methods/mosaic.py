@@ -7,7 +7,7 @@ import numpy as np
 from ddlight.condensed.store import Synthesis, Unit
 from ddlight.datasets.base import RealDataset
 from ddlight.errors import UsageError
-from ddlight.methods.base import Synthesiser
+from ddlight.methods.base import Synthesiser, smallest_class
 from ddlight.transforms.crop import tile_sides
 
 MOSAIC_SIDE = 96
@@ -78,14 +78,8 @@ class MosaicSynthesiser(Synthesiser):
                 f"factor {self.factor} cuts images of {info.size} pixels into pieces without one. "
                 f"Use --data.factor={info.size} or less."
             )
-        label, there = self.smallest
+        label, there = smallest_class(self.dataset)
         self.require_pieces(there, f"class '{info.classes[label]}' has {there}")
-
-    @property
-    def smallest(self) -> tuple[int, int]:
-        """The class with the fewest images, and how many it has."""
-        sizes = np.bincount(self.dataset.index("train").labels, minlength=self.dataset.num_classes)
-        return int(sizes.argmin()), int(sizes.min())
 
     def require_pieces(self, there: int, found: str) -> None:
         """Raise UsageError, saying what was found, where `there` images do not fill the mosaics of a class."""

@@ -88,8 +88,7 @@ class PatchedSynthesiser(RecoveredSynthesiser):
     def _operations(self) -> float:
         """Floating-point operations of the recovery and of the patches' scores."""
         patches = self.patch_set(None)
-        scorer = [self._forward(teacher) for teacher in self.ready_made[:1]] or self._trained()[:1]
-        scores = patches.scored_crops * scorer[0] if patches else 0.0
+        scores = patches.scored_crops * self._forwards()[0] if patches else 0.0
         return self.view_area * super()._operations() + scores
 
     def facts(self) -> dict[str, Any]:

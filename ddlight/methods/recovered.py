@@ -19,6 +19,7 @@ from ddlight.datasets.base import RealDataset
 from ddlight.errors import DataError, UsageError
 from ddlight.methods.base import Synthesiser, cache_folder, require_images
 from ddlight.methods.scored import operations_per_second, scoring_facts, scoring_seconds
+from ddlight.models.device import own_device
 from ddlight.models.flops import build_checked, forward_flops
 from ddlight.models.students import ResNet
 from ddlight.models.teachers import RunTeacher, Teacher, TorchvisionTeacher
@@ -72,6 +73,11 @@ class RecoveredSynthesiser(Synthesiser):
     """Published teachers of ImageNet-1K, with weights IMAGENET1K_V1."""
     init: str = "noise"
     """Where images begin."""
+    matched_layers: ClassVar[tuple[str, str]] = (
+        "the running statistics of BatchNorm layers",
+        "BatchNorm, such as a ResNet or a ConvNet with norm: batch",
+    )
+    """What is matched of a teacher, and which teachers have it, for the error of one that has not."""
     carry_state: bool = False
     """Whether blocks of one unit follow one another and hand on what they have changed."""
 
@@ -159,7 +165,7 @@ class RecoveredSynthesiser(Synthesiser):
     @property
     def device(self) -> torch.device:
         """This process's GPU where there is one."""
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return own_device()
 
     @cached_property
     def pixels(self) -> Space:
@@ -217,8 +223,8 @@ class RecoveredSynthesiser(Synthesiser):
         if self.numbers.stat_weight and not any(self.statistics(t.network, unit).matched for t in self.loaded_teachers):
             names = ", ".join(teacher.name for teacher in self.loaded_teachers)
             raise UsageError(
-                f"{type(self).__name__} matches the running statistics of BatchNorm layers, and {names} has none. "
-                "Give a teacher with BatchNorm, such as a ResNet or a ConvNet with norm: batch; "
+                f"{type(self).__name__} matches {self.matched_layers[0]}, and {names} has none. "
+                f"Give a teacher with {self.matched_layers[1]}; "
                 "or --data.recovery.stat_weight=0, which matches nothing."
             )
 
@@ -293,15 +299,18 @@ class RecoveredSynthesiser(Synthesiser):
     def _operations(self) -> float:
         """Floating-point operations of the recovery."""
         passes = (1 + BACKWARD) * self.numbers.iterations * self.expected_images
-        return passes * float(np.mean([self._forward(teacher) for teacher in self.ready_made] or self._trained()))
+        return passes * float(np.mean(self._forwards()))
+
+    def _forwards(self) -> list[float]:
+        """Operations of a pass through each teacher, those that are still to be trained among them."""
+        return [self._forward(teacher) for teacher in self.ready_made] or self._trained()
 
     def _forward(self, teacher: Teacher) -> float:
         """Operations of a pass through a teacher; one whose weights are elsewhere is taken for a ResNet-18."""
         info = self.dataset.info
         if not teacher.at_hand():
             return forward_flops(build_checked(ResNet(), info.num_classes, 3, info.size), 3, info.size)
-        taken = self._load([teacher])[0].input
-        return forward_flops(teacher.network, len(taken.mean), taken.size)
+        return self._load([teacher])[0].flops
 
     def _trained(self) -> list[float]:
         info, size = self.dataset.info, self.dataset.info.size

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from ddlight.errors import DataError, UsageError, nearest
 from ddlight.files import sha256
+from ddlight.models.device import own_device
 from ddlight.models.teachers import Input, resized
 from ddlight.transforms.normalise import normalise
 
@@ -144,7 +145,7 @@ class LoadedClip:
     """
 
     def __init__(self, network: nn.Module, taken: Input, tokenizer: Any) -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = own_device()
         self.network: Any = network.to(self.device)
         self.taken, self.tokenizer = taken, tokenizer
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ddlight.errors import UsageError
+from ddlight.models.device import own_device
 from ddlight.models.export import load_student
 from ddlight.models.flops import forward_flops
 from ddlight.models.layers import count_classes, keep_classes
@@ -475,7 +476,7 @@ def check_teacher(teacher: Teacher, images: Tensor, labels: Tensor) -> float:
         images: uint8 (n, C, H, W), of the dataset's own size.
         labels: int64 (n,).
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = own_device()
     answers = [teacher.logits(part.to(device).float() / 255).argmax(1).cpu() for part in images.split(50)]
     right, n, chance = int((torch.cat(answers) == labels).sum()), len(labels), 1 / teacher.num_classes
     if right <= n * chance + 3 * (n * chance * (1 - chance)) ** 0.5:

@@ -4,8 +4,6 @@ Every set that is recovered from the same teacher and data finds the same folder
 ranks share the pass and a stopped one goes on.
 """
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import cached_property, partial
@@ -18,12 +16,13 @@ from safetensors import safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ddlight import files
+from ddlight import files, naming
 from ddlight.condensed import store
 from ddlight.condensed.loader import eval_batch
 from ddlight.condensed.store import Unit, Workspace
 from ddlight.datasets.base import RealDataset
 from ddlight.errors import DataError
+from ddlight.models.device import own_device
 from ddlight.models.teachers import Teacher
 from ddlight.randomness import generator
 from ddlight.recovery.matching import EachImage
@@ -67,7 +66,7 @@ class RealStatistics:
             "input": asdict(self.teacher.input),
             "patch": self.patch,
         }
-        return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
+        return naming.digest(named)
 
     @property
     def folder(self) -> Path:
@@ -118,7 +117,7 @@ class RealStatistics:
 
     @cached_property
     def _observer(self) -> Observer:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = own_device()
         taken, statistics = self.teacher.input, partial(EachImage, patch=self.patch)
         return Observer(self.teacher, Space(taken.mean, taken.std), device, statistics)
 

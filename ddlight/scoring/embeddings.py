@@ -1,7 +1,6 @@
 """CLIP embeddings of a whole training split: made chunk by chunk, sealed, shared by every method that asks for them."""
 
 import hashlib
-import json
 import logging
 import time
 from dataclasses import asdict, replace
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save
 
-from ddlight import files
+from ddlight import files, naming
 from ddlight.condensed import store
 from ddlight.condensed.loader import eval_batch
 from ddlight.condensed.store import Unit, Workspace
@@ -46,7 +45,7 @@ class Embeddings:
     def fingerprint(self) -> str:
         """16 hex digits that name the embeddings."""
         named = [RECIPE_VERSION, self.clip.fingerprint(), self.dataset.identity()]
-        return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
+        return naming.digest(named)
 
     @property
     def folder(self) -> Path:

@@ -4,7 +4,6 @@ Every selector that asks for the same run (data, network, recipe, length, seed, 
 so one run feeds all scores.
 """
 
-import hashlib
 import json
 import logging
 import shutil
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors.numpy import save
 
-from ddlight import files
+from ddlight import files, naming
 from ddlight.budget import Budget, images_seen
 from ddlight.condensed import store
 from ddlight.condensed.store import Unit, Workspace
@@ -139,7 +138,7 @@ class ScoringRun:
             "seed": self.seed,
             "recorded": [asked.early, asked.dual, asked.ring, asked.clean, *([asked.tdds] if asked.tdds else [])],
         }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        return naming.digest(parts)
 
     @property
     def folder(self) -> Path:

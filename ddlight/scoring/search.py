@@ -4,7 +4,6 @@ Each trial is a unit of work with its own file, so that a stopped search continu
 test split is never read.
 """
 
-import hashlib
 import json
 import logging
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ddlight import files
+from ddlight import files, naming
 from ddlight.budget import Budget
 from ddlight.condensed import store
 from ddlight.condensed.store import Unit, Workspace
@@ -104,7 +103,7 @@ def search(how: Search, candidates: Sequence[CondensedDataModule], seed: int, fo
 
 def _name(how: Search, candidates: Sequence[CondensedDataModule], seed: int) -> str:
     parts = [named(how), [data.fingerprint for data in candidates], seed]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    return naming.digest(parts)
 
 
 def _trial(how: Search, data: CondensedDataModule, seed: int, run: Path) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """Concepts: CCS by the margins of a linear layer over CLIP's similarities between images and texts of concepts."""
 
-import hashlib
-import json
 import time
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -14,7 +12,7 @@ from safetensors.numpy import save
 from torch import Tensor
 from torch.nn import functional as F
 
-from ddlight import files
+from ddlight import files, naming
 from ddlight.condensed import store
 from ddlight.condensed.store import Unit, Workspace
 from ddlight.datasets.base import RealDataset
@@ -22,6 +20,7 @@ from ddlight.errors import UsageError
 from ddlight.methods.base import Selector, cache_folder
 from ddlight.methods.scored import operations_per_second
 from ddlight.models.clip import Clip
+from ddlight.models.device import own_device
 from ddlight.randomness import generator
 from ddlight.result import versions
 from ddlight.scoring import samplers, signals
@@ -152,7 +151,7 @@ class Concepts(Selector):
         texts = [self.phrases.digest, self.template] if self.source == "concepts" else []
         layer = [self.epochs, self.lr, self.batch, self.standardise]
         named = [SCORES_VERSION, self.embeddings.fingerprint, self.source, texts, layer, self.seed]
-        return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
+        return naming.digest(named)
 
     @property
     def scores_folder(self) -> Path:
@@ -190,7 +189,7 @@ class Concepts(Selector):
 
     def _train(self, work: Workspace, embeddings: Embeddings) -> None:
         start = time.perf_counter()
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = own_device()
         found, manifest = embeddings.read()
         phrases = self.phrases.read() if self.source == "concepts" else ()
         texts = self._texts(phrases, embeddings, device) if phrases else None

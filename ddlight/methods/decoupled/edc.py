@@ -260,7 +260,7 @@ class EDC(MatchedSynthesiser):
 
     def _operations(self) -> float:
         """As any matching method's; with the passes of the flatness term and of the mosaics' patches."""
-        forwards = [self._forward(teacher) for teacher in self.ready_made] or self._trained()
+        forwards = self._forwards()
         again = self.numbers.iterations * self.expected_images * float(np.mean(forwards)) if self.flatness else 0.0
         scored = self.mosaics.scored_crops * forwards[0] if self.init == "mosaic" else 0.0
         return super()._operations() + again + scored

@@ -23,8 +23,10 @@ from ddlight.condensed.store import Synthesis, Unit
 from ddlight.datasets.base import RealDataset
 from ddlight.datasets.decoded import read_full
 from ddlight.errors import DataError, UsageError
+from ddlight.methods.base import smallest_class
 from ddlight.methods.mosaic import MosaicSynthesiser
 from ddlight.methods.scored import operations_per_second
+from ddlight.models.device import own_device
 from ddlight.models.teachers import Teacher
 from ddlight.randomness import generator
 from ddlight.transforms.crop import CROP_UNIFORMS, crop_boxes, resized_crop
@@ -159,7 +161,7 @@ class RDED(MosaicSynthesiser):
 
     def canvases(self, patches: Tensor) -> Tensor:
         """Patches uint8 (n, C, s, s) as the teacher scores them, each on its canvas: (n, C', S, S) in [0, 1]."""
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = own_device()
         return on_canvas(patches.to(device).float() / 255, self.dataset.info.size, self.loaded_teachers[0].input.mean)
 
     def losses(self, patches: Tensor, label: int) -> np.ndarray:
@@ -189,7 +191,7 @@ class RDED(MosaicSynthesiser):
     def prepare(self) -> None:
         """Look at classes, pool and teacher before anything costly begins. Raises UsageError as any mosaic's method."""
         super().prepare()
-        label, there = self.smallest
+        label, there = smallest_class(self.dataset)
         pool, name = self.pool_count(there), self.dataset.info.classes[label]
         self.require_pieces(pool, f"pool_size {self.pool_size} takes {pool} of class '{name}'")
         _ = self.teachers_acc
