@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
+from ddlight.naming import digest
 from ddlight.report.statistics import FULL, RANDOM, Sample, confidence, judge
 
 T = TypeVar("T")
@@ -83,7 +84,7 @@ class Cell:
         column: regime, protocol, budget and size.
         method: class name of the method.
         row: the method, with what tells it from its other settings in the table.
-        maker: the method, with those arguments alone that tell its sets apart: the row without what concerns training.
+        maker: digest of the method and its arguments: cells that share it hold sets that were made alike.
         augmented: whether the student saw augmented images; None where some trainings did and some did not.
         status: "done"; "failed" or "damaged" (one cell a file) with `error` and `path`.
         mean: test accuracy of the last step.
@@ -230,7 +231,7 @@ def _run(record: Record) -> _Run:
         ipc=None if ipc is None else int(ipc),
         size=None if ipc is not None or method == FULL else int(record["set.images"]),
     )
-    student = _student(record["student.class"], json.loads(record["student.args"]))
+    student = student_label(record["student.class"], json.loads(record["student.args"]))
     settings = dict(_leaves({short: json.loads(record[name]) for name, short in SETTINGS.items()}))
     best, last = record["acc.best_on_test"], record["acc.test"]
     return _Run(
@@ -251,7 +252,7 @@ def _augmented(augment: Mapping[str, Any]) -> bool:
     return not whole or any(augment.get(name, off) != off for name, off in SWITCHED_OFF.items())
 
 
-def _student(name: str, args: Mapping[str, object]) -> str:
+def student_label(name: str, args: Mapping[str, object]) -> str:
     """Label of a student, such as "ConvNet(depth=3, width=32)"."""
     return f"{name}({', '.join(f'{key}={_shown(args[key])}' for key in sorted(args))})" if args else name
 
@@ -283,7 +284,7 @@ def _table(runs: list[_Run]) -> list[Cell]:
     recipe = sorted(key for key in told_apart.get(RANDOM, _NONE)[0] if not key.startswith("args."))
     cells, samples = [], []
     for (column, row), group in _grouped(runs, lambda run: (run.column, _row(run, told_apart[run.method][0]))):
-        cell, values = _cell(group, column, row, told_apart[group[0].method])
+        cell, values = _cell(group, column, row, told_apart[group[0].method][1])
         context = tuple(group[0].settings.get(key) for key in recipe)
         step = 100 / min(run.record["acc.test_images"] for run in group)
         cells.append(cell)
@@ -380,17 +381,9 @@ def _set_means(sets: Sequence[Sequence[_Run]], name: str) -> list[float]:
     return [float(np.mean(values)) for values in known if values]
 
 
-def _cell(runs: list[_Run], column: Column, row: str, told: tuple[set[str], set[str]]) -> tuple[Cell, list[float]]:
-    """One cell before it is compared, and the accuracy of each of its sets.
-
-    Args:
-        runs: of one method, all in the cell.
-        column: where it stands.
-        row: its label.
-        told: what `_differing` says of the method.
-    """
-    split, varying = told
-    maker = _row(runs[0], {key for key in split if key.startswith("args.")})
+def _cell(runs: list[_Run], column: Column, row: str, varying: set[str]) -> tuple[Cell, list[float]]:
+    """One cell before it is compared, and the accuracy of each of its sets."""
+    arguments = {key: text for key, text in runs[0].settings.items() if key.startswith("args.") and key not in varying}
     sets = _sets(runs)
     values = _set_means(sets, "acc.test")
     low, high = confidence(values) or (None, None)
@@ -403,7 +396,7 @@ def _cell(runs: list[_Run], column: Column, row: str, told: tuple[set[str], set[
         column=column,
         method=runs[0].method,
         row=row,
-        maker=maker,
+        maker=digest([runs[0].method, arguments]),
         augmented=augmented.pop() if len(augmented) == 1 else None,
         mean=float(np.mean(values)),
         std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
@@ -434,7 +427,7 @@ def _unfinished(record: Record) -> Cell:
     )
     return Cell(
         dataset=said("set.dataset") or "",
-        student=_student(said("student.class") or "", json.loads(said("student.args") or "{}")),
+        student=student_label(said("student.class") or "", json.loads(said("student.args") or "{}")),
         column=column,
         method=said("set.method") or "",
         row=said("set.method") or said("cell") or "",

@@ -94,7 +94,7 @@ def _hard_twin(other: Cell, cell: Cell) -> bool:
 def _gain(cell: Cell, cells: Iterable[Cell], augmented: bool) -> float | None:
     """Improvement over random in a cell's column, as a fraction, with augmentation or without."""
     near = [c for c in cells if c.column == cell.column and c.augmented is augmented and c.equal_compute]
-    own, random = (_best(c for c in near if c.maker == maker) for maker in (cell.maker, RANDOM))
+    own, random = _best(c for c in near if c.maker == cell.maker), _best(c for c in near if c.method == RANDOM)
     return None if own is None or random is None else ior(own / 100, random / 100)
 
 

@@ -13,7 +13,7 @@ from ddlight.report.runs import Runs, runs
 from ddlight.report.sections import listings, sections
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
-STATUSES = {"done": "runs done", "failed": "failed", "damaged": "files unreadable"}
+STATUSES = {"done": "runs done", "failed": "failed", "damaged": "unreadable"}
 
 Part = tuple[str, str, str]
 """Id, title and content of a part of the page."""
@@ -132,7 +132,10 @@ def _heads(heads: Sequence[Head]) -> str:
     grouped = any(head.group for head in heads)
     spans = [(group, len(list(members))) for group, members in groupby(heads, key=lambda head: head.group)]
     groups = "".join(
-        f'<th colspan="{width}" scope="colgroup" class="group">{escape(group)}</th>' for group, width in spans
+        f'<th colspan="{width}" scope="colgroup" class="group">{escape(group)}</th>'
+        if group
+        else f'<td colspan="{width}"></td>'
+        for group, width in spans
     )
     labels = "".join(
         f'<th scope="col" data-column="{number}"{_classes(number=head.number)}>'

@@ -114,7 +114,7 @@ def _row(record: Record, asked: Asked) -> list[Entry]:
 def _entry(value: Any, number: bool) -> Entry:
     if value is None:
         return Entry(MISSING, weak=True)
-    return Entry(str(value), float(value) if number else None)
+    return Entry(str(int(value)), value) if number else Entry(str(value))
 
 
 def _environment(records: Iterable[Record]) -> Grid:
