@@ -32,6 +32,7 @@ def test_scores_of_fractions_lie_between_zero_and_one():
 def fill(study):
     study.add("FullData", 85.0, None, protocol="dcbench")
     study.add("FullData", 90.0, None)
+    study.add("FullData", 95.0, None, regime="SoftLabel")
     study.sets("Random", [60.0, 60.0])
     study.sets("A", [62.0, 64.0])
     study.sets("Random", [64.0, 64.0], regime="SoftLabel")
@@ -70,6 +71,24 @@ def test_augmentation_robust_score_of_results(study):
     for augmented in (False, True):
         assert found(study, "A", augmented=augmented)["ARS"] == pytest.approx(0.295250, abs=1e-6)
     assert found(study, "A")["LRS"] is None
+
+
+def test_augmentation_robust_score_is_of_sets_made_alike(study):
+    on = {"augment": {"flip": True}}
+    study.sets("Random", [60.0, 60.0])
+    study.sets("Random", [61.0, 61.0], **on)
+    study.sets("A", [62.0, 62.0], set__args={"k": 1})
+    study.sets("A", [71.0, 71.0], set__args={"k": 2}, **on)
+    assert found(study, "A")["ARS"] is None
+
+
+def test_arguments_of_each_set_do_not_part_what_was_made_alike(study):
+    """The file of a scoring run, say, is another one for every set."""
+    fill(study)
+    for regime, acc in (("HardLabel", 63.0), ("SoftLabel", 66.0)):
+        for seed in range(2):
+            study.add("B", acc, set_seed=seed, regime=regime, set__args={"file": f"{regime} {seed}"})
+    assert found(study, "B", "SoftLabel")["HLR"] == pytest.approx(0.27)
 
 
 def test_augmentation_of_another_column_does_not_count(study):
