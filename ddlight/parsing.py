@@ -33,6 +33,8 @@ FAMILIES = {
     "student": ("student", Student),
     "teacher": ("teacher", Teacher),
     "teachers": ("teacher", Teacher),
+    "features": ("teacher", Teacher),
+    "fid_features": ("teacher", Teacher),
 }
 """Keys that take a class: what they take, and its base class."""
 NO_CLASS = (
@@ -87,6 +89,18 @@ class Parser(LightningArgumentParser):
         if not self.exit_on_error:
             super().error(message, ex)
         raise own_error(ex) or UsageError(explain(message, self))
+
+
+def parse_teacher(config: Any) -> Teacher:
+    """Construct a teacher from what a config says of it: a class's name, or class_path and init_args.
+
+    Raises:
+        UsageError: there is no such teacher, or no such option of it.
+    """
+    parser = Parser(logger=parser_logger())
+    parser.add_argument("--teacher", type=Teacher)
+    teacher: Teacher = parser.instantiate_classes(parser.parse_object({"teacher": config})).teacher
+    return teacher
 
 
 class ConfigFile(ActionConfigFile):
