@@ -22,7 +22,7 @@ from ddlight.condensed import pixels, store
 from ddlight.condensed.store import StoredSet
 from ddlight.condensed.whitening import dataset_whitening
 from ddlight.datasets.base import RealDataset
-from ddlight.errors import DataError
+from ddlight.errors import DataError, DDLightError
 from ddlight.methods.base import cache_folder
 from ddlight.models.device import own_device
 from ddlight.models.teachers import Teacher
@@ -100,6 +100,7 @@ class Analyst:
             DataError: it is damaged, empty, or of data that are not here; weights or labels are missing.
             UsageError: a network does not take its images, or its whitening cannot be undone.
         """
+        asked.require()
         manifest = store.read_manifest(asked.folder)
         real = self.real(manifest)
         selected = manifest["kind"] == "indices"
@@ -110,7 +111,7 @@ class Analyst:
         key = str(asked.folder.resolve())
         if key not in self.measured:
             self.measured[key] = self._measure(stored, real, whitening)
-        entropy, why = label_entropy(asked, stored, real.dataset, whitening)
+        entropy, why = _labels(asked, stored, real.dataset, whitening)
         made, measured = cost(manifest), self.measured[key]
         notes = [*measured.notes, *([f"label entropy: {why}"] if why else []), *made.notes, *_data_notes(stored, real)]
         return Analysis(asked, manifest, measured, entropy, made, _bytes_pixels(stored), notes)
@@ -169,6 +170,16 @@ class Analyst:
 def hard(labels: np.ndarray) -> np.ndarray:
     """Classes (N,) of labels (N,) or (N, K)."""
     return labels if labels.ndim == 1 else labels.argmax(1)
+
+
+def _labels(
+    asked: Asked, stored: StoredSet, dataset: RealDataset, whitening: Whitening | None
+) -> tuple[float | None, str]:
+    """Entropy of labels; where a run's teacher or labels are gone, none, and why: all else can still be said."""
+    try:
+        return label_entropy(asked, stored, dataset, whitening)
+    except DDLightError as error:
+        return None, " ".join(str(error).rstrip(".").split())
 
 
 def _whitening(stored: StoredSet, dataset: RealDataset) -> Whitening | None:

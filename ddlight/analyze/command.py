@@ -28,7 +28,7 @@ NETWORKS = ("--features", "--fid_features")
 def parser() -> Parser:
     """The command's options."""
     own = Parser(prog="ddlight analyze", description=__doc__, allow_abbrev=False, logger=parser_logger())
-    own.add_argument("sets", nargs="+", type=str, help="folders of sets, of runs, or that hold such at any depth")
+    own.add_argument("sets", nargs="*", type=str, help="folders of sets, of runs, or that hold such at any depth")
     own.add_argument(
         "--features",
         type=Teacher | None,
@@ -118,6 +118,8 @@ def _at_hand(model: str) -> Teacher | None:
 
 
 def _check(options: Any) -> None:
+    if not options.sets:
+        raise UsageError("Which sets? Give one or more folders of sets, or of runs: ddlight analyze FOLDER")
     if not -1 <= options.threshold <= 1:
         raise UsageError(f"threshold is a cosine, -1 to 1; given: {options.threshold}. For example --threshold=0.999")
     for name in ("out", "pairs"):

@@ -52,8 +52,8 @@ def cost(manifest: Mapping[str, Any]) -> Cost:
     pretrained = [*_pretrained(m)]
     if pretrained:
         notes.append(f"training of {', '.join(pretrained)} is not recorded")
-    with_networks = (None, None) if pretrained else whole
-    return Cost(*own, *with_networks, notes=tuple(notes))
+    networks = (None, None) if pretrained else whole
+    return Cost(own[0], own[1], networks[0], networks[1], tuple(notes))
 
 
 def _counted(manifest: Mapping[str, Any]) -> bool:

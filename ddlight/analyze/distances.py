@@ -27,7 +27,7 @@ class Distance:
     """How far a set is from the real images.
 
     Attributes:
-        fid: Fréchet distance; nan for fewer than two images.
+        fid: Fréchet distance, at least 0; nan for fewer than two images.
         kid: squared maximum mean discrepancy under the kernel (x.y / D + 1)^3, mean over draws; nan for fewer than two
             images. Below 0 where the set is closer to the real images than a random draw of them is, as sets with the
             same number of each class are.
@@ -85,7 +85,7 @@ class Distances:
         self.fid.reset()
         self.fid.update(features, real=False)
         mean, std = kid(torch.cat(self.sample), features)
-        return Distance(float(self.fid.compute()), mean, std, len(features), self.added)
+        return Distance(max(0.0, float(self.fid.compute())), mean, std, len(features), self.added)
 
 
 def kid(real: Tensor, features: Tensor) -> tuple[float, float]:

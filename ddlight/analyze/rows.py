@@ -50,7 +50,7 @@ def cells(analysis: Analysis, network: str, fid_network: str) -> dict[str, Any]:
         "bytes_pixels": analysis.bytes_pixels,
         "bytes_labels": result.set.bytes_labels if result else m["bytes_labels"],
         **{name: UNKNOWN if value is None else value for name, value in _cost(analysis).items()},
-        "notes": "; ".join(analysis.notes),
+        "notes": analysis.notes,
         "path": str(analysis.asked.run or analysis.asked.folder),
     }
 
@@ -69,11 +69,11 @@ def _cost(analysis: Analysis) -> dict[str, float | None]:
 
 
 def csv_text(header: Sequence[str], rows: Sequence[Cells]) -> str:
-    """Rows as CSV."""
+    """Rows as CSV; several notes in one cell, with semicolons between them."""
     out = io.StringIO()
     writer = csv.DictWriter(out, header, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({k: "; ".join(v) if isinstance(v, list) else v for k, v in row.items()} for row in rows)
     return out.getvalue()
 
 
@@ -123,9 +123,9 @@ def _notes(rows: Sequence[Cells]) -> list[str]:
     """Each note once, with the sets that it is about."""
     about: dict[str, list[str]] = {}
     for row in rows:
-        for note in filter(None, row["notes"].split("; ")):
+        for note in row["notes"]:
             about.setdefault(note, []).append(f"{row['method']} ipc {row['ipc']} seed {row['seed']}")
-    return [f"Note: {note}: {_few(names)}." for note, names in about.items()]
+    return [f"Note ({_few(names)}): {note}." for note, names in about.items()]
 
 
 def _few(names: Sequence[str]) -> str:

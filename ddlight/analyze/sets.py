@@ -27,6 +27,14 @@ class Asked:
     run: Path | None = None
     result: Result | None = None
 
+    def require(self) -> None:
+        """Raise DataError where the run's set is no more."""
+        if self.run is not None and not (self.folder / MANIFEST).is_file():
+            raise DataError(
+                f"The set of the run {self.run} lay in {self.folder} and is there no more. Make it again: "
+                f"ddlight condense --config {self.run / 'config.yaml'}"
+            )
+
 
 def asked_sets(paths: Sequence[Path]) -> list[Asked]:
     """Find the sets, in the order of paths; each comes once, and once for every way in which runs labelled it.
@@ -35,7 +43,7 @@ def asked_sets(paths: Sequence[Path]) -> list[Asked]:
         paths: folders of sets or runs, their manifest.json or result.json, or folders that hold such at any depth.
 
     Raises:
-        DataError: a path is missing or holds neither; a run's set is gone.
+        DataError: a path is missing, damaged or holds neither.
         UsageError: a path is something else that was sealed, such as a scoring run.
     """
     found: dict[str, Asked] = {}
@@ -51,7 +59,8 @@ def _holds_others(path: Path) -> bool:
 
 def _one(folder: Path) -> Asked:
     if (folder / RESULT).is_file():
-        return _run(folder)
+        result = Result.read(folder)
+        return Asked(Path(result.set.path), folder, result)
     manifest = store.read_manifest(folder)
     if not _is_set(manifest):
         raise UsageError(
@@ -63,17 +72,6 @@ def _one(folder: Path) -> Asked:
 
 def _is_set(manifest: dict[str, Any]) -> bool:
     return {"method", "kind", "ipc"} <= set(manifest)
-
-
-def _run(folder: Path) -> Asked:
-    result = Result.read(folder)
-    place = Path(result.set.path)
-    if not (place / MANIFEST).is_file():
-        raise DataError(
-            f"The set of the run {folder} lay in {place} and is there no more. Make it again: the run's config with "
-            f"'ddlight condense --config {folder / 'config.yaml'}', or give the set's folder."
-        )
-    return Asked(place, folder, result)
 
 
 def _below(folder: Path) -> Iterator[Asked]:
