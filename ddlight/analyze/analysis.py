@@ -102,11 +102,11 @@ class Analyst:
         """
         asked.require()
         manifest = store.read_manifest(asked.folder)
+        if not manifest["images"]:
+            raise DataError(f"{asked.folder} holds no images: there is nothing to analyse.")
         real = self.real(manifest)
         selected = manifest["kind"] == "indices"
         stored = store.load(asked.folder, real.dataset if selected else None, pixels.memory_limit())
-        if not len(stored.labels):
-            raise DataError(f"{asked.folder} holds no images: there is nothing to analyse.")
         whitening = _whitening(stored, real.dataset)
         key = str(asked.folder.resolve())
         if key not in self.measured:
