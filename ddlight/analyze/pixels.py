@@ -49,7 +49,7 @@ def embedded(teacher: Teacher, parts: Iterable[Tensor]) -> Iterator[Tensor]:
 
     Args:
         teacher: a loaded network.
-        parts: uint8, or float32 in [0, 1]; (n, C, H, W).
+        parts: uint8, or float32, 0 to 1 for what pictures hold; (n, C, H, W).
 
     Raises:
         DataError: the network gives numbers that are not finite.
@@ -57,7 +57,7 @@ def embedded(teacher: Teacher, parts: Iterable[Tensor]) -> Iterator[Tensor]:
     device = own_device()
     for part in parts:
         images = part.to(device)
-        unit = images.float() / 255 if images.dtype == torch.uint8 else images.clamp(0, 1)
+        unit = images.float() / 255 if images.dtype == torch.uint8 else images
         features = teacher.features(unit)[0].cpu()
         if not features.isfinite().all():
             raise DataError(

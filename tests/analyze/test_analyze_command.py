@@ -70,7 +70,7 @@ def first_of_each(count):
 
 
 def planted():
-    """Two test images of each class, the second with a pixel changed, then two training images; and the ids of those."""
+    """Two test images of each class, the second with a pixel changed, then two training images; and their ids."""
     test, train = DATA.split("test"), DATA.split("train")
     rows = np.concatenate([np.flatnonzero(test.labels == c)[:2] for c in range(10)])
     images = test.images[rows].copy()

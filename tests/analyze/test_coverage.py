@@ -1,6 +1,7 @@
 """Representativeness and diversity: values worked out by hand, both forms against plain numpy, chunks of any size."""
 
 import math
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -51,6 +52,16 @@ def test_chunks_give_what_plain_matrices_give(pairs):
     found = spread(images, near, pairs=pairs)
     wanted = (across.max(1).min(), 1 - within.max(), across.max(0).mean(), 1 - within.mean())
     np.testing.assert_allclose((found.rep_minimax, found.div_minimax, found.rep_cov, found.div_mean), wanted, atol=1e-6)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_says_what_the_cpu_says():
+    images, real = (unit_length(torch.randn(n, 16, generator=torch.manual_seed(n))) for n in (50, 70))
+    labels = [np.arange(n) % 3 for n in (50, 70)]
+    here = per_class(images, labels[0], real, labels[1])
+    there = per_class(images.cuda(), labels[0], real.cuda(), labels[1])
+    np.testing.assert_allclose([astuple(s) for s in here], [astuple(s) for s in there], atol=1e-5)
 
 
 def test_no_chunk_holds_more_than_it_may(monkeypatch):

@@ -18,7 +18,8 @@ def test_equal_pixels_are_found_every_time_they_occur():
 
 def test_floats_are_compared_at_the_levels_of_pictures():
     images = pictures(0, 7, 255)
-    assert digests(images.float() / 255 + 1e-4) == digests(images)
+    for shift in (1e-4, -1e-4):
+        assert digests(images.float() / 255 + shift) == digests(images)
     assert digests(torch.full((1, 3, 4, 4), 1.5)) == digests(pictures(255))
     assert digests(images.float() / 255 + 1 / 255) != digests(images)
 
