@@ -3,6 +3,8 @@
 FID (arXiv 1706.08500, eq. 6) compares the Gaussians of two clouds of features. A cloud of n points has a covariance of
 rank n - 1 at most, so that for a condensed set FID is dominated by n and the number of features: compare sets of the
 same size, in the same features, and look at KID (arXiv 1801.01401, eq. 4), whose estimate is unbiased at any n.
+Deviation: published FIDs are in features of TensorFlow's Inception, which torchmetrics would download; here they are in
+those of whatever network is given, so that numbers compare only where the network is the same.
 """
 
 import math
