@@ -15,7 +15,7 @@ import pytest
 import yaml
 from test_result import EXAMPLE
 
-from ddlight import grid
+from ddlight import grid, workers
 from ddlight.errors import BusyError, DataError, FinishedError, UsageError
 from ddlight.result import Result
 from ddlight.study import check_unchanged, command_line, read_study, state
@@ -471,6 +471,27 @@ def test_a_signal_stops_the_workers_and_the_command(read, number, capfd):
     assert [state(cell).word for cell in study.cells] == ["missing"] * 3
     assert signal.getsignal(number) is before
     assert "stopped" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("number", "job", "requeued"),
+    [(signal.SIGUSR1, "7_1", ["7_1"]), (signal.SIGTERM, "7_1", []), (signal.SIGUSR1, None, [])],
+)
+def test_slurms_warning_puts_the_job_back_into_the_queue(read, monkeypatch, number, job, requeued):
+    study, found = read(acting(a="wait")), []
+    monkeypatch.setattr(workers, "requeue", found.append)
+    monkeypatch.setenv("SLURM_JOB_ID", job) if job else monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+
+    def warn():
+        while not Path("calls.txt").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=warn)
+    thread.start()
+    assert go(study) == 143
+    thread.join()
+    assert found == requeued
 
 
 def test_an_old_result_is_never_that_of_a_changed_study(write):
