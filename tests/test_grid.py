@@ -21,7 +21,6 @@ from ddlight.result import Result
 from ddlight.study import check_unchanged, command_line, read_study, state
 from ddlight.tiny import make_tiny
 
-CONFIGS = Path(__file__).parents[1] / "configs"
 STUDY = """
 name: demo
 common: {data: Random, data.ipc: 5, model.student.width: 8, model.student: ConvNet}
@@ -704,18 +703,3 @@ def test_a_real_run_that_is_stopped_continues_from_its_checkpoint(write, home):
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=home, check=True)
     assert "1/1 HL: acc" in done.stdout
     assert "continuing from" in log.read_text()
-
-
-@pytest.mark.parametrize(("name", "runs", "cells"), [("fashion5k_regimes", 5, 30), ("fashion_random_width128", 0, 25)])
-def test_the_studies_that_are_shipped_can_be_parsed(name, runs, cells, home, capsys):
-    from ddlight import training
-
-    study = read_study(CONFIGS / "studies" / f"{name}.yaml", Path("runs"))
-    assert (len(study.before), len(study.cells)) == (runs, cells)
-    kinds = {cell.kind: cell for cell in (*study.before, *study.cells)}
-    for cell in kinds.values():
-        with pytest.raises(SystemExit) as end:
-            training.run([*cell.arguments, "--print_config"])
-        assert end.value.code in (0, None)
-        printed = yaml.safe_load(capsys.readouterr().out)
-        assert printed["trainer"]["run"] == str(cell.run)
