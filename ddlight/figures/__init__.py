@@ -6,7 +6,7 @@ is drawn.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -135,8 +135,12 @@ def _parts(
     table: pd.DataFrame, labels: pd.DataFrame, split: Sequence[str]
 ) -> list[tuple[tuple[str, ...], pd.DataFrame]]:
     """The rows of a table by what they are called in `labels`, which has the same index."""
-    groups = labels.groupby(list(split)) if len(labels) else []
-    return [(tuple(map(str, label)), table.loc[rows.index]) for label, rows in groups]
+    groups = labels.groupby(list(split)).groups
+    return [(_texts(label), table.loc[index]) for label, index in groups.items()]
+
+
+def _texts(label: Hashable) -> tuple[str, ...]:
+    return tuple(map(str, label if isinstance(label, tuple) else (label,)))
 
 
 def _drawn(name: str, kind: Kind, parts: Sequence[tuple[tuple[str, ...], pd.DataFrame]]) -> Iterator[Drawn]:

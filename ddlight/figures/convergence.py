@@ -40,7 +40,7 @@ def data(frame: pd.DataFrame) -> pd.DataFrame:
     t = t.assign(settings=settings(t, ("protocol", "teachers")), passes=t["passes"].round(6), error=100 - t["acc"])
     t = t.assign(length=t["passes"])
     runs = several(summarise(t.assign(what="run"), BY, value="error"), ["settings", "ipc", "row"], "passes")
-    readings = [_readings(run, Path(frame.at[index, "path"]).with_name(CURVE)) for index, run in t.iterrows()]
+    readings = [_readings(run, Path(frame["path"][index]).with_name(CURVE)) for index, run in t.iterrows()]
     read = [part for part in readings if len(part)]
     parts = [runs, *([summarise(pd.concat(read, ignore_index=True), BY, value="error")] if read else [])]
     return pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
@@ -57,7 +57,7 @@ def _readings(run: pd.Series, file: Path) -> pd.DataFrame:
 
 
 def draw(data: pd.DataFrame, title: str) -> "Figure":
-    """One panel a regime and ipc: distilled sets solid, coresets dashed, Random dash-dotted; curves within a run thin."""
+    """One panel a regime and ipc: distilled sets solid, coresets dashed, Random dash-dotted; within one run thin."""
     places = list(dict.fromkeys(zip(data["settings"], data["ipc"], strict=True)))
     rows = method_order(data)
     texts, kinds = short(rows), dict(zip(data["row"], data["kind"], strict=True))

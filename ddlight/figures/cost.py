@@ -1,6 +1,6 @@
 """What does accuracy cost in all? Accuracy against the FLOPs of scoring, synthesis, student and teachers."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -13,6 +13,13 @@ if TYPE_CHECKING:
 
 NEEDS = "results of two total costs or more under one label regime"
 BY = ["dataset", "student", "settings", "row", "ipc", "budget_unit", "budget_asked"]
+FRONT: dict[str, Any] = {
+    "color": "#444444",
+    "linewidth": 0.9,
+    "marker": "o",
+    "markerfacecolor": "none",
+    "markersize": 13.0,
+}
 
 
 def data(frame: pd.DataFrame) -> pd.DataFrame:
@@ -61,9 +68,6 @@ def draw(data: pd.DataFrame, title: str) -> "Figure":
     scale = [(ipc_text(ipc), {**shown, "markersize": size}) for ipc, size in sizes.items()]
     style.legend(figure, [*methods, *scale, ("Pareto front", FRONT)])
     return figure
-
-
-FRONT = {"color": "#444444", "linewidth": 0.9, "marker": "o", "markerfacecolor": "none", "markersize": 13.0}
 
 
 def _stair(panel: "Axes", front: pd.DataFrame) -> None:

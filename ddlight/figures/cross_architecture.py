@@ -37,8 +37,9 @@ def draw(data: pd.DataFrame, title: str) -> "Figure":
     rows = method_order(data)
     students = short(sorted(dict.fromkeys(data["student"])))
     titles = [f"{name}, {ipc_text(ipc)}" for name, ipc in places]
-    size = (2.6 + 0.5 * len(rows), 1.7 + 0.34 * len(students))
-    figure, axes = style.panels(titles, title, size, columns=1 if len(rows) > 5 else 2)
+    width = max(2.6, 0.55 * len(rows))
+    size = (width + 0.5 + style.text_width(students.values()), 1.9 + 0.34 * len(students))
+    figure, axes = style.panels(titles, title, size, columns=1 if len(rows) > 5 else 2, room=width)
     limits = float(data["mean"].min()), float(data["mean"].max())
     for panel, (name, ipc) in zip(axes, places, strict=True):
         part = data[(data["settings"] == name) & (data["ipc"] == ipc)]

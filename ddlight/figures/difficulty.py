@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -19,6 +19,19 @@ DECILES = [f"q{10 * k}" for k in range(11)]
 SCORES = {"el2n": "EL2N", "el2n_sl": "EL2N-SL"}
 DRAWN = 6
 """Methods and sizes that are drawn, one row of panels each; the CSV has all."""
+
+COLOUR = style.PALETTE[0]
+SHADES = (0.16, 0.2, 0.28, 0.38)
+"""Opacity of the bands from the outer to the inner; each covers those outside it."""
+LEGEND: list[tuple[str, dict[str, Any]]] = [
+    ("median", {"color": COLOUR, "linestyle": "-"}),
+    ("mean", {"color": "black", "linestyle": "--"}),
+    *(
+        (f"{10 * k} to {100 - 10 * k} % of images", {"color": COLOUR, "linewidth": 7, "alpha": a})
+        for k, a in zip(range(1, 5), (0.16, 0.33, 0.52, 0.7), strict=True)
+    ),
+    ("easiest, hardest image", {"color": COLOUR, "linestyle": ":"}),
+]
 
 log = logging.getLogger("ddlight")
 
@@ -76,20 +89,6 @@ def draw(data: pd.DataFrame, title: str) -> "Figure":
         panel.set_ylabel(f"{SCORES[score]} of training images")
     style.legend(figure, LEGEND)
     return figure
-
-
-COLOUR = style.PALETTE[0]
-SHADES = (0.16, 0.2, 0.28, 0.38)
-"""Opacity of the bands from the outer to the inner; each covers those outside it."""
-LEGEND = [
-    ("median", {"color": COLOUR, "linestyle": "-"}),
-    ("mean", {"color": "black", "linestyle": "--"}),
-    *(
-        (f"{10 * k} to {100 - 10 * k} % of images", {"color": COLOUR, "linewidth": 7, "alpha": a})
-        for k, a in zip(range(1, 5), (0.16, 0.33, 0.52, 0.7), strict=True)
-    ),
-    ("easiest, hardest image", {"color": COLOUR, "linestyle": ":"}),
-]
 
 
 def _title(method: str, ipc: float, name: str) -> str:

@@ -1,7 +1,7 @@
 """How much of the hardest should CCS drop? Accuracy against its cutoff beta, the misratio."""
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 NEEDS = "results of CCS with one cutoff each (data.cutoffs: [0.3]), two of them or more"
 DEFAULT = [0.3]
 """CCS's own, which its recorded arguments leave out."""
-DASHED = {"color": "#444444", "linestyle": (0, (4, 3)), "linewidth": 1}
+DASHED: dict[str, Any] = {"color": "#444444", "linestyle": (0, (4, 3)), "linewidth": 1}
 
 
 def data(frame: pd.DataFrame) -> pd.DataFrame:

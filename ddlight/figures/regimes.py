@@ -8,11 +8,12 @@ import pandas as pd
 from ddlight.figures import style
 from ddlight.figures.trainings import (
     among,
+    comparable,
     in_order,
-    ipc_text,
+    lengths,
     method_order,
+    place_text,
     settings,
-    several,
     short,
     summarise,
     trainings,
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NEEDS = "results of the same two methods or more, at one number of images a class, under two label regimes or more"
-BY = ["dataset", "student", "ipc", "regime", "settings", "row"]
+PLACE = ["ipc", "length"]
+BY = ["dataset", "student", *PLACE, "label", "settings", "row"]
 
 
 def data(frame: pd.DataFrame) -> pd.DataFrame:
@@ -35,44 +37,46 @@ def data(frame: pd.DataFrame) -> pd.DataFrame:
         frame: of one dataset and student, as `ddlight.report.collect.collect` returns it.
 
     Returns:
-        dataset, student, ipc, regime (short), settings (regime with what else differs), row (method), mean over sets,
-        its interval, n, and rank: 1 is best, among methods that all of these settings have; missing for others and
-        for FullData, which stands where it saw as many images.
+        dataset, student, ipc, length (full-dataset epochs, where trainings of one regime differ in it), regime (short),
+        settings (regime with what else differs), row (method), mean over sets, its interval, n, and rank: 1 is best,
+        among methods that all of these settings have; missing for others and for FullData, which stands where it saw
+        as many images.
     """
     t = in_order(trainings(frame))
-    found = summarise(with_full(t.assign(settings=settings(t))).assign(regime=lambda x: x["label"]), BY)
-    sets = found[found["row"] != FULL]
-    common = several(sets, ["ipc", "row"], "regime")
-    common = several(common, ["ipc", "settings"], "row")
-    common = several(several(common, ["ipc"], "regime"), ["ipc"], "row")
-    full = among(found, common, ["ipc", "settings"]) & (found["row"] == FULL)
-    found = found[full | found.index.isin(common.index)].sort_values("ipc", kind="stable")
-    return found.assign(rank=_ranks(found)).reset_index(drop=True)
+    found = summarise(with_full(t.assign(settings=settings(t, ("protocol", "teachers")), length=lengths(t))), BY)
+    common = comparable(found[found["row"] != FULL])
+    full = among(found, common, [*PLACE, "settings"]) & (found["row"] == FULL)
+    found = found[full | found.index.isin(common.index)].sort_values(PLACE, kind="stable")
+    return found.assign(rank=_ranks(found)).rename(columns={"label": "regime"}).reset_index(drop=True)
 
 
 def _ranks(found: pd.DataFrame) -> pd.Series:
-    """Rank by mean within each ipc and settings, of the rows that all settings of an ipc have."""
+    """Rank by mean within each place and settings, of the rows that all settings of a place have."""
     sets = found[found["row"] != FULL]
-    wanted = sets.groupby("ipc")["settings"].transform("nunique")
-    complete = sets[sets.groupby(["ipc", "row"])["settings"].transform("nunique") == wanted]
-    return complete.groupby(["ipc", "settings"])["mean"].rank(ascending=False, method="first").reindex(found.index)
+    wanted = sets.groupby(PLACE, dropna=False)["settings"].transform("nunique")
+    complete = sets[sets.groupby([*PLACE, "row"], dropna=False)["settings"].transform("nunique") == wanted]
+    return (
+        complete.groupby([*PLACE, "settings"], dropna=False)["mean"]
+        .rank(ascending=False, method="first")
+        .reindex(found.index)
+    )
 
 
 def draw(data: pd.DataFrame, title: str) -> "Figure":
-    """Accuracy above, rank below; one column of panels an ipc."""
-    ipcs = list(dict.fromkeys(data["ipc"]))
+    """Accuracy above, rank below; one column of panels an ipc and length."""
+    parts = [part for _, part in data.groupby(PLACE, dropna=False, sort=False)]
     rows = method_order(data)
     looks, texts = style.styles(rows), short(rows)
     height = max(2.6, 0.2 * len(rows) + 0.6)
-    titles = [ipc_text(ipc) for ipc in ipcs] + [""] * len(ipcs)
-    width = max(2.6, 1.15 * data.groupby("ipc")["settings"].nunique().max()) + style.text_width(texts.values())
-    figure, axes = style.panels(titles, title, (width, height), columns=len(ipcs), sharey="row")
+    width = max(2.6, 1.15 * max(part["settings"].nunique() for part in parts)) + style.text_width(texts.values())
+    titles = [place_text(*part[PLACE].iloc[0]) for part in parts] + [""] * len(parts)
+    figure, axes = style.panels(titles, title, (width, height), columns=len(parts), sharey="row")
     axes[0].set_ylabel("test accuracy (%)")
-    axes[len(ipcs)].set_ylabel("rank (1 is best)")
-    axes[len(ipcs)].invert_yaxis()
+    axes[len(parts)].set_ylabel("rank (1 is best)")
+    axes[len(parts)].invert_yaxis()
     labels = []
     for k, panel in enumerate(axes):
-        part, value = data[data["ipc"] == ipcs[k % len(ipcs)]], "mean" if k < len(ipcs) else "rank"
+        part, value = parts[k % len(parts)], "mean" if k < len(parts) else "rank"
         _slopes(panel, part, value, looks)
         labels.append((panel, _ends(part, value, looks, texts)))
     style.end_labels(figure, labels)
@@ -86,8 +90,9 @@ def _places(part: pd.DataFrame) -> dict[str, int]:
 def _slopes(panel: "Axes", part: pd.DataFrame, value: str, looks: dict[str, style.Style]) -> None:
     """Lines of one panel."""
     places = _places(part)
-    for number, (row, own) in enumerate(part.dropna(subset=[value]).groupby("row")):
-        x = own["settings"].map(places).to_numpy(dtype=float)
+    known = part.dropna(subset=[value]).assign(place=part["settings"].map(places)).sort_values("place", kind="stable")
+    for number, (row, own) in enumerate(known.groupby("row")):
+        x = own["place"].to_numpy(dtype=float)
         panel.plot(x, own[value], **looks[str(row)].keywords)
         if value == "mean":
             shift = 0.012 * (number - part["row"].nunique() / 2)

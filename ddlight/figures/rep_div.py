@@ -1,7 +1,7 @@
 """How well do sets stand for the data, and how little do they repeat themselves? Representativeness and diversity."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -73,7 +73,7 @@ def _points(panel: "Axes", own: pd.DataFrame, looks: dict[str, style.Style]) -> 
         look = looks[point["row"]]
         panel.plot([point["div"]], [point["rep"]], **{**look.keywords, "linestyle": "none", "markersize": 7})
         if point["n"] > 1:
-            thin = {"colors": look.colour, "linewidth": 0.9, "alpha": 0.55}
+            thin: dict[str, Any] = {"colors": look.colour, "linewidth": 0.9, "alpha": 0.55}
             panel.hlines(point["rep"], point["div_ci_low"], point["div_ci_high"], **thin)
             panel.vlines(point["div"], point["rep_ci_low"], point["rep_ci_high"], **thin)
 

@@ -1,19 +1,24 @@
 """How far apart are methods under each label regime? Range over methods, in points and in log-odds."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from ddlight.figures import style
-from ddlight.figures.trainings import in_order, ipc_text, settings, trainings
+from ddlight.figures.trainings import comparable, in_order, lengths, place_text, settings, trainings
 from ddlight.report.statistics import FULL, confidence
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NEEDS = "results of the same two methods or more, with the same set numbers, under two label regimes or more"
-MEASURES = {"range": np.ptp, "std": lambda values: np.std(values, ddof=1)}
+Values = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+MEASURES: dict[str, Callable[[Values], float]] = {
+    "range": lambda values: float(np.ptp(values)),
+    "std": lambda values: float(np.std(values, ddof=1)),
+}
 SCALES = ("points", "log-odds")
 
 
@@ -27,38 +32,37 @@ def data(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         regime (with what else differs), ipc, scale ("points", "log-odds"), measure ("range", "std"), mean, ci_low,
-        ci_high, n_sets, n_methods.
+        ci_high, n_sets, n_methods, length (full-dataset epochs, where trainings of one regime differ in it).
     """
     t = in_order(trainings(frame))
     t = t[t["method"] != FULL]
-    t = t.assign(regime=settings(t), short=t["label"])
+    t = comparable(t.assign(settings=settings(t, ("protocol", "teachers")), length=lengths(t)))
     step = 100 / float(frame.loc[t.index, "acc.test_images"].min()) if len(t) else 0.0
     rows = []
-    for ipc, at in t.groupby("ipc"):
-        for regime, table in tables(at).items():
-            found = spreads(table, step)
-            rows += [[regime, int(ipc) if ipc == int(ipc) else ipc, *line] for line in found]
-    columns = ["regime", "ipc", "scale", "measure", "mean", "ci_low", "ci_high", "n_sets", "n_methods"]
+    for (ipc, length), at in t.groupby(["ipc", "length"], dropna=False):
+        for name, table in tables(at).items():
+            rows += [[name, ipc, *line, length] for line in spreads(table, step)]
+    columns = ["regime", "ipc", "scale", "measure", "mean", "ci_low", "ci_high", "n_sets", "n_methods", "length"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def tables(at: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Accuracies of the methods that all regimes have: (set numbers, methods) by regime; nothing for one regime.
+    """Accuracies of the methods that all regimes have: (set numbers, methods) by settings; nothing for one regime.
 
     Args:
-        at: trainings of one ipc, with columns `regime` (what tells apart), `short` (the regime alone), `row`,
-            `set_seed` and `acc`.
+        at: trainings of one ipc and length, with columns `settings`, `label` (the regime alone), `row`, `set_seed` and
+            `acc`.
     """
-    regimes = list(dict.fromkeys(at["regime"]))
-    common = at.groupby("row")["regime"].nunique() == len(regimes)
+    names = list(dict.fromkeys(at["settings"]))
+    common = at.groupby("row")["settings"].nunique() == len(names)
     kept = at[at["row"].map(common)]
-    if at["short"].nunique() < 2 or common.sum() < 2:
+    if at["label"].nunique() < 2 or common.sum() < 2:
         return {}
+    by_name = {name: kept[kept["settings"] == name] for name in names}
     wide = {
-        regime: kept[kept["regime"] == regime].pivot_table(index="set_seed", columns="row", values="acc").dropna()
-        for regime in regimes
+        name: own.pivot_table(index="set_seed", columns="row", values="acc").dropna() for name, own in by_name.items()
     }
-    return {regime: table.to_numpy() for regime, table in wide.items()} if all(map(len, wide.values())) else {}
+    return {name: table.to_numpy() for name, table in wide.items()} if all(map(len, wide.values())) else {}
 
 
 def spreads(acc: np.ndarray, step: float = 0.0) -> list[tuple[str, str, float, float, float, int, int]]:
@@ -73,7 +77,7 @@ def spreads(acc: np.ndarray, step: float = 0.0) -> list[tuple[str, str, float, f
     lines = []
     for scale, values in scaled.items():
         for measure, of in MEASURES.items():
-            found = [float(of(row)) for row in values]
+            found = [of(row) for row in values]
             low, high = confidence(found) or (np.nan, np.nan)
             lines.append((scale, measure, float(np.mean(found)), low, high, *acc.shape))
     return lines
@@ -82,14 +86,15 @@ def spreads(acc: np.ndarray, step: float = 0.0) -> list[tuple[str, str, float, f
 def draw(data: pd.DataFrame, title: str) -> "Figure":
     """Ranges with their intervals, one panel a scale."""
     ranges = data[data["measure"] == "range"]
-    names, ipcs = list(dict.fromkeys(ranges["regime"])), sorted(ranges["ipc"].unique())
-    looks = style.styles(ipc_text(ipc) for ipc in ipcs)
+    ranges = ranges.assign(place=[place_text(*place) for place in zip(ranges["ipc"], ranges["length"], strict=True)])
+    names = list(dict.fromkeys(ranges["regime"]))
+    looks = style.styles(ranges["place"])
     figure, axes = style.panels(SCALES, title, (max(2.9, 1.0 + 0.8 * len(names)), 2.8), sharey=False)
     for panel, scale in zip(axes, SCALES, strict=True):
-        for k, ipc in enumerate(ipcs):
-            own = ranges[(ranges["scale"] == scale) & (ranges["ipc"] == ipc)]
-            x = [names.index(name) + 0.14 * (k - (len(ipcs) - 1) / 2) for name in own["regime"]]
-            style.line(panel, x, own, looks[ipc_text(ipc)].keywords, linestyle="none")
+        for k, place in enumerate(looks):
+            own = ranges[(ranges["scale"] == scale) & (ranges["place"] == place)]
+            x = [names.index(name) + 0.14 * (k - (len(looks) - 1) / 2) for name in own["regime"]]
+            style.line(panel, x, own, looks[place].keywords, linestyle="none")
         panel.set_xticks(range(len(names)), [style.wrapped(name, 0.9, 8) for name in names])
         panel.set_xlim(-0.5, len(names) - 0.5)
         panel.set_ylim(bottom=0)

@@ -6,6 +6,7 @@ nothing global is changed.
 
 import hashlib
 import io
+import itertools
 import math
 import re
 import textwrap
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -105,7 +106,8 @@ def drawing() -> Iterator[None]:
         ) from None
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(RC)
+        parameters: Any = mpl.rcParams
+        parameters.update(RC)
         yield
 
 
@@ -114,9 +116,13 @@ def panels(
     title: str,
     size: tuple[float, float] = (3.4, 2.8),
     columns: int = 3,
-    sharey: bool | str = True,
+    sharey: Literal["row"] | bool = True,
+    room: float | None = None,
 ) -> tuple["Figure", list["Axes"]]:
-    """A figure with one panel a title, `columns` of them side by side, each `size` inches wide and high."""
+    """A figure with one panel a title, `columns` of them side by side, each `size` inches wide and high.
+
+    A title has `room` inches, where that is not half an inch less than the panel.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -126,7 +132,7 @@ def panels(
     FigureCanvasAgg(figure)  # measures text
     found = list(figure.subplots(down, across, squeeze=False, sharey=sharey).ravel())
     for panel, text in zip(found, titles, strict=False):
-        panel.set_title(wrapped(text, size[0] - 0.5, 9), loc="left")
+        panel.set_title(wrapped(text, room or size[0] - 0.5, 9), loc="left")
     for panel in found[len(titles) :]:
         panel.remove()
     figure.suptitle(wrapped(title, size[0] * across - 0.3, 9), x=0.01, ha="left", fontsize=9, color="#555555")
@@ -164,7 +170,7 @@ def percent(panel: "Axes", *means: Iterable[float]) -> None:
 
 
 def log_axis(panel: "Axes", values: Iterable[float], name: str) -> None:
-    """Make x logarithmic, with plain numbers: the values where they are few and apart, else 1, 2 and 5 by powers of ten."""
+    """Make x logarithmic, with plain numbers: the values where they are few and apart, else round ones."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     known = sorted({float(f"{value:.6g}") for value in values if value > 0})
@@ -179,7 +185,7 @@ def log_axis(panel: "Axes", values: Iterable[float], name: str) -> None:
 
 def _ticks(known: Sequence[float], low: float, high: float) -> list[float]:
     """Where a logarithmic axis has numbers."""
-    apart = all(b / a > (high / low) ** 0.09 for a, b in zip(known, known[1:], strict=False))
+    apart = all(b / a > (high / low) ** 0.09 for a, b in itertools.pairwise(known))
     if len(known) < 9 and apart and all(len(_number(value)) < 5 for value in known):
         return list(known)
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)

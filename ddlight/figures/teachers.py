@@ -1,7 +1,7 @@
 """Does a stronger teacher lift the ceiling? Students of weak and strong teachers against budget, or size of set."""
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -33,7 +33,7 @@ def data(frame: pd.DataFrame) -> pd.DataFrame:
     t = trainings(frame)
     known = frame.loc[t.index, "teachers"].map(json.loads)
     t = t.assign(
-        teacher=_names(t["teachers"]),
+        teacher=t["teachers"],
         teacher_acc=known.map(lambda all_of: all_of[0]["acc"] if len(all_of) == 1 else None).astype(float),
         full_epochs=t["full_epochs"].round(6),
     )
@@ -43,12 +43,6 @@ def data(frame: pd.DataFrame) -> pd.DataFrame:
     point = found["ipc"].astype(str) + found["full_epochs"].map(" {:g}".format)
     found = several(several(found.assign(point=point), LINE, "point"), ["settings", "row"], "teacher")
     return found.drop(columns="point").reset_index(drop=True)
-
-
-def _names(teachers: pd.Series) -> pd.Series:
-    """Names without the hash of their weights, where that leaves all of them different."""
-    bare = teachers.str.replace(r":\w{1,6}(?= \+ |$)", "", regex=True)
-    return bare if bare.nunique() == teachers.nunique() else teachers
 
 
 def draw(data: pd.DataFrame, title: str) -> "Figure":
@@ -77,9 +71,9 @@ def draw(data: pd.DataFrame, title: str) -> "Figure":
 
 
 AXES = {True: "full-dataset epochs", False: "images a class"}
-CEILING = {"linestyle": (0, (2, 2)), "linewidth": 1.0, "marker": ""}
+CEILING: dict[str, Any] = {"linestyle": (0, (2, 2)), "linewidth": 1.0}
 
 
 def _ceilings(panel: "Axes", own: pd.DataFrame, looks: dict[str, style.Style]) -> None:
     for teacher, acc in own.dropna(subset=["teacher_acc"]).groupby("teacher")["teacher_acc"].first().items():
-        panel.axhline(acc, color=looks[str(teacher)].colour, **{k: v for k, v in CEILING.items() if k != "marker"})
+        panel.axhline(acc, color=looks[str(teacher)].colour, **CEILING)

@@ -27,7 +27,8 @@ def trainings(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         The columns of `ddlight.report.cells.names`, in which `ipc` is images per class whatever the set (missing for
-        FullData), with `label` (short name of the regime), `kind` ("full", "random", "coreset", "distilled", "other"),
+        FullData) and `teachers` have no hashes where their names suffice; with `label` (short name of the regime),
+        `kind` ("full", "random", "coreset", "distilled", "other"),
         `set_seed`, `acc` (percent), `full_epochs`, `passes` (over the set), `images_seen`, and `flops`: of student,
         teachers, scoring and synthesis together.
     """
@@ -35,6 +36,8 @@ def trainings(frame: pd.DataFrame) -> pd.DataFrame:
     done = frame.loc[t.index]
     full = t["method"] == FULL
     t["ipc"] = done["set.ipc"].astype(float).fillna(done["set.images"] / done["set.classes"]).where(~full)
+    bare = t["teachers"].str.replace(r":\w{1,6}(?= \+ |$)", "", regex=True)
+    t["teachers"] = bare if bare.nunique() == t["teachers"].nunique() else t["teachers"]
     t["label"] = t["regime"].map(regime_label)
     t["kind"] = t["method"].map(kinds()).fillna("other")
     columns = {"set_seed": "set.seed", "acc": "acc.test", "images_seen": "budget.images_seen"}
@@ -96,6 +99,17 @@ def _budget(t: pd.DataFrame) -> pd.Series:
     return pd.Series(said, t.index, dtype=object)
 
 
+def lengths(t: pd.DataFrame) -> pd.Series:
+    """Full-dataset epochs, to two digits, of trainings at an ipc that one regime, protocol and teachers has several of.
+
+    Elsewhere missing: what is compared there has one length, its own or that of its protocol. FullData's is its own.
+    """
+    own = t["full_epochs"].map(lambda epochs: float(f"{epochs:.2g}"))
+    sets = t[t["method"] != FULL].assign(own=own)
+    count = sets.groupby(["label", "protocol", "teachers", "ipc"])["own"].nunique().groupby("ipc").max()
+    return own.where((t["ipc"].map(count) > 1) | t["ipc"].isna())
+
+
 def summarise(t: pd.DataFrame, by: Sequence[str], also: Sequence[str] = (), value: str = "acc") -> pd.DataFrame:
     """Mean over condensed sets of each group; trainings of one set are averaged before.
 
@@ -133,17 +147,30 @@ def among(data: pd.DataFrame, other: pd.DataFrame, by: Sequence[str]) -> pd.Seri
     return pd.Series(here.isin(there), data.index, dtype=bool)
 
 
-def with_full(t: pd.DataFrame) -> pd.DataFrame:
-    """Trainings with FullData's repeated at every settings and ipc that it shares the compute of.
+def comparable(data: pd.DataFrame) -> pd.DataFrame:
+    """What shows whether a ranking survives: methods that two regimes have, in settings that have two such methods.
 
     Args:
-        t: with the column `settings`. FullData is kept where regime, protocol and teachers agree and images seen do
-            within 1 %; elsewhere it is dropped.
+        data: with columns `ipc`, `length` (see `lengths`), `label` (the regime), `settings` and `row` (the method);
+            without FullData.
+    """
+    place = ["ipc", "length"]
+    common = several(several(data, [*place, "row"], "label"), [*place, "settings"], "row")
+    return several(several(common, place, "label"), place, "row")
+
+
+def with_full(t: pd.DataFrame) -> pd.DataFrame:
+    """Trainings with FullData's repeated at every settings, ipc and length that it shares the compute of.
+
+    Args:
+        t: with the columns `settings` and `length`. FullData is kept where regime, protocol and teachers agree and
+            images seen do within 1 %; elsewhere it is dropped.
     """
     full, sets = t[t["method"] == FULL], t[t["method"] != FULL]
     shared = ["regime", "protocol", "teachers"]
-    places = sets.groupby(["settings", "ipc", *shared], sort=False)["images_seen"].median().reset_index()
-    joined = full.drop(columns=["settings", "ipc"]).merge(places, on=shared, suffixes=("", "_there"))
+    groups = sets.groupby(["settings", "ipc", "length", *shared], sort=False, dropna=False)
+    places = groups["images_seen"].median().reset_index()
+    joined = full.drop(columns=["settings", "ipc", "length"]).merge(places, on=shared, suffixes=("", "_there"))
     near = (joined["images_seen"] - joined["images_seen_there"]).abs() <= EQUAL_COMPUTE * joined["images_seen_there"]
     kept = joined[near].drop(columns="images_seen_there")
     return pd.concat([sets, kept[sets.columns]]) if len(kept) else sets
@@ -152,12 +179,16 @@ def with_full(t: pd.DataFrame) -> pd.DataFrame:
 def short(rows: Iterable[str]) -> dict[str, str]:
     """Names that fit into a figure: lists in them as first to last, long ones cut and, where that makes two equal, told
     apart by a number."""
-    cut = {row: _cut(re.sub(r"\[([^],]+),[^]]*, ([^]]+)\]", r"\1 to \2", row)) for row in dict.fromkeys(rows)}
+    cut = {row: _cut(re.sub(r"\[([^],]+)(?:,[^]]*, ([^]]+))?\]", _ends, row)) for row in dict.fromkeys(rows)}
     found: dict[str, str] = {}
     for row, name in cut.items():
         same = [other for other in cut if cut[other] == name]
         found[row] = name if len(same) == 1 else f"{name} #{same.index(row) + 1}"
     return found
+
+
+def _ends(found: re.Match[str]) -> str:
+    return f"{found[1]} to {found[2]}" if found[2] else found[1]
 
 
 def _cut(text: str) -> str:
@@ -173,6 +204,11 @@ def method_order(data: pd.DataFrame) -> list[str]:
         return {FULL: 0, RANDOM: 1}.get(row.split(" ")[0], 2), natural
 
     return sorted(dict.fromkeys(data["row"]), key=key)
+
+
+def place_text(ipc: float, length: float) -> str:
+    """Such as "10 images a class, 6 full-dataset epochs"; without the length where it is missing."""
+    return ipc_text(ipc) + ("" if pd.isna(length) else f", {length:g} full-dataset epochs")
 
 
 def ipc_text(ipc: float) -> str:

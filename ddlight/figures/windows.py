@@ -8,14 +8,27 @@ import pandas as pd
 
 from ddlight.figures import style
 from ddlight.figures.spread import spreads, tables
-from ddlight.figures.trainings import in_order, ipc_text, regime_label, settings, several, summarise, trainings
+from ddlight.figures.trainings import (
+    comparable,
+    in_order,
+    lengths,
+    place_text,
+    settings,
+    several,
+    summarise,
+    trainings,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-NEEDS = "results of EL2NBest with one offset each (data.offsets: [0.2]), two of them or more; EL2N adds both ends"
-BY = ["dataset", "student", "ipc", "settings", "what", "window"]
+NEEDS = (
+    "results of two windows or more of the EL2N ranking: EL2NBest with one offset each (data.offsets: [0.2]), "
+    "or EL2N with data.keep easy and hard"
+)
+PLACE = ["ipc", "length"]
+BY = ["dataset", "student", *PLACE, "settings", "what", "window"]
 
 
 def data(frame: pd.DataFrame) -> pd.DataFrame:
@@ -28,9 +41,10 @@ def data(frame: pd.DataFrame) -> pd.DataFrame:
         frame: of one dataset and student, as `ddlight.report.collect.collect` returns it.
 
     Returns:
-        dataset, student, ipc, settings (regime with what else differs), what ("acc": accuracy at a window, "range":
-        points between the best and the worst window, where all regimes have the same), window (0 hardest, 1 easiest;
-        missing for a range), mean, its interval, n (sets; set numbers for a range).
+        dataset, student, ipc, length (full-dataset epochs, where trainings of one regime differ in it), settings
+        (regime with what else differs), what ("acc": accuracy at a window, "range": points between the best and the
+        worst of the windows that all regimes have), window (0 hardest, 1 easiest; missing for a range), mean, its
+        interval, n (sets; set numbers for a range).
     """
     t = trainings(frame)
     full = frame.loc[t.index, "budget.images_seen"] / frame.loc[t.index, "budget.full_epochs"]
@@ -39,8 +53,8 @@ def data(frame: pd.DataFrame) -> pd.DataFrame:
     places = [window(*given) for given in zip(t["method"], args, t["ipc"], slack, strict=True)]
     t = t.assign(window=np.round(np.array(places, dtype=float), 3), what="acc")
     t = in_order(t[t["window"].notna()], ["ipc", "window"])
-    t = t.assign(settings=settings(t))
-    found = several(summarise(t, BY), ["ipc", "settings"], "window").sort_values("ipc", kind="stable")
+    t = t.assign(settings=settings(t, ("protocol", "teachers")), length=lengths(t))
+    found = several(summarise(t, BY), [*PLACE, "settings"], "window").sort_values(PLACE, kind="stable")
     kept = [found, _ranges(t)] if len(found) else [found]
     return pd.concat(kept, ignore_index=True)
 
@@ -65,23 +79,23 @@ def window(method: str, args: dict[str, Any], ipc: float, slack: float) -> float
 
 def _ranges(t: pd.DataFrame) -> pd.DataFrame:
     """Range over windows within one set number, of the windows that all regimes have."""
-    t = t.assign(row=t["window"], regime=t["settings"], short=t["regime"].map(regime_label))
     rows = []
-    for (dataset, student, ipc), at in t.groupby(["dataset", "student", "ipc"]):
+    groups = comparable(t.assign(row=t["window"])).groupby(["dataset", "student", *PLACE], dropna=False)
+    for place, at in groups:
         for name, table in tables(at).items():
             mean, low, high, n, _ = spreads(table)[0][2:]
-            rows.append([dataset, student, ipc, name, "range", np.nan, mean, low, high, n])
+            rows.append([*place, name, "range", np.nan, mean, low, high, n])
     return pd.DataFrame(rows, columns=[*BY, "mean", "ci_low", "ci_high", "n"])
 
 
 def draw(data: pd.DataFrame, title: str) -> "Figure":
-    """One row of panels an ipc: accuracy over windows, one line a regime; beside it the range over windows."""
-    names, ipcs = list(dict.fromkeys(data["settings"])), sorted(data["ipc"].unique())
+    """One row of panels an ipc and length: accuracy over windows, one line a regime; beside it the range."""
+    names = list(dict.fromkeys(data["settings"]))
+    parts = [part for _, part in data.groupby(PLACE, dropna=False, sort=False)]
     looks = style.styles(names)
-    titles = [text for ipc in ipcs for text in (ipc_text(ipc), "range over windows")]
-    figure, axes = style.panels(titles, title, (3.3, 2.7), columns=2, sharey=False)
-    for k, ipc in enumerate(ipcs):
-        own = data[data["ipc"] == ipc]
+    titles = [text for part in parts for text in (place_text(*part[PLACE].iloc[0]), "range over windows")]
+    figure, axes = style.panels(titles, title, (max(3.3, 1.1 * len(names)), 2.8), columns=2, sharey=False)
+    for k, own in enumerate(parts):
         _accuracies(axes[2 * k], own[own["what"] == "acc"], looks)
         _bars(axes[2 * k + 1], own[own["what"] == "range"], looks)
     style.legend(figure, [(name, looks[name].keywords) for name in names])
