@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NEEDS = "results of the same two methods or more, at one number of images a class, under two label regimes or more"
+AXES = {"mean": "test accuracy (%)", "rank": "rank (1 is best)"}
+ACROSS = 3
+"""Panels side by side."""
 PLACE = ["ipc", "length"]
 BY = ["dataset", "student", *PLACE, "label", "settings", "row"]
 
@@ -69,26 +72,37 @@ def draw(data: pd.DataFrame, title: str) -> "Figure":
     looks, texts = style.styles(rows), short(rows)
     height = max(2.6, 0.2 * len(rows) + 0.6)
     width = max(2.6, 1.15 * max(part["settings"].nunique() for part in parts)) + style.text_width(texts.values())
-    titles = [place_text(*part[PLACE].iloc[0]) for part in parts] + [""] * len(parts)
-    figure, axes = style.panels(titles, title, (width, height), columns=len(parts), sharey="row")
-    axes[0].set_ylabel("test accuracy (%)")
-    axes[len(parts)].set_ylabel("rank (1 is best)")
-    axes[len(parts)].invert_yaxis()
+    across = min(len(parts), ACROSS)
+    blocks = [parts[k : k + across] for k in range(0, len(parts), across)]
+    places = [(part, value) for block in blocks for value in AXES for part in _padded(block, across)]
+    shown = [part is not None and bool(part[value].notna().any()) for part, value in places]
+    titles = [_title(part, value) if there else None for (part, value), there in zip(places, shown, strict=True)]
+    figure, axes = style.panels(titles, title, (width, height), columns=across, sharey="row")
     labels = []
-    for k, panel in enumerate(axes):
-        part, value = parts[k % len(parts)], "mean" if k < len(parts) else "rank"
-        _slopes(panel, part, value, looks)
+    for k, panel in zip(np.flatnonzero(shown), axes, strict=True):
+        part, value = places[k]
+        assert part is not None
+        _slopes(panel, part, value, looks, data["rank"].max())
+        panel.set_ylabel(AXES[value] if k % across == 0 else "")
         labels.append((panel, _ends(part, value, looks, texts)))
     style.end_labels(figure, labels)
     return figure
+
+
+def _padded(block: list[pd.DataFrame], count: int) -> list[pd.DataFrame | None]:
+    return [*block, *([None] * (count - len(block)))]
+
+
+def _title(part: pd.DataFrame | None, value: str) -> str:
+    return place_text(*part[PLACE].iloc[0]) if part is not None and value == "mean" else ""
 
 
 def _places(part: pd.DataFrame) -> dict[str, int]:
     return {name: place for place, name in enumerate(dict.fromkeys(part["settings"]))}
 
 
-def _slopes(panel: "Axes", part: pd.DataFrame, value: str, looks: dict[str, style.Style]) -> None:
-    """Lines of one panel."""
+def _slopes(panel: "Axes", part: pd.DataFrame, value: str, looks: dict[str, style.Style], lowest: float) -> None:
+    """Lines of one panel; `lowest` is the last rank of all panels."""
     places = _places(part)
     known = part.dropna(subset=[value]).assign(place=part["settings"].map(places)).sort_values("place", kind="stable")
     for number, (row, own) in enumerate(known.groupby("row")):
@@ -99,8 +113,10 @@ def _slopes(panel: "Axes", part: pd.DataFrame, value: str, looks: dict[str, styl
             style.intervals(panel, x + shift, own, looks[str(row)].colour)
     panel.set_xticks(list(places.values()), [style.wrapped(name, 1.1, 8) for name in places])
     panel.set_xlim(-0.15, len(places) - 0.85)
+    panel.tick_params(labelbottom=value == "rank")
     if value == "rank":
-        panel.set_yticks(np.arange(1, part["rank"].max() + 1))
+        panel.set_yticks(np.arange(1, lowest + 1))
+        panel.set_ylim(lowest + 0.4, 0.6)
         panel.grid(visible=False)
 
 

@@ -89,11 +89,12 @@ def draw(data: pd.DataFrame, title: str) -> "Figure":
     ranges = ranges.assign(place=[place_text(*place) for place in zip(ranges["ipc"], ranges["length"], strict=True)])
     names = list(dict.fromkeys(ranges["regime"]))
     looks = style.styles(ranges["place"])
+    step = min(0.14, 0.8 / len(looks))
     figure, axes = style.panels(SCALES, title, (max(2.9, 1.0 + 0.8 * len(names)), 2.8), sharey=False)
     for panel, scale in zip(axes, SCALES, strict=True):
         for k, place in enumerate(looks):
             own = ranges[(ranges["scale"] == scale) & (ranges["place"] == place)]
-            x = [names.index(name) + 0.14 * (k - (len(looks) - 1) / 2) for name in own["regime"]]
+            x = [names.index(name) + step * (k - (len(looks) - 1) / 2) for name in own["regime"]]
             style.line(panel, x, own, looks[place].keywords, linestyle="none")
         panel.set_xticks(range(len(names)), [style.wrapped(name, 0.9, 8) for name in names])
         panel.set_xlim(-0.5, len(names) - 0.5)

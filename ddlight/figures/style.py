@@ -112,7 +112,7 @@ def drawing() -> Iterator[None]:
 
 
 def panels(
-    titles: Sequence[str],
+    titles: Sequence[str | None],
     title: str,
     size: tuple[float, float] = (3.4, 2.8),
     columns: int = 3,
@@ -121,7 +121,8 @@ def panels(
 ) -> tuple["Figure", list["Axes"]]:
     """A figure with one panel a title, `columns` of them side by side, each `size` inches wide and high.
 
-    A title has `room` inches, where that is not half an inch less than the panel.
+    None in place of a title leaves its place empty. A title has `room` inches, where that is not half an inch less
+    than the panel.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -131,12 +132,14 @@ def panels(
     figure = Figure(figsize=(size[0] * across, size[1] * down + 0.3), layout="constrained")
     FigureCanvasAgg(figure)  # measures text
     found = list(figure.subplots(down, across, squeeze=False, sharey=sharey).ravel())
-    for panel, text in zip(found, titles, strict=False):
-        panel.set_title(wrapped(text, room or size[0] - 0.5, 9), loc="left")
-    for panel in found[len(titles) :]:
-        panel.remove()
+    texts = dict(zip(found, titles, strict=False))
+    for panel in found:
+        if (text := texts.get(panel)) is None:
+            panel.remove()
+        else:
+            panel.set_title(wrapped(text, room or size[0] - 0.5, 9), loc="left")
     figure.suptitle(wrapped(title, size[0] * across - 0.3, 9), x=0.01, ha="left", fontsize=9, color="#555555")
-    return figure, found[: len(titles)]
+    return figure, [panel for panel in found if texts.get(panel) is not None]
 
 
 def wrapped(text: str, inches: float, size: float) -> str:
@@ -174,7 +177,8 @@ def log_axis(panel: "Axes", values: Iterable[float], name: str) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     known = sorted({float(f"{value:.6g}") for value in values if value > 0})
-    low, high = known[0] / 1.15, known[-1] * 1.15
+    margin = max(1.15, (known[-1] / known[0]) ** 0.05)
+    low, high = known[0] / margin, known[-1] * margin
     panel.set_xscale("log")
     panel.set_xlim(low, high)
     panel.xaxis.set_major_locator(FixedLocator(_ticks(known, low, high)))
@@ -195,7 +199,7 @@ def _ticks(known: Sequence[float], low: float, high: float) -> list[float]:
 
 
 def _number(value: float) -> str:
-    return f"{value:g}" if 1e-3 <= value < 1e5 else f"{value:.0e}".replace("e+", "e")
+    return f"{value:g}" if 1e-3 <= value < 1e5 else re.sub(r"e\+?0*", "e", f"{value:.0e}")
 
 
 def legend(figure: "Figure", entries: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
@@ -316,5 +320,6 @@ def to_svg(figure: "Figure") -> str:
     text = re.sub(r'\bid="', f'id="{prefix}', text)
     text = re.sub(r'href="#', f'href="#{prefix}', text)
     text = re.sub(r"url\(#", f"url(#{prefix}", text)
+    text = text.replace("*{", f"#{prefix}svg *{{", 1)  # the style sheet, which would be the whole page's
     title = escape(" ".join(figure.get_suptitle().split()), quote=True)
-    return text.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1).strip() + "\n"
+    return text.replace("<svg ", f'<svg id="{prefix}svg" role="img" aria-label="{title}" ', 1).strip() + "\n"
