@@ -166,8 +166,8 @@ def intervals(panel: "Axes", x: Sequence[float], data: "pd.DataFrame", colour: s
         panel.vlines(np.asarray(x)[known], low, high, colors=colour, linewidth=0.9, alpha=0.55)
 
 
-def percent(panel: "Axes", *means: Iterable[float]) -> None:
-    """Limit the axis to what is drawn and to possible accuracies: an interval may reach beyond, and is cut there."""
+def percent(panel: "Axes") -> None:
+    """Limit the axis to possible accuracies: an interval may reach beyond, and is cut there."""
     low, high = panel.get_ylim()
     panel.set_ylim(max(low, 0.0), min(high, 100.0))
 
