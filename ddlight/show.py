@@ -170,21 +170,28 @@ def grid(
     Raises:
         UsageError: the images have another number of channels.
     """
-    _, channels, height, width = images.shape
-    if channels not in (1, 3):
-        raise UsageError(f"Images of {channels} channels cannot be drawn: --grid takes sets with 1 or 3.")
+    height, width = images.shape[2:]
     scale = max(1, TILE // max(height, width))
     names = _names([name for name, _ in rows], height * scale)
     columns = max((len(chosen) for _, chosen in rows), default=0)
     down, right = height * scale + GAP, width * scale + GAP
     canvas = np.full((len(rows) * down, names.shape[2] + columns * right, 3), 255, np.uint8)
     for row, (_, chosen) in enumerate(rows):
-        canvas[row * down : row * down + height * scale, : names.shape[2]] = names[row][..., None]
-        for column, number in enumerate(chosen):
-            y, x = row * down, names.shape[2] + column * right
-            pixels = _pixels(images[number], mean, std).repeat(scale, axis=0).repeat(scale, axis=1)
-            canvas[y : y + height * scale, x : x + width * scale] = pixels
+        drawn = tiles(images[chosen], mean, std).repeat(scale, axis=1).repeat(scale, axis=2)
+        y, x = row * down, names.shape[2]
+        canvas[y : y + height * scale, :x] = names[row][..., None]
+        for column, pixels in enumerate(drawn):
+            left = x + column * right
+            canvas[y : y + height * scale, left : left + width * scale] = pixels
     return canvas
+
+
+def tiles(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    """Turn images as `grid` takes them into pixels: uint8 (N, H, W, 3). Raises UsageError as it does."""
+    channels = images.shape[1]
+    if channels not in (1, 3):
+        raise UsageError(f"Images of {channels} channels cannot be drawn: --grid takes sets with 1 or 3.")
+    return np.array([_pixels(image, mean, std) for image in images]).reshape(-1, *images.shape[2:], 3)
 
 
 def _pixels(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
@@ -239,10 +246,10 @@ def _draw(stored: "StoredSet", options: argparse.Namespace) -> str:
     """Write the grid and say what is on it."""
     from PIL import Image
 
-    manifest, labels = stored.manifest, _hard(np.asarray(stored.labels))
+    manifest, labels = stored.manifest, hard(np.asarray(stored.labels))
     names = manifest["classes"][: options.classes]
     rows = [(name, np.flatnonzero(labels == c)[: options.per_class]) for c, name in enumerate(names)]
-    picture = grid(np.asarray(stored.images), rows, *_stretch(stored))
+    picture = grid(np.asarray(stored.images), rows, *stretch(stored))
     options.grid.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(picture).save(options.grid)
     shown = sum(len(chosen) for _, chosen in rows)
@@ -252,7 +259,7 @@ def _draw(stored: "StoredSet", options: argparse.Namespace) -> str:
     )
 
 
-def _stretch(stored: "StoredSet") -> tuple[list[float], list[float]]:
+def stretch(stored: "StoredSet") -> tuple[list[float], list[float]]:
     """Mean and std that bring a set's floats to [0, 1]; whitened ones, which have no fixed range, to 0.5 +- 0.2.
 
     Source of the latter: how FRePo shows its images (lib/datadistillation/utils.py).
@@ -287,13 +294,13 @@ def _labels(folder: Path, manifest: Mapping[str, Any]) -> np.ndarray:
     return np.array([int(image.parent.name.split("_")[0]) for image in images], np.int64)
 
 
-def _hard(labels: np.ndarray) -> np.ndarray:
+def hard(labels: np.ndarray) -> np.ndarray:
     """Classes (N,) of labels (N,) or (N, K)."""
     return labels if labels.ndim == 1 else labels.argmax(1)
 
 
 def _count(labels: np.ndarray, classes: int) -> list[int]:
-    return np.bincount(_hard(labels), minlength=classes).tolist()
+    return np.bincount(hard(labels), minlength=classes).tolist()
 
 
 def open_dataset(manifest: Mapping[str, Any], root: str | None) -> "RealDataset":

@@ -43,7 +43,7 @@ class Trainer(lightning.Trainer):
 
     Args:
         run: run folder: config.yaml, metrics.csv, last.ckpt while it runs, student.safetensors and result.json; and
-            difficulty.csv where the regime asks for it.
+            test_curve.csv and difficulty.csv where the regime asks for them.
             null: `ddlight` chooses runs/<config>/seed<seed>-<hash>; in Python runs/run.
         checkpoint_every: fraction of the run between two checkpoints; 0 saves only on SIGTERM or SIGUSR1.
         resume: continue from the run folder's last.ckpt where there is one.
@@ -89,7 +89,7 @@ class Trainer(lightning.Trainer):
         self.run, self.resume = Path(run or "runs/run"), resume
         own: list[Callback] = [RunBar()] if progress else []
         self.clock = Clock()
-        own += [self.clock, StudentEMA(), Curve(self.run), TestCurve(), Difficulty(self.run), Export(self.run)]
+        own += [self.clock, StudentEMA(), Curve(self.run), TestCurve(self.run), Difficulty(self.run), Export(self.run)]
         own += callbacks or []
         own.append(RunCheckpoint(self.run, checkpoint_every))
         self.machine: dict[str, Any] = {

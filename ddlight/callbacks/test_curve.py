@@ -1,10 +1,12 @@
 """Reading the test split during training, for protocols that report the best of several readings."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
 
+from ddlight import files
 from ddlight.callbacks.ema import StudentEMA
 from ddlight.metrics.judge import Judge
 
@@ -13,11 +15,16 @@ class TestCurve(Callback):
     """Reads the test split at evenly spaced optimiser steps, `test_curve` times; the result then says how often.
 
     It is always among the Trainer's callbacks and does nothing where the regime asks for no curve.
+
+    Args:
+        folder: run folder; `test_curve.csv` is written there when the run ends, one line a reading: step, images seen
+            by the student, acc in percent.
     """
 
     __test__ = False  # not a test class, whatever pytest thinks of its name
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.readings: list[dict[str, float]] = []
         self._seen = 0
 
@@ -54,6 +61,13 @@ class TestCurve(Callback):
         for average in averages:
             average.swap_out(model)
         return judge.scores().acc
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the readings, where there are any."""
+        model: Any = pl_module
+        if self.readings and trainer.is_global_zero:
+            lines = [f"{r['step']},{model.images_seen(r['step'])},{r['acc']}" for r in self.readings]
+            files.write_bytes(self.folder / "test_curve.csv", "\n".join(["step,images,acc", *lines, ""]).encode())
 
     def state_dict(self) -> dict[str, Any]:
         """The readings so far."""

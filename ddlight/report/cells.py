@@ -205,6 +205,26 @@ def compare(frame: pd.DataFrame) -> list[Cell]:
     return cells + [_unfinished(r) for r in records if r["status"] != "done"]
 
 
+def names(frame: pd.DataFrame) -> pd.DataFrame:
+    """What a report calls every finished training of the table that `collect` returns: one row each, index kept.
+
+    Returns:
+        `dataset`, `student`, the parts of `Column`, `method`, `row`, and `condensed`: number of its condensed set,
+        which trainings of one set share.
+    """
+    done = frame[frame["status"] == "done"]
+    runs = [_run(r) for r in done.astype(object).where(done.notna(), None).to_dict("records")]
+    split = {key: _differing(own)[0] for key, own in _grouped(runs, lambda run: (run.table, run.method))}
+    condensed = {id(run): number for number, members in enumerate(_sets(runs)) for run in members}
+    called = [_row(run, split[run.table, run.method]) for run in runs]
+    content = [
+        [*run.table, *vars(run.column).values(), run.method, row, condensed[id(run)]]
+        for run, row in zip(runs, called, strict=True)
+    ]
+    parts = [part.name for part in fields(Column)]
+    return pd.DataFrame(content, done.index, ["dataset", "student", *parts, "method", "row", "condensed"])
+
+
 def long_form(cells: Sequence[Cell]) -> pd.DataFrame:
     """One row a cell with every number, the column's parts spread out; the content of `report.csv`."""
     names = [f.name for f in fields(Cell)]

@@ -21,6 +21,8 @@ def test_test_split_is_read_as_often_as_asked(fit, home):
     trainer = fit(model, data)
     (curve,) = [c for c in trainer.callbacks if isinstance(c, TestCurve)]
     assert [reading["step"] for reading in curve.readings] == [3, 5, 8]
+    lines = [f"{reading['step']},{5 * reading['step']},{reading['acc']}" for reading in curve.readings]  # batches of 5
+    assert (trainer.run / "test_curve.csv").read_text() == "\n".join(["step,images,acc", *lines, ""])
     result = record(trainer, model, data, "curve", Seconds(condense=0.0, setup=0.0, fit=0.0, evaluate=0.0))
     assert result.acc.test_reads == 4
     assert result.acc.best_on_test == max(*[r["acc"] for r in curve.readings], result.acc.test)

@@ -1,0 +1,78 @@
+"""`ddlight figures RUNS --out DIR`: every figure that some results allow, with the numbers in it."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from ddlight.errors import DataError
+from ddlight.figures import FIGURES, Drawn, draw
+from ddlight.figures.style import png, svg
+from ddlight.files import write_bytes
+from ddlight.report.collect import collect
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `ddlight figures` with the arguments after the command's name; return the exit code.
+
+    For each figure `NAME.svg`, `NAME.png` and `NAME.csv`, the plotted numbers, are written, replacing earlier ones.
+
+    Returns:
+        0; 3 where files could not be read. The figures of all others are drawn even so.
+
+    Raises:
+        UsageError: an unknown figure, or matplotlib is not installed.
+        DataError: a path does not exist or has no results under it, or no figure can be drawn from them.
+    """
+    options = _parser().parse_args(list(argv))
+    frame = collect(options.runs)
+    only = [name.strip() for name in options.only.split(",")] if options.only else []
+    left_out = [drawn for drawn in draw(frame, only, _analysis(options.analysis)) if not _written(drawn, options.out)]
+    lines = [f"left out: {drawn.name}: {drawn.problem}\n" for drawn in left_out]
+    if len(left_out) == len(only or FIGURES):
+        raise DataError("".join(["No figure can be drawn from these results.\n", *lines]).rstrip())
+    sys.stdout.write("".join(lines))
+    damaged = frame.loc[frame["status"] == "damaged", "error"]
+    for error in damaged:
+        sys.stderr.write(f"ddlight figures: not in the figures: {error}\n")
+    return DataError.code if len(damaged) else 0
+
+
+def _analysis(file: Path | None) -> pd.DataFrame | None:
+    """The table that `ddlight analyze` wrote, where it is given."""
+    if file is None:
+        return None
+    try:
+        return pd.read_csv(file)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} cannot be read as a CSV table: {error}") from error
+
+
+def _written(drawn: Drawn, out: Path) -> bool:
+    """Write a figure, where there is one, and say so."""
+    if drawn.figure is None:
+        return False
+    write_bytes(
+        out / f"{drawn.name}.csv", drawn.data.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
+    )
+    write_bytes(out / f"{drawn.name}.svg", svg(drawn.figure).encode())
+    write_bytes(out / f"{drawn.name}.png", png(drawn.figure))
+    sys.stdout.write(f"{out / drawn.name}.svg, .png, .csv\n")
+    return True
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ddlight figures",
+        description="Draw every figure that the results under some folders allow.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="folders, searched to any depth, or files")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where NAME.svg, .png and .csv go")
+    parser.add_argument("--only", metavar="NAME,...", help=f"which of them: {', '.join(FIGURES)}")
+    parser.add_argument(
+        "--analysis", type=Path, metavar="FILE.csv", help="table that 'ddlight analyze' wrote, for rep_div"
+    )
+    return parser

@@ -1,0 +1,42 @@
+"""Fixtures of the figures' tests; `study` is that of the report's."""
+
+from importlib import util
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from made_up import others, regimes
+
+from ddlight.report.collect import collect
+
+_spec = util.spec_from_file_location("report_fixtures", Path(__file__).parents[1] / "report" / "conftest.py")
+_fixtures = util.module_from_spec(_spec)
+_spec.loader.exec_module(_fixtures)
+study = _fixtures.study
+
+
+@pytest.fixture
+def everything(study):
+    """Results that allow every figure but those of an analysis and of images."""
+    regimes(study)
+    others(study)
+    return collect([study.root])
+
+
+@pytest.fixture
+def results(study):
+    """The table of what a test has added to its study."""
+    return lambda: collect([study.root])
+
+
+@pytest.fixture
+def analysis():
+    """What `ddlight analyze` writes."""
+    columns = ["dataset", "method", "ipc", "seed", "rep_minimax", "div_minimax", "rep_cov", "div_mean"]
+    rows = [
+        ["Digits", method, ipc, seed, 0.5 + shift + 0.01 * seed, 0.2 + shift, 0.8 - shift, 0.4 + 0.02 * seed]
+        for method, shift in (("Random", 0.0), ("AUM (keep=easy)", 0.1), ("FADRM", -0.1))
+        for ipc in (10, 50)
+        for seed in range(2)
+    ]
+    return pd.DataFrame(rows, columns=columns)

@@ -1,0 +1,80 @@
+"""`ddlight figures`: files, what is left out, and mistakes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ddlight.errors import DataError, UsageError
+from ddlight.figures import FIGURES, regimes
+from ddlight.figures.command import main
+
+
+@pytest.fixture
+def two_regimes(study):
+    for regime in ("HardLabel", "SoftLabel"):
+        study.sets("Random", [50.0, 52.0], regime=regime)
+        study.sets("AUM", [60.0, 61.0], regime=regime)
+    return study
+
+
+def test_it_writes_three_files_a_figure_and_names_what_is_left_out(two_regimes, results, tmp_path, capsys):
+    out = tmp_path / "figures"
+    assert main([str(two_regimes.root), "--out", str(out)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[:2] == [f"{out}/regimes.svg, .png, .csv", f"{out}/spread.svg, .png, .csv"]
+    left_out = {line.split(": ")[1] for line in said[2:]}
+    assert all(line.startswith("left out: ") and ": needs " in line for line in said[2:])
+    assert left_out == set(FIGURES) - {"regimes", "spread"}
+    assert sorted(file.name for file in out.iterdir()) == [
+        *(f"regimes.{kind}" for kind in ("csv", "png", "svg")),
+        *(f"spread.{kind}" for kind in ("csv", "png", "svg")),
+    ]
+    assert (out / "regimes.png").read_bytes()[:4] == b"\x89PNG"
+    written, plotted = pd.read_csv(out / "regimes.csv"), regimes.data(results())
+    assert list(written.columns) == list(plotted.columns)
+    assert written["mean"].tolist() == pytest.approx(plotted["mean"].tolist(), rel=1e-5)
+
+
+def test_only_and_analysis(two_regimes, analysis, tmp_path, capsys):
+    analysis.to_csv(tmp_path / "a.csv", index=False)
+    options = ["--only", "rep_div,spread", "--analysis", str(tmp_path / "a.csv")]
+    assert main([str(two_regimes.root), "--out", str(tmp_path / "out"), *options]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{tmp_path}/out/rep_div.svg, .png, .csv",
+        f"{tmp_path}/out/spread.svg, .png, .csv",
+    ]
+
+
+def test_a_damaged_file_is_named_and_the_rest_is_drawn(two_regimes, tmp_path, capsys):
+    broken = two_regimes.folder() / "result.json"
+    broken.write_text("{")
+    assert main([str(two_regimes.root), "--out", str(tmp_path / "out"), "--only", "regimes"]) == 3
+    assert f"ddlight figures: not in the figures: {broken}" in capsys.readouterr().err
+
+
+def test_mistakes(study, tmp_path):
+    study.add("Random", 50.0)
+    out = ["--out", str(tmp_path / "out")]
+    with pytest.raises(UsageError, match=r"no figure 'costs'.*Did you mean cost"):
+        main([str(study.root), *out, "--only", "costs"])
+    with pytest.raises(DataError, match=r"No figure can be drawn.*\nleft out: budget: needs results of one method"):
+        main([str(study.root), *out, "--only", "budget"])
+    with pytest.raises(DataError, match=r"missing\.csv cannot be read"):
+        main([str(study.root), *out, "--analysis", str(tmp_path / "missing.csv")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_it_imports_neither_torch_nor_pyplot(two_regimes, tmp_path):
+    program = (
+        "import sys\nfrom ddlight.cli import main\n"
+        f"assert main(['figures', {str(two_regimes.root)!r}, '--out', {str(tmp_path / 'out')!r}]) == 0\n"
+        "assert not {'torch', 'matplotlib.pyplot'} & sys.modules.keys()\n"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, env=dict(os.environ)
+    )
+    assert done.returncode == 0, done.stderr
