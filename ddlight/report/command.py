@@ -75,8 +75,17 @@ def _formats(text: str) -> list[str]:
 
 
 def figures(frame: pd.DataFrame) -> Mapping[str, str]:
-    """SVG text by title: what the HTML report shows inline of the table that `collect` returns."""
-    return {}
+    """SVG text by title: what the HTML report shows inline of the table that `collect` returns.
+
+    Without matplotlib there is none, and standard error says what to install.
+    """
+    from ddlight.figures import draw_all, to_svg
+
+    try:
+        return {name: to_svg(figure) for name, figure in draw_all(frame).items()}
+    except UsageError as error:
+        sys.stderr.write(f"ddlight report: without figures: {error}\n")
+        return {}
 
 
 def _deliver(frame: pd.DataFrame, formats: Sequence[str], out: Path | None) -> None:
