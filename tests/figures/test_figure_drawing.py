@@ -125,6 +125,11 @@ def test_without_matplotlib_it_says_what_to_install(everything, monkeypatch):
         draw_all(everything)
 
 
+def test_failed_runs_alone_leave_everything_out(study, results):
+    study.fail({"method": "Random"})
+    assert draw_all(results()) == {}
+
+
 def test_unknown_figure(everything):
     with pytest.raises(UsageError, match=r"no figure .regime..*Did you mean regimes"):
         list(draw(everything, ["regime"]))
