@@ -136,8 +136,8 @@ def test_unknown_figure(everything):
 
 
 def test_styles_differ():
-    looks = style.styles([f"method {k}" for k in range(30)])
-    assert len(set(looks.values())) == 30
+    looks = style.styles([f"method {k}" for k in range(60)])
+    assert len({(look.colour, look.marker) for look in looks.values()}) == 60
     assert style.styles(["AUM", "Random"])["Random"].colour == "black"
 
 
