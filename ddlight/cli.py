@@ -16,6 +16,7 @@ COMMANDS = {
     "grid": ("ddlight.grid:main", "run every cell of a study that has no result yet"),
     "report": ("ddlight.report.command:main", "tables from results: mean, spread, significance against random"),
     "figures": ("ddlight.figures.command:main", "figures of results: regimes, budgets, difficulty, cost, images"),
+    "analyze": ("ddlight.analyze.command:main", "coverage, diversity, FID, duplicates and cost of sets, untrained"),
     "bench": ("ddlight.bench.command:main", "loading, training and labels on this machine, as ratios to plain loops"),
     "show": ("ddlight.show:main", "what a condensed set or a run contains"),
     "submit": ("ddlight.slurm:main", "render and submit a SLURM job"),

@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from functools import partial
@@ -16,12 +16,16 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from ddlight.emit import RUNS, Asked, array, put, sweep
 from ddlight.errors import DDLightError, UsageError, nearest
+from ddlight.slurm import Job, add_resources
 from ddlight.study import Cell, Study, check_unchanged, first_line, read_study, state
 from ddlight.workers import STOPPED, Outcome, Run, run_cells, train
 
 SMALL_STEP = 0.05
 """Seconds of a training step on all cores below which several runs at once are faster than one."""
+RESOURCES = ("gpus", "cpus", "time", "partition", "account", "logs")
+"""Options of a SLURM job."""
 MOST_JOBS = 4
 """Worker processes that are started where nothing is said."""
 
@@ -41,9 +45,19 @@ def main(argv: Sequence[str]) -> int:
     options = _parser().parse_args(list(argv))
     if options.jobs is not None and options.jobs < 1:
         raise UsageError(f"--jobs is {options.jobs}; it takes 1 or more: --jobs 1")
-    runs = options.runs / "tiny" if options.tiny else options.runs
-    cells = select(read_study(options.study, runs, options.tiny), options.only or [])
+    resources = {name: value for name, value in vars(options).items() if name in RESOURCES}
+    if (resources and options.emit != "slurm") or (options.out and not options.emit):
+        given = f"--{next(iter(resources), 'out')}"
+        raise UsageError(f"{given} is an option of --emit{' slurm' if resources else ''}: add that, or leave it out.")
+    if options.emit and options.before:
+        raise UsageError("What --emit writes begins with the runs that cells need: leave out --before.")
+    cells = _chosen(options)
     check_unchanged(cells)
+    if options.emit:
+        asked = Asked(options.study, options.runs, options.tiny, tuple(options.only or []), options.wandb, options.out)
+        job = Job(str(options.study), "grid", **resources)
+        put(sweep(asked, cells) if options.emit == "wandb" else array(asked, cells, job), options.out)
+        return 0
     if options.list:
         sys.stdout.write("\n".join(listing(cells)) + "\n")
         return 0
@@ -58,6 +72,21 @@ def main(argv: Sequence[str]) -> int:
     return code
 
 
+def _chosen(options: argparse.Namespace) -> list[Cell]:
+    """The runs that the command is about, those that others need first."""
+    runs = options.runs / "tiny" if options.tiny else options.runs
+    study = read_study(options.study, runs, options.tiny)
+    cells = select(study, options.only or [])
+    if options.before:
+        cells = [cell for cell in cells if not cell.values]
+    if not cells:
+        raise UsageError(f"No cell of {study.name} needs a run before it: leave out --before.")
+    if options.wandb:
+        logged = f"--wandb={options.wandb}"
+        cells = [replace(c, arguments=(*c.arguments, logged)) if c.values else c for c in cells]
+    return cells
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ddlight grid",
@@ -66,8 +95,10 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("study", type=Path, metavar="STUDY.yaml", help="the study")
-    parser.add_argument("--list", action="store_true", help="show where each cell stands, and stop")
-    parser.add_argument("--estimate", action="store_true", help="show the time that is left, and stop")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--list", action="store_true", help="show where each cell stands, and stop")
+    instead.add_argument("--estimate", action="store_true", help="show the time that is left, and stop")
+    instead.add_argument("--emit", choices=["wandb", "slurm"], help="write a W&B sweep or a SLURM job array, and stop")
     parser.add_argument("--jobs", type=int, metavar="N", help="worker processes (chosen by the size of a step)")
     parser.add_argument(
         "--only",
@@ -75,18 +106,27 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATTERN",
         help="cells with this name or value, such as HL, ipc10 or 'HL-*-set0'; repeated: all must fit",
     )
-    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="folder of runs (runs)")
+    parser.add_argument("--before", action="store_true", help="only the runs that the chosen cells need")
+    parser.add_argument("--wandb", metavar="PROJECT", help="W&B project that every cell logs to")
+    parser.add_argument("--runs", type=Path, default=RUNS, metavar="FOLDER", help="folder of runs (runs)")
     parser.add_argument("--tiny", action="store_true", help="run every cell with --tiny, under FOLDER/tiny")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="file that --emit writes (the terminal)")
+    slurm = parser.add_argument_group("with --emit slurm")
+    slurm.add_argument("--gpus", type=int, default=argparse.SUPPRESS, help="GPUs of a cell: 1, or 0 for a CPU job (1)")
+    add_resources(slurm)
     return parser
 
 
 def select(study: Study, patterns: Sequence[str]) -> list[Cell]:
     """Return the cells that fit all shell patterns, by their whole name or one of its words, and what they need.
 
+    A pattern that is the whole name of a cell fits that cell alone.
+
     Raises:
         UsageError: none fits.
     """
-    chosen = [c for c in study.cells if all(_fits(c, pattern) for pattern in patterns)]
+    whole = {cell.name for cell in study.cells}
+    chosen = [c for c in study.cells if all(_fits(c, pattern, pattern in whole) for pattern in patterns)]
     if not chosen:
         words = list(dict.fromkeys(word for cell in study.cells for word in cell.words))
         close = nearest(patterns[-1], words) if patterns else ""
@@ -99,8 +139,8 @@ def select(study: Study, patterns: Sequence[str]) -> list[Cell]:
     return [*(c for c in study.before if c.run in needed or not patterns), *chosen]
 
 
-def _fits(cell: Cell, pattern: str) -> bool:
-    return any(fnmatchcase(text, pattern) for text in (cell.name, *cell.words))
+def _fits(cell: Cell, pattern: str, whole: bool) -> bool:
+    return cell.name == pattern if whole else any(fnmatchcase(text, pattern) for text in (cell.name, *cell.words))
 
 
 def listing(cells: Sequence[Cell]) -> list[str]:

@@ -33,6 +33,8 @@ FAMILIES = {
     "student": ("student", Student),
     "teacher": ("teacher", Teacher),
     "teachers": ("teacher", Teacher),
+    "features": ("teacher", Teacher),
+    "fid_features": ("teacher", Teacher),
 }
 """Keys that take a class: what they take, and its base class."""
 NO_CLASS = (
@@ -89,6 +91,18 @@ class Parser(LightningArgumentParser):
         raise own_error(ex) or UsageError(explain(message, self))
 
 
+def parse_teacher(config: Any) -> Teacher:
+    """Construct a teacher from what a config says of it: a class's name, or class_path and init_args.
+
+    Raises:
+        UsageError: there is no such teacher, or no such option of it.
+    """
+    parser = Parser(logger=parser_logger())
+    parser.add_argument("--teacher", type=Teacher)
+    teacher: Teacher = parser.instantiate_classes(parser.parse_object({"teacher": config})).teacher
+    return teacher
+
+
 class ConfigFile(ActionConfigFile):
     """`--config FILE`, where `config: OTHER` in FILE means OTHER first, then FILE over it, key by key.
 
@@ -136,7 +150,7 @@ def _option(message: str, parser: argparse.ArgumentParser) -> str | None:
     word = (match[1] or match[2]).split("=")[0]
     option = word.lstrip("-")
     if match[1] and option == word:
-        return f"Unexpected word '{word}': an option is written --name=value. 'ddlight fit --help' lists all of them."
+        return f"Unexpected word '{word}': an option is written --name=value. '{_command(parser)} --help' lists all."
     if get_close_matches(option.split(".")[-1], LENGTHS, cutoff=0.8):
         return (
             f"'{option}' is not an option here: a run's length is its budget, and the schedule ends with it. "
@@ -145,7 +159,12 @@ def _option(message: str, parser: argparse.ArgumentParser) -> str | None:
     known = _known(parser)
     if option.split(".")[0] not in {name.split(".")[0] for name in known}:
         option = option.split(".")[0]
-    return f"Unknown option '{option}'.{nearest(option, known)} 'ddlight fit --help' lists all of them."
+    return f"Unknown option '{option}'.{nearest(option, known)} '{_command(parser)} --help' lists all of them."
+
+
+def _command(parser: argparse.ArgumentParser) -> str:
+    """The command that a parser belongs to; those of LightningCLI, which have the same options, go by the name fit."""
+    return parser.prog if re.fullmatch(r"ddlight \w+", parser.prog) else "ddlight fit"
 
 
 def _known(parser: argparse.ArgumentParser) -> set[str]:

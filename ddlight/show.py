@@ -16,6 +16,7 @@ from ddlight.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from ddlight.condensed.store import StoredSet
+    from ddlight.datasets.base import RealDataset
     from ddlight.result import Result
 
 MANIFEST = "manifest.json"
@@ -236,7 +237,7 @@ def _show_set(folder: Path, options: argparse.Namespace) -> int:
     counts = _count(_labels(folder, manifest), len(manifest["classes"]))
     _write(set_lines(manifest, counts, f"right: {files:,} file{'s' * (files != 1)}"))
     if options.grid is not None:
-        dataset = real_dataset(manifest, options.root) if manifest["kind"] == "indices" else None
+        dataset = open_dataset(manifest, options.root) if manifest["kind"] == "indices" else None
         _write([_draw(store.load(folder, dataset), options)])
     return 0
 
@@ -302,18 +303,32 @@ def _count(labels: np.ndarray, classes: int) -> list[int]:
     return np.bincount(hard(labels), minlength=classes).tolist()
 
 
-def real_dataset(manifest: Mapping[str, Any], root: str | None) -> Any:
-    """Construct the real dataset that a set's indices point into, with the options that shape its splits."""
+def open_dataset(manifest: Mapping[str, Any], root: str | None) -> "RealDataset":
+    """Construct the real dataset that a set was made from, with the options that shape its splits.
+
+    Args:
+        manifest: of the set.
+        root: folder that holds the data, where they are not at the usual place.
+
+    Raises:
+        DataError: the dataset is none of ddlight's.
+    """
+    return _construct(manifest["dataset_identity"], manifest["dataset"], manifest["classes"], root)
+
+
+def _construct(identity: Mapping[str, Any], title: str, classes: Sequence[str], root: str | None) -> "RealDataset":
+    """Construct a dataset from what names it, and the one that it changes, where it is such."""
     from ddlight import datasets
 
-    name, identity = manifest["dataset"], manifest["dataset_identity"]
-    kind = getattr(datasets, name, None)
+    kind = getattr(datasets, identity["name"], None)
     if kind is None:
-        raise DataError(f"The set was selected from {name}, which is none of ddlight's datasets: ddlight datasets")
+        raise DataError(f"The set was made from {title}, which is none of ddlight's datasets: ddlight datasets")
     takes = inspect.signature(kind).parameters
-    known = {"wnids": manifest["classes"], **identity, "root": root}
-    given = {key: value for key, value in known.items() if key in takes and value is not None}
-    return kind(**given)
+    known = {"wnids": classes, **identity, "root": root}
+    if "dataset" in identity:
+        known["dataset"] = _construct(identity["dataset"], title, classes, root)
+    opened: RealDataset = kind(**{key: value for key, value in known.items() if key in takes and value is not None})
+    return opened
 
 
 def _below(folder: Path) -> str:

@@ -1,6 +1,7 @@
 """`ddlight submit`: one configuration as a SLURM job that saves and requeues itself before its time is up."""
 
 import argparse
+import logging
 import re
 import shlex
 import shutil
@@ -8,10 +9,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ddlight.errors import DataError, UsageError
 
+log = logging.getLogger("ddlight")
 MARK = "# Written by `ddlight submit`."
 TIME = r"(\d+-\d+(:\d+){0,2}|\d+(:\d+){0,2})"
 ARRAY = r"\d+(-\d+(:\d+)?)?(,\d+(-\d+(:\d+)?)?)*(%\d+)?"
@@ -25,7 +28,7 @@ class Job:
 
     Attributes:
         config: configuration file, as the job's own working folder (the one it is submitted from) sees it.
-        command: ddlight command that takes a configuration: "fit" or "condense".
+        command: ddlight command that takes it: "fit" or "condense"; "grid", where it is a study.
         nodes: number of nodes.
         gpus: GPUs per node, one process each; 0 for one CPU process per node.
         cpus: CPU cores per process.
@@ -77,14 +80,25 @@ def render(job: Job) -> str:
         UsageError: a field is out of range or not in SLURM's form.
     """
     check(job)
+    return script(job, srun_words(job), MARK)
+
+
+def script(job: Job, words: Sequence[str], mark: str) -> str:
+    """Return an sbatch file that runs one command.
+
+    Args:
+        job: what it asks for.
+        words: the command in shell words, quoted.
+        mark: comment that says who wrote it.
+    """
     lines = [
         "#!/bin/bash",
-        MARK,
+        mark,
         f"# The folder of its output must exist before it is submitted: mkdir -p {shlex.quote(job.logs)}",
         *(f"#SBATCH {shlex.quote(option)}" for option in sbatch_options(job)),
         "",
         f"export OMP_NUM_THREADS={job.cpus}",
-        " \\\n  ".join(srun_words(job)),
+        " \\\n  ".join(words),
     ]
     return "\n".join(lines) + "\n"
 
@@ -114,7 +128,7 @@ def sbatch_options(job: Job) -> list[str]:
 def srun_words(job: Job) -> list[str]:
     """Return the job's one command in shell words, quoted, an option and its value in one word where it has any."""
     words = [
-        f"srun --kill-on-bad-exit=1 --cpus-per-task={job.cpus}",
+        launch(job),
         f"ddlight {job.command}",
         f"--config {shlex.quote(job.config)}",
         f"--trainer.num_nodes={job.nodes}",
@@ -124,6 +138,11 @@ def srun_words(job: Job) -> list[str]:
     if job.array is not None:
         words.append('--data.seed="$SLURM_ARRAY_TASK_ID"')
     return words + [shlex.quote(word) for word in job.extra]
+
+
+def launch(job: Job) -> str:
+    """The word that starts a command on every task of the job."""
+    return f"srun --kill-on-bad-exit=1 --cpus-per-task={job.cpus}"
 
 
 def check(job: Job) -> None:
@@ -158,12 +177,8 @@ def parse(argv: Sequence[str]) -> tuple[Job, argparse.Namespace]:
     parser.add_argument("--command", default="fit", choices=["fit", "condense"], help="what to do with it (fit)")
     parser.add_argument("--nodes", type=int, default=1, help="nodes (1)")
     parser.add_argument("--gpus", type=int, default=1, help="GPUs per node, 0 for a CPU job (1)")
-    parser.add_argument("--cpus", type=int, default=8, help="CPU cores per GPU, or of the CPU job (8)")
-    parser.add_argument("--time", default="4:00:00", help="time limit of one turn; the job requeues itself (4:00:00)")
-    parser.add_argument("--partition", help="partition")
-    parser.add_argument("--account", help="account")
     parser.add_argument("--array", metavar="SEEDS", help="one job per seed, such as 0-4, given on as --data.seed")
-    parser.add_argument("--logs", default="runs/slurm", help="folder of the jobs' output (runs/slurm)")
+    add_resources(parser)
     parser.add_argument("--dry-run", action="store_true", help="write the text to the terminal and stop")
     parser.add_argument("--yes", action="store_true", help="submit without asking")
     words = list(argv)
@@ -171,6 +186,16 @@ def parse(argv: Sequence[str]) -> tuple[Job, argparse.Namespace]:
     options = parser.parse_args(words[:end])
     fields = {k: v for k, v in vars(options).items() if k not in ("dry_run", "yes")}
     return Job(**fields, extra=tuple(words[end + 1 :])), options
+
+
+def add_resources(parser: argparse._ActionsContainer) -> None:
+    """Add a job's options that `ddlight submit` and `ddlight grid` share; those not given take `Job`'s defaults."""
+    add = partial(parser.add_argument, default=argparse.SUPPRESS)
+    add("--cpus", type=int, help="CPU cores per GPU, or of the CPU job (8)")
+    add("--time", help="time limit of one turn; the job requeues itself (4:00:00)")
+    add("--partition", help="partition")
+    add("--account", help="account")
+    add("--logs", help="folder of the jobs' output (runs/slurm)")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -214,6 +239,17 @@ def submit(job: Job, text: str) -> str:
     if done.returncode:
         raise UsageError(f"sbatch refused {file}: {done.stderr.strip()}\nTo try again: sbatch {shlex.quote(str(file))}")
     return done.stdout
+
+
+def requeue(job: str) -> None:
+    """Put a SLURM job back into the queue, or say that this failed."""
+    try:
+        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
+        problem = done.stderr.strip() if done.returncode else ""
+    except OSError as error:
+        problem = str(error)
+    if problem:
+        log.warning("job %s could not be put back into the queue: %s. Submit it again: it continues.", job, problem)
 
 
 def _agreed() -> bool:

@@ -20,6 +20,7 @@ from lightning.pytorch.strategies import Strategy
 from ddlight.callbacks.checkpoint import STOPPED, RunCheckpoint, RunCheckpointIO
 from ddlight.callbacks.clock import Clock
 from ddlight.callbacks.curve import Curve
+from ddlight.callbacks.difficulty import Difficulty
 from ddlight.callbacks.ema import StudentEMA
 from ddlight.callbacks.export import Export
 from ddlight.callbacks.progress import RunBar
@@ -41,8 +42,8 @@ class Trainer(lightning.Trainer):
     would say otherwise (max_epochs, max_steps, max_time) do not exist here.
 
     Args:
-        run: run folder: config.yaml, metrics.csv, last.ckpt while it runs, student.safetensors and result.json, and
-            test_curve.csv where the regime asks for one.
+        run: run folder: config.yaml, metrics.csv, last.ckpt while it runs, student.safetensors and result.json; and
+            test_curve.csv and difficulty.csv where the regime asks for them.
             null: `ddlight` chooses runs/<config>/seed<seed>-<hash>; in Python runs/run.
         checkpoint_every: fraction of the run between two checkpoints; 0 saves only on SIGTERM or SIGUSR1.
         resume: continue from the run folder's last.ckpt where there is one.
@@ -88,7 +89,8 @@ class Trainer(lightning.Trainer):
         self.run, self.resume = Path(run or "runs/run"), resume
         own: list[Callback] = [RunBar()] if progress else []
         self.clock = Clock()
-        own += [self.clock, StudentEMA(), Curve(self.run), TestCurve(self.run), Export(self.run), *(callbacks or [])]
+        own += [self.clock, StudentEMA(), Curve(self.run), TestCurve(self.run), Difficulty(self.run), Export(self.run)]
+        own += callbacks or []
         own.append(RunCheckpoint(self.run, checkpoint_every))
         self.machine: dict[str, Any] = {
             "accelerator": accelerator,

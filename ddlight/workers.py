@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from ddlight.errors import BusyError, DDLightError, FinishedError, MissingSetError
 from ddlight.result import FILE
+from ddlight.slurm import requeue
 from ddlight.study import Cell, note_failure, note_start, note_success, read_result
 
 STOPPED = 143
@@ -216,11 +217,13 @@ def _ended(cell: Cell, code: int) -> Outcome:
 class Stopping:
     """Counts the requests to stop (Ctrl-C, SIGTERM, SIGUSR1) while it is entered, instead of ending the process.
 
+    `warned` says whether SIGUSR1 was among them.
+
     Those within a second count once: `timeout` signals a process and then its group.
     """
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count, self.warned = 0, False
         self._last = -1.0
         self._previous: dict[int, Any] = {}
 
@@ -235,6 +238,7 @@ class Stopping:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
+        self.warned |= number == signal.SIGUSR1
         self.count += self._last < 0 or now - self._last > 1
         self._last = now
 
@@ -333,7 +337,8 @@ def run_cells(cells: Sequence[Cell], jobs: int, run: Run) -> Iterator[Outcome]:
     A cell begins once the runs that it needs are there. One that another process is running is left to it, and so are
     those that need it. A failing one writes `failed.json`, and the others go on; so they do where a worker process
     dies. After Ctrl-C or SIGTERM no cell begins, those in work save and end as "stopped"; a second signal ends them at
-    once, and they continue from their last checkpoint. A worker that someone else stops stops the others too.
+    once, and they continue from their last checkpoint. A worker that someone else stops stops the others too. After
+    SIGUSR1, SLURM's warning before the end of the time, the job is put back into the queue, where it continues.
 
     Args:
         cells: in the order in which they are begun.
@@ -349,6 +354,8 @@ def run_cells(cells: Sequence[Cell], jobs: int, run: Run) -> Iterator[Outcome]:
                 pool.begin()
                 yield from pool.ended(0.5)
                 yield from pool.given_up()
+            if stopping.warned and pool.stopping and "SLURM_JOB_ID" in os.environ:
+                requeue(os.environ["SLURM_JOB_ID"])
     finally:
         for worker in pool.workers:
             worker.end()

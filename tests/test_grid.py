@@ -15,13 +15,12 @@ import pytest
 import yaml
 from test_result import EXAMPLE
 
-from ddlight import grid
+from ddlight import grid, workers
 from ddlight.errors import BusyError, DataError, FinishedError, UsageError
 from ddlight.result import Result
 from ddlight.study import check_unchanged, command_line, read_study, state
 from ddlight.tiny import make_tiny
 
-CONFIGS = Path(__file__).parents[1] / "configs"
 STUDY = """
 name: demo
 common: {data: Random, data.ipc: 5, model.student.width: 8, model.student: ConvNet}
@@ -473,6 +472,27 @@ def test_a_signal_stops_the_workers_and_the_command(read, number, capfd):
     assert "stopped" in capfd.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("number", "job", "requeued"),
+    [(signal.SIGUSR1, "7_1", ["7_1"]), (signal.SIGTERM, "7_1", []), (signal.SIGUSR1, None, [])],
+)
+def test_slurms_warning_puts_the_job_back_into_the_queue(read, monkeypatch, number, job, requeued):
+    study, found = read(acting(a="wait")), []
+    monkeypatch.setattr(workers, "requeue", found.append)
+    monkeypatch.setenv("SLURM_JOB_ID", job) if job else monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+
+    def warn():
+        while not Path("calls.txt").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=warn)
+    thread.start()
+    assert go(study) == 143
+    thread.join()
+    assert found == requeued
+
+
 def test_an_old_result_is_never_that_of_a_changed_study(write):
     study = read_study(write(STUDY), Path("runs"))
     assert go(study) == 0
@@ -683,18 +703,3 @@ def test_a_real_run_that_is_stopped_continues_from_its_checkpoint(write, home):
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=home, check=True)
     assert "1/1 HL: acc" in done.stdout
     assert "continuing from" in log.read_text()
-
-
-@pytest.mark.parametrize(("name", "runs", "cells"), [("fashion5k_regimes", 5, 30), ("fashion_random_width128", 0, 25)])
-def test_the_studies_that_are_shipped_can_be_parsed(name, runs, cells, home, capsys):
-    from ddlight import training
-
-    study = read_study(CONFIGS / "studies" / f"{name}.yaml", Path("runs"))
-    assert (len(study.before), len(study.cells)) == (runs, cells)
-    kinds = {cell.kind: cell for cell in (*study.before, *study.cells)}
-    for cell in kinds.values():
-        with pytest.raises(SystemExit) as end:
-            training.run([*cell.arguments, "--print_config"])
-        assert end.value.code in (0, None)
-        printed = yaml.safe_load(capsys.readouterr().out)
-        assert printed["trainer"]["run"] == str(cell.run)

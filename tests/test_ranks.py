@@ -112,6 +112,7 @@ def test_three_ranks_that_share_an_accumulated_batch_agree_with_one(home, comman
     more = [
         "--model.budget.steps=13",
         "--model.test_curve=2",
+        "--model.difficulty_curve=2",
         "--data.dataset.held_out=3",
         "--model.recipe.dsa=crop_flip",
     ]
@@ -119,6 +120,10 @@ def test_three_ranks_that_share_an_accumulated_batch_agree_with_one(home, comman
     assert codes(started) == [0, 0, 0]
     one_rank(command, "one", *more)
     assert_same_run(home, "one", "three")
+    curves = [(home / run / "difficulty.csv").read_text().replace("el2n", "0").split() for run in ("one", "three")]
+    assert len(curves[0]) == 3
+    for left, right in zip(curves[0][1:], curves[1][1:], strict=True):
+        assert [float(v) for v in left.split(",")] == pytest.approx([float(v) for v in right.split(",")], abs=1e-4)
     results = [json.loads((home / run / "result.json").read_text())["acc"] for run in ("one", "three")]
     assert results[0]["test_reads"] == 3
     assert results[1]["held_out"] == pytest.approx(results[0]["held_out"], abs=4)

@@ -190,9 +190,10 @@ def test_a_grid_may_not_be_written_into_the_set(sealed: Seal, tmp_path: Path) ->
 
 
 def test_a_set_of_an_unknown_dataset(sealed: Seal, tmp_path: Path) -> None:
-    folder = sealed(selection(2), dataset="Elsewhere")
+    identity = {"name": "Elsewhere", "held_out": 0, "files": []}
+    folder = sealed(selection(2), dataset="Elsewhere", dataset_identity=identity)
     assert show.main([str(folder)]) == 0
-    with pytest.raises(DataError, match="selected from Elsewhere"):
+    with pytest.raises(DataError, match="made from Elsewhere"):
         show.main([str(folder), "--grid", str(tmp_path / "g.png")])
 
 

@@ -1,12 +1,10 @@
 """Checkpoints that a run can be continued from exactly, and signals that end it only after one is saved."""
 
 import io
-import logging
 import os
 import pickle
 import signal
 import struct
-import subprocess
 import threading
 import zipfile
 import zlib
@@ -22,8 +20,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from ddlight import files
 from ddlight.callbacks.curve import Curve
 from ddlight.errors import DataError
+from ddlight.slurm import requeue
 
-log = logging.getLogger("ddlight")
 UNREADABLE = (
     *(OSError, EOFError, RuntimeError, ValueError, LookupError),
     *(struct.error, zlib.error, zipfile.BadZipFile, pickle.UnpicklingError),
@@ -31,17 +29,6 @@ UNREADABLE = (
 """What reading a damaged file of torch or zip may raise."""
 STOPPED = 143
 """Exit code after a signal: 128 + SIGTERM."""
-
-
-def requeue(job: str) -> None:
-    """Put a SLURM job back into the queue, or say that this failed."""
-    try:
-        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
-        problem = done.stderr.strip() if done.returncode else ""
-    except OSError as error:
-        problem = str(error)
-    if problem:
-        log.warning("job %s could not be put back into the queue: %s. Submit it again: it continues.", job, problem)
 
 
 class RunCheckpointIO(TorchCheckpointIO):

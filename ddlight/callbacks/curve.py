@@ -1,7 +1,5 @@
 """The training curve: loss and learning rate at a hundred points, `metrics.csv`, and a stop where the loss is NaN."""
 
-import csv
-import io
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -93,11 +91,7 @@ class Curve(Callback):
     def _write(self, trainer: Trainer) -> None:
         if not trainer.is_global_zero or self._written[0] == len(self.rows):
             return
-        text = io.StringIO()
-        writer = csv.DictWriter(text, ["step", "images", "loss", "lr"], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        files.write_bytes(self.folder / "metrics.csv", text.getvalue().encode())
+        files.write_csv(self.folder / "metrics.csv", self.rows)
         self._written = len(self.rows), time.monotonic()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

@@ -93,7 +93,7 @@ def _strip(row: pd.Series) -> dict[str, np.ndarray] | None:
     folder = Path(row["folder"])
     try:
         manifest = store.read_manifest(folder)
-        dataset = show.real_dataset(manifest, None) if manifest["kind"] == "indices" else None
+        dataset = show.open_dataset(manifest, None) if manifest["kind"] == "indices" else None
         stored = store.load(folder, dataset, LIMIT)
         picked = chosen(show.hard(np.asarray(stored.labels)), len(manifest["classes"]))
         pixels = show.tiles(_images(stored.images, np.array(list(picked.values()), np.int64)), *show.stretch(stored))

@@ -15,7 +15,6 @@ from ddlight.datasets.base import RealDataset, Split
 from ddlight.errors import DataError
 from ddlight.methods.scored import ScoringSelector
 from ddlight.models.device import own_device
-from ddlight.models.layers import embed_with_logits
 from ddlight.models.teachers import RunTeacher, Teacher
 from ddlight.scoring.run import Scoring, ScoringRun
 
@@ -79,13 +78,10 @@ class FeatureSource(ScoringSelector):
         features, logits = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
         return Features(features, logits, self.dataset.index(split).labels[rows])
 
-    @torch.no_grad()
     def _answer(self, rows: np.ndarray, split: Split) -> tuple[Tensor, Tensor]:
-        device = own_device()
-        images = torch.from_numpy(self.dataset.take(split, rows)).to(device).float() / 255
-        seen = self.teacher.preprocess(images)
-        features, logits = embed_with_logits(self.teacher.network.to(device), seen)
-        return features.float().cpu(), logits.float().cpu()
+        images = torch.from_numpy(self.dataset.take(split, rows)).to(own_device()).float() / 255
+        features, logits = self.teacher.features(images)
+        return features.cpu(), logits.cpu()
 
 
 class FeatureSelector(FeatureSource):

@@ -10,7 +10,7 @@ from ddlight.budget import images_seen
 from ddlight.methods.base import cache_folder
 from ddlight.methods.scored import TINY_SCORING, ScoredSelector, operations_per_second
 from ddlight.models.flops import build_checked, forward_flops
-from ddlight.models.students import ConvNet
+from ddlight.models.students import ConvNet, Student
 from ddlight.regimes.hard_label import HardLabel
 from ddlight.scoring.search import Choice, Search, describe, search
 
@@ -66,19 +66,33 @@ class SearchedSelector(ScoredSelector):
 
     def estimate_seconds(self) -> float:
         """Time of the scoring run and of the students that are missing."""
-        info, count = self.dataset.info, len(self.options) * self.search.trials
+        count = len(self.options) * self.search.trials
         if count < 2:
             return super().estimate_seconds()
-        model = HardLabel(
-            self.search.student or ConvNet(), self.search.protocol, self.search.recipe, self.search.budget
-        )
-        run = model.resolve_run(self, self.expected_images, info.train)
-        network = build_checked(model.student, info.num_classes, info.channels, info.size)
-        forward = forward_flops(network, info.channels, info.size)
+        model = HardLabel(self.student, self.search.protocol, self.search.recipe, self.search.budget)
+        run = model.resolve_run(self, self.expected_images, self.dataset.info.train)
         seen = images_seen(run.steps, run.images, run.batch)
-        return super().estimate_seconds() + count * 3 * forward * seen / operations_per_second()
+        return super().estimate_seconds() + self._operations(count * seen) / operations_per_second()
+
+    @property
+    def student(self) -> Student:
+        """The network that the search trains."""
+        return self.search.student or ConvNet()
+
+    def _operations(self, images: int) -> float:
+        """Operations of training the search's students on so many images in all."""
+        info = self.dataset.info
+        network = build_checked(self.student, info.num_classes, info.channels, info.size)
+        return 3 * forward_flops(network, info.channels, info.size) * images
 
     def facts(self) -> dict[str, Any]:
-        """What was tried and what it cost, beside the cost of scoring."""
-        found = {"search": describe(self.choice, self.options)} if self.choice else {}
-        return {**super().facts(), **found}
+        """What was tried and what it cost, which is part of the cost of scoring."""
+        found = super().facts()
+        if self.choice is None:
+            return found
+        charged = {
+            "scoring_seconds": found["scoring_seconds"] + self.choice.seconds,
+            "scoring_images": found["scoring_images"] + self.choice.images,
+            "flops_scoring": found["flops_scoring"] + self._operations(self.choice.images),
+        }
+        return {**found, **charged, "search": describe(self.choice, self.options)}

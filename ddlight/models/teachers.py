@@ -23,13 +23,14 @@ from ddlight.errors import UsageError
 from ddlight.models.device import own_device
 from ddlight.models.export import load_student
 from ddlight.models.flops import forward_flops
-from ddlight.models.layers import count_classes, keep_classes
+from ddlight.models.layers import count_classes, embed_with_logits, keep_classes
 from ddlight.models.students import Student
 from ddlight.models.weights import digest, network_from, read_state_dict
 
 log = logging.getLogger("ddlight")
 
 Precision = Literal["fp32", "bf16"]
+IMAGENET_CLASSES = 1000
 
 
 @dataclass(frozen=True)
@@ -114,17 +115,18 @@ class Teacher(ABC):
 
     @abstractmethod
     def _open(self, num_classes: int) -> tuple[nn.Module, Input]:
-        """Return the trained network and what it takes; `num_classes` is what the dataset has."""
+        """Return the trained network and what it takes; `num_classes` is what the dataset has, or a guess."""
 
     def at_hand(self) -> bool:
         """Whether `load` needs no download."""
         return True
 
-    def load(self, num_classes: int, channels: int, size: int) -> None:
+    def load(self, num_classes: int | None, channels: int, size: int) -> None:
         """Load the network; do nothing if it is there.
 
         Args:
-            num_classes: classes of the dataset, which the teacher must have.
+            num_classes: classes of the dataset, which the teacher must have; None where its features alone are taken:
+                it may have any, and none are dropped.
             channels: channels of the images that will come; grey ones are repeated for a teacher of three.
             size: height and width of the images that will come; others than the teacher's are resized.
 
@@ -140,15 +142,15 @@ class Teacher(ABC):
             raise UsageError(f"The teacher {self.name} takes images of {wanted} channels; these have {channels}.")
 
     @torch.inference_mode(False)
-    def _load(self, num_classes: int) -> Loaded:
+    def _load(self, num_classes: int | None) -> Loaded:
         """Open the network, prune its classes, freeze it.
 
         Never under inference mode, so that gradients can pass to the images; and torch's generator is left as it was,
         so that students start alike with and without teachers.
         """
         with torch.random.fork_rng(devices=[]):
-            network, taken = self._open(num_classes)
-        if self.classes is not None:
+            network, taken = self._open(num_classes or IMAGENET_CLASSES)
+        if self.classes is not None and num_classes is not None:
             keep_classes(network, _checked(self.classes, count_classes(network), num_classes, self.name))
         self._check_classes(count_classes(network), num_classes)
         statistics = torch.tensor([taken.mean, taken.std], dtype=torch.float32).reshape(2, 1, -1, 1, 1)
@@ -156,11 +158,11 @@ class Teacher(ABC):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # slower with GroupNorm
         return Loaded(network.eval().requires_grad_(False), taken, statistics)
 
-    def _check_classes(self, own: int, wanted: int) -> None:
-        if own == wanted:
+    def _check_classes(self, own: int, wanted: int | None) -> None:
+        if wanted is None or own == wanted:
             return
         way_out = "Give a teacher that was trained on this dataset"
-        if own == 1000 and wanted < own:
+        if own == IMAGENET_CLASSES and wanted < own:
             way_out += f", or classes: the ImageNet-1K indices of the {wanted} classes, in the dataset's order"
         raise UsageError(f"The teacher {self.name} has {own} classes; the dataset has {wanted}. {way_out}.")
 
@@ -219,6 +221,17 @@ class Teacher(ABC):
                 return network(inputs).float()  # type: ignore[no-any-return]
             with torch.autocast(images.device.type, torch.bfloat16):
                 return network(inputs).float()  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what enters the last layer, float32 (B, D), and the logits, float32 (B, num_classes), in fp32.
+
+        Args:
+            images: as in `logits`.
+        """
+        network, inputs = self._on(images.device).network, self.preprocess(images)
+        features, logits = embed_with_logits(network, inputs)
+        return features.float(), logits.float()
 
     def _on(self, device: torch.device) -> Loaded:
         """Return what is loaded, moved to `device` if it is elsewhere."""

@@ -24,7 +24,7 @@ from ddlight.methods.base import CondensedDataModule
 from ddlight.metrics.judge import Judge, Scores
 from ddlight.models.flops import build_checked
 from ddlight.models.students import Student
-from ddlight.models.teachers import Teacher
+from ddlight.models.teachers import Teacher, mean_logits
 from ddlight.protocols import Override, Plan, Recipe, Setting, resolve
 from ddlight.randomness import generator
 from ddlight.transforms.view import View, Viewer, to_input, to_unit
@@ -70,6 +70,7 @@ class Regime(LightningModule):
         budget: length that replaces the protocol's, in one of steps, epochs, images, full_epochs.
         seed: of initialisation, order and augmentation.
         test_curve: read the test split this many times during training; 0 reads it once, at the end.
+        difficulty_curve: score the set's own images this many times during training, into difficulty.csv; 0 never.
         save_epochs: also export the student after these passes over the set (1 is the first).
         compile_student: compile the student in place.
     """
@@ -82,14 +83,18 @@ class Regime(LightningModule):
         budget: Budget | None = None,
         seed: int = 0,
         test_curve: int = 0,
+        difficulty_curve: int = 0,
         save_epochs: tuple[int, ...] = (),
         compile_student: bool = False,
     ) -> None:
         super().__init__()
-        if seed < 0 or test_curve < 0:
-            raise UsageError(f"seed and test_curve must be at least 0; given: seed={seed}, test_curve={test_curve}.")
+        counts = {"seed": seed, "test_curve": test_curve, "difficulty_curve": difficulty_curve}
+        if min(counts.values()) < 0:
+            given = ", ".join(f"{name}={value}" for name, value in counts.items())
+            raise UsageError(f"{', '.join(counts)} must be at least 0; given: {given}.")
         self.student, self.protocol, self.recipe, self.budget = student, protocol, recipe, budget
-        self.seed, self.test_curve, self.save_epochs = seed, test_curve, save_epochs
+        self.seed, self.save_epochs = seed, save_epochs
+        self.test_curve, self.difficulty_curve = test_curve, difficulty_curve
         self.compile_student = compile_student
         self.network: nn.Module | None = None
         self.scores: dict[str, Scores] = {}
@@ -117,6 +122,21 @@ class Regime(LightningModule):
     def loss(self, logits: Tensor, targets: Tensor, view: View) -> Tensor:
         """Mean over the view's images of the distance between student and targets."""
         raise NotImplementedError
+
+    def soft_labels(self, images: Tensor, rows: Tensor) -> Tensor | None:
+        """What the teachers say of clean images of the set, at the recipe's temperature: (B, K); None without teachers.
+
+        Of several teachers the mean of their logits; all in evaluation mode and none balanced, whatever the recipe says
+        of their labels of views, so that an image's label does not depend on its neighbours.
+
+        Args:
+            images: (B, C, H, W) of the set, as it holds them.
+            rows: int64 (B,): their positions in the set.
+        """
+        if not self.all_teachers:
+            return None
+        unit = to_unit(images, self.data.dataset.info, self.data.space, self.data.whitening)
+        return (mean_logits(self.all_teachers, unit) / self.run.plan.recipe.temperature).softmax(1)
 
     # --- the run ---
 

@@ -22,6 +22,7 @@ class HardLabel(Regime):
         budget: length that replaces the protocol's, in one of steps, epochs, images, full_epochs.
         seed: of initialisation, order and augmentation.
         test_curve: read the test split this many times during training; 0 reads it once, at the end.
+        difficulty_curve: score the set's own images this many times during training, into difficulty.csv; 0 never.
         save_epochs: also export the student after these passes over the set (1 is the first).
         compile_student: compile the student in place.
     """

@@ -29,6 +29,7 @@ class SoftLabel(Regime):
         budget: length that replaces the protocol's, in one of steps, epochs, images, full_epochs.
         seed: of initialisation, order and augmentation.
         test_curve: read the test split this many times during training; 0 reads it once, at the end.
+        difficulty_curve: score the set's own images this many times during training, into difficulty.csv; 0 never.
         save_epochs: also export the student after these passes over the set (1 is the first).
         compile_student: compile the student in place.
     """
@@ -42,10 +43,13 @@ class SoftLabel(Regime):
         budget: Budget | None = None,
         seed: int = 0,
         test_curve: int = 0,
+        difficulty_curve: int = 0,
         save_epochs: tuple[int, ...] = (),
         compile_student: bool = False,
     ) -> None:
-        super().__init__(student, protocol, recipe, budget, seed, test_curve, save_epochs, compile_student)
+        super().__init__(
+            student, protocol, recipe, budget, seed, test_curve, difficulty_curve, save_epochs, compile_student
+        )
         self.teacher = teacher
         self.labels: Tensor | None = None
 
@@ -67,6 +71,11 @@ class SoftLabel(Regime):
         clean = (to_unit(part.to(self.device), info, space, whitening) for part in parts)
         logits = torch.cat([self.teacher.logits(part) for part in clean])
         return (logits / self.run.plan.recipe.temperature).softmax(1)
+
+    def soft_labels(self, images: Tensor, rows: Tensor) -> Tensor | None:
+        """The frozen labels: (B, K)."""
+        assert self.labels is not None
+        return self.labels[rows]
 
     def labelled_images(self) -> int:
         """Images of the set: each is labelled once."""

@@ -24,6 +24,7 @@ class TeacherLabel(Regime):
         budget: length that replaces the protocol's, in one of steps, epochs, images, full_epochs.
         seed: of initialisation, order and augmentation.
         test_curve: read the test split this many times during training; 0 reads it once, at the end.
+        difficulty_curve: score the set's own images this many times during training, into difficulty.csv; 0 never.
         save_epochs: also export the student after these passes over the set (1 is the first).
         compile_student: compile the student in place.
     """
@@ -37,10 +38,13 @@ class TeacherLabel(Regime):
         budget: Budget | None = None,
         seed: int = 0,
         test_curve: int = 0,
+        difficulty_curve: int = 0,
         save_epochs: tuple[int, ...] = (),
         compile_student: bool = False,
     ) -> None:
-        super().__init__(student, protocol, recipe, budget, seed, test_curve, save_epochs, compile_student)
+        super().__init__(
+            student, protocol, recipe, budget, seed, test_curve, difficulty_curve, save_epochs, compile_student
+        )
         self.teacher = teacher
 
     @property

@@ -3,9 +3,24 @@
 Nothing here imports torch.
 """
 
-from ddlight.report.cells import Cell, Column, compare, long_form
+from ddlight.report.cells import Cell, Column, compare, csv, long_form
 from ddlight.report.collect import collect
+from ddlight.report.html import html
+from ddlight.report.latex import latex
+from ddlight.report.markdown import markdown
 from ddlight.report.statistics import Sample, Verdict, judge
-from ddlight.report.tables import csv, markdown
 
-__all__ = ["Cell", "Column", "Sample", "Verdict", "collect", "compare", "csv", "judge", "long_form", "markdown"]
+__all__ = [
+    "Cell",
+    "Column",
+    "Sample",
+    "Verdict",
+    "collect",
+    "compare",
+    "csv",
+    "html",
+    "judge",
+    "latex",
+    "long_form",
+    "markdown",
+]

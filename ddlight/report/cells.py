@@ -16,12 +16,15 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
+from ddlight.naming import digest
 from ddlight.report.statistics import FULL, RANDOM, Sample, confidence, judge
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 Record = Mapping[str, Any]
 
+INFLATION = "inflation"
+"""Column that `_run` adds to a record: what is gained by reporting the best reading of the test split."""
 MEANS = {
     "images_seen": "budget.images_seen",
     "source_images": "set.source_images",
@@ -29,6 +32,7 @@ MEANS = {
     "test_images": "acc.test_images",
     "held_out": "acc.held_out",
     "best_on_test": "acc.best_on_test",
+    "inflation": INFLATION,
     "test_top5": "acc.test_top5",
     "nll": "nll",
     "ece": "ece",
@@ -43,6 +47,7 @@ MEANS = {
 }
 SETTINGS = {"set.args": "args", "recipe": "recipe", "augment": "augment"}
 OWN_COLUMNS = ("seed", "ipc")
+SWITCHED_OFF = {"patches": 1, "flip": False, "jitter": 0.0, "lighting": 0.0, "dsa": "", "mix": "none"}
 _NONE: tuple[set[str], set[str]] = (set(), set())
 
 
@@ -79,6 +84,8 @@ class Cell:
         column: regime, protocol, budget and size.
         method: class name of the method.
         row: the method, with what tells it from its other settings in the table.
+        maker: digest of the method and its arguments: cells that share it hold sets that were made alike.
+        augmented: whether the student saw augmented images; None where some trainings did and some did not.
         status: "done"; "failed" or "damaged" (one cell a file) with `error` and `path`.
         mean: test accuracy of the last step.
         std: over sets (ddof=1); None for fewer than two.
@@ -99,7 +106,8 @@ class Cell:
         test_images: images in the test split.
         test_reads: most readings of the test split in one training.
         held_out: accuracy on the held-out split.
-        best_on_test: highest reading of the test split.
+        best_on_test: highest reading of the test split, over trainings that read it more than once.
+        inflation: how far it lies above the last reading of the same trainings, percentage points.
         test_top5: top-5 accuracy.
         nll: negative log-likelihood, nats.
         ece: expected calibration error.
@@ -114,7 +122,7 @@ class Cell:
         selected_on: split on which something about a set was chosen: the worst over sets.
         varies: settings that have another value for every set, and were averaged over.
         error: what went wrong.
-        path: file of a failed or damaged run.
+        path: file of a failed or damaged run, relative to the folder that was given.
     """
 
     dataset: str = ""
@@ -122,6 +130,8 @@ class Cell:
     column: Column = Column()
     method: str = ""
     row: str = ""
+    maker: str = ""
+    augmented: bool | None = None
     status: str = "done"
     mean: float | None = None
     std: float | None = None
@@ -143,6 +153,7 @@ class Cell:
     test_reads: int | None = None
     held_out: float | None = None
     best_on_test: float | None = None
+    inflation: float | None = None
     test_top5: float | None = None
     nll: float | None = None
     ece: float | None = None
@@ -174,6 +185,7 @@ class _Run:
     method: str
     seed: int
     settings: Mapping[str, str]
+    augmented: bool
     record: Record
 
 
@@ -223,6 +235,11 @@ def long_form(cells: Sequence[Cell]) -> pd.DataFrame:
     return frame.astype({"ipc": "Int64", "size": "Int64", "test_reads": "Int64"})
 
 
+def csv(cells: Sequence[Cell]) -> str:
+    """One row a cell with every number, failed and damaged files included. Empty fields stand for "not known"."""
+    return long_form(cells).to_csv(index=False, lineterminator="\n")
+
+
 def _run(record: Record) -> _Run:
     ipc, method = record["set.ipc"], record["set.method"]
     column = Column(
@@ -234,12 +251,28 @@ def _run(record: Record) -> _Run:
         ipc=None if ipc is None else int(ipc),
         size=None if ipc is not None or method == FULL else int(record["set.images"]),
     )
-    student = _student(record["student.class"], json.loads(record["student.args"]))
+    student = student_label(record["student.class"], json.loads(record["student.args"]))
     settings = dict(_leaves({short: json.loads(record[name]) for name, short in SETTINGS.items()}))
-    return _Run((record["set.dataset"], student), column, method, int(record["set.seed"]), settings, record)
+    best, last = record["acc.best_on_test"], record["acc.test"]
+    return _Run(
+        (record["set.dataset"], student),
+        column,
+        method,
+        int(record["set.seed"]),
+        settings,
+        _augmented(json.loads(record["augment"])),
+        {**record, INFLATION: None if best is None else best - last},
+    )
 
 
-def _student(name: str, args: Mapping[str, object]) -> str:
+def _augmented(augment: Mapping[str, Any]) -> bool:
+    """Whether any augmentation is on. A crop of the whole image is none."""
+    crop = augment.get("crop_scale")
+    whole = crop is None or (crop == [1, 1] and augment.get("crop_ratio") == [1, 1])
+    return not whole or any(augment.get(name, off) != off for name, off in SWITCHED_OFF.items())
+
+
+def student_label(name: str, args: Mapping[str, object]) -> str:
     """Label of a student, such as "ConvNet(depth=3, width=32)"."""
     return f"{name}({', '.join(f'{key}={_shown(args[key])}' for key in sorted(args))})" if args else name
 
@@ -370,17 +403,21 @@ def _set_means(sets: Sequence[Sequence[_Run]], name: str) -> list[float]:
 
 def _cell(runs: list[_Run], column: Column, row: str, varying: set[str]) -> tuple[Cell, list[float]]:
     """One cell before it is compared, and the accuracy of each of its sets."""
+    arguments = {key: text for key, text in runs[0].settings.items() if key.startswith("args.") and key not in varying}
     sets = _sets(runs)
     values = _set_means(sets, "acc.test")
     low, high = confidence(values) or (None, None)
     found = {field: _set_means(sets, name) for field, name in MEANS.items()}
     means: dict[str, Any] = {field: float(np.mean(numbers)) for field, numbers in found.items() if numbers}
     chosen = {run.record["set.selected_on"] for run in runs}
+    augmented = {run.augmented for run in runs}
     cell = Cell(
         *runs[0].table,
         column=column,
         method=runs[0].method,
         row=row,
+        maker=digest([runs[0].method, arguments]),
+        augmented=augmented.pop() if len(augmented) == 1 else None,
         mean=float(np.mean(values)),
         std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
         ci_low=low,
@@ -410,11 +447,11 @@ def _unfinished(record: Record) -> Cell:
     )
     return Cell(
         dataset=said("set.dataset") or "",
-        student=_student(said("student.class") or "", json.loads(said("student.args") or "{}")),
+        student=student_label(said("student.class") or "", json.loads(said("student.args") or "{}")),
         column=column,
         method=said("set.method") or "",
         row=said("set.method") or said("cell") or "",
         status=record["status"],
-        error=record["error"],
-        path=record["path"],
+        error=record["error"].removeprefix(f"{record['path']}: "),
+        path=record["file"],
     )

@@ -31,8 +31,9 @@ def collect(paths: Iterable[str | Path]) -> pd.DataFrame:
     asked for) and seed, or a column name of this table. A folder that holds both files counts as done.
 
     Returns:
-        One row a file, in order of paths. `status` is "done", "failed" or "damaged"; `path` names the file; `error`
-        says what is wrong with one that is not done. The other columns are the fields of
+        One row a file, in order of paths. `status` is "done", "failed" or "damaged"; `path` names the file, and `file`
+        does so relative to the folder given (of several, to the deepest one that holds all of them); `error` says what
+        is wrong with one that is not done. The other columns are the fields of
         `ddlight.result.Result` by dotted name, such as `set.ipc` and `acc.test`; objects of free content
         (`set.args`, `student.args`, `recipe`, `augment`) and `teachers` are JSON text with sorted keys. No file is
         left out: a half-written or foreign one is a row with status "damaged".
@@ -40,8 +41,10 @@ def collect(paths: Iterable[str | Path]) -> pd.DataFrame:
     Raises:
         DataError: one of `paths` does not exist or has no results under it.
     """
-    files = sorted({file for path in paths for file in _files(Path(path))})
+    given = [Path(path) for path in paths]
+    files = sorted({file for path in given for file in _files(path)})
     frame = pd.DataFrame([_failure(file) if file.name == FAILED else _result(file) for file in files])
+    frame["file"] = _relative(files, given)
     if "set.ipc" in frame:
         frame["set.ipc"] = frame["set.ipc"].astype("Int64")
     return frame
@@ -56,6 +59,12 @@ def _files(path: Path) -> list[Path]:
             f"There is no {FILE} under {path}. A run writes it when it ends: ddlight fit --config configs/NAME.yaml"
         )
     return found
+
+
+def _relative(files: list[Path], given: list[Path]) -> list[str]:
+    """Names of files below the deepest folder that holds everything given."""
+    folders = [path.resolve().parent if path.is_file() else path.resolve() for path in given]
+    return [file.relative_to(os.path.commonpath(folders)).as_posix() for file in files]
 
 
 def _walk(folder: Path) -> Iterator[Path]:

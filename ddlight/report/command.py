@@ -2,23 +2,33 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from ddlight.errors import DataError, UsageError, nearest
 from ddlight.files import write_bytes
-from ddlight.report.cells import Cell, compare
+from ddlight.report.cells import Cell, compare, csv
 from ddlight.report.collect import collect
-from ddlight.report.tables import csv, markdown
+from ddlight.report.html import html
+from ddlight.report.latex import latex
+from ddlight.report.markdown import markdown
 
-FORMATS = {"md": markdown, "csv": csv}
+FORMATS: dict[str, Callable[[Sequence[Cell], pd.DataFrame], str]] = {
+    "md": lambda cells, frame: markdown(cells),
+    "csv": lambda cells, frame: csv(cells),
+    "tex": lambda cells, frame: latex(cells),
+    "html": lambda cells, frame: html(cells, frame, figures(frame)),
+}
+DEFAULT = "md,csv"
 
 
 def main(argv: Sequence[str]) -> int:
     """Run `ddlight report` with the arguments after the command's name; return the exit code.
 
-    Without `--out`, the table goes to standard output. With it, `report.md` and `report.csv` are written into the
-    folder, replacing earlier ones.
+    Without `--out`, the report goes to standard output, as Markdown unless `--format` says otherwise. With it,
+    `report.FORMAT` is written into the folder for each format, replacing earlier ones.
 
     Returns:
         0; 3 where files could not be read. The report of all others is written even so, and names them.
@@ -28,12 +38,12 @@ def main(argv: Sequence[str]) -> int:
         DataError: a path does not exist, has no results under it, or only unreadable ones.
     """
     options = _parser().parse_args(list(argv))
-    formats = _formats(options.format or ("md,csv" if options.out else "md"))
+    formats = _formats(options.format or (DEFAULT if options.out else "md"))
     frame = collect(options.runs)
     damaged = frame.loc[frame["status"] == "damaged", "error"]
     if len(damaged) == len(frame):
         raise DataError("\n".join([f"None of the {len(frame)} files found could be read:", *damaged]))
-    _deliver(compare(frame), formats, options.out)
+    _deliver(frame, formats, options.out)
     for error in damaged:
         sys.stderr.write(f"ddlight report: not in the tables: {error}\n")
     return DataError.code if len(damaged) else 0
@@ -45,8 +55,11 @@ def _parser() -> argparse.ArgumentParser:
         description="Tables of all results under some folders: every method beside Random, at equal compute.",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="folders, searched to any depth, or files")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write report.md and report.csv there")
-    parser.add_argument("--format", metavar="md,csv", help="which of them (default: md on the screen, both in DIR)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write report.md, report.csv, ... there")
+    allowed = ",".join(FORMATS)
+    parser.add_argument(
+        "--format", metavar=allowed, help=f"which of them (default: md on the screen, {DEFAULT} in DIR)"
+    )
     return parser
 
 
@@ -61,9 +74,15 @@ def _formats(text: str) -> list[str]:
     return names
 
 
-def _deliver(cells: Sequence[Cell], formats: Sequence[str], out: Path | None) -> None:
+def figures(frame: pd.DataFrame) -> Mapping[str, str]:
+    """SVG text by title: what the HTML report shows inline of the table that `collect` returns."""
+    return {}
+
+
+def _deliver(frame: pd.DataFrame, formats: Sequence[str], out: Path | None) -> None:
+    cells = compare(frame)
     for name in formats:
-        text = FORMATS[name](cells)
+        text = FORMATS[name](cells, frame)
         if out is None:
             sys.stdout.write(text)
         else:

@@ -55,6 +55,21 @@ def test_torchvision_teacher_from_a_file(shufflenet):
     assert teacher.num_classes == 1000 and teacher.name == SMALL
 
 
+def test_features_of_a_network_of_any_classes(shufflenet):
+    network, file = shufflenet
+    teacher = TorchvisionTeacher(SMALL, file=file, classes=[3, 5, 7])
+    teacher.load(None, 1, 32)
+    assert teacher.num_classes == 1000
+    images, caught = torch.rand(2, 1, 224, 224), []
+    network.fc.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
+    wanted = network(normalised(images.expand(-1, 3, -1, -1), *IMAGENET))
+    features, logits = teacher.features(images)
+    torch.testing.assert_close(features, caught[0].detach())
+    torch.testing.assert_close(logits, wanted.detach())
+    with pytest.raises(UsageError, match="has 1000 classes; the dataset has 3"):
+        teacher.load(3, 3, 224)
+
+
 def test_classes_prune_the_head(shufflenet):
     network, file = shufflenet
     classes = [701, 0, 217]

@@ -94,3 +94,14 @@ def test_a_thousand_results_in_seconds(study):
     start = time.process_time()
     assert len(collect([study.root])) == 1001
     assert time.process_time() - start < 5
+
+
+def test_files_are_named_from_the_folder_given(study, tmp_path):
+    a, b = study.add("Random", 60.0), study.add("Random", 61.0)
+    assert [a.parent.parent.name, b.parent.parent.name] == ["part1", "part2"]
+    assert list(collect([study.root])["file"]) == ["part1/run0001/result.json", "part2/run0002/result.json"]
+    assert collect([tmp_path])["file"].iloc[0] == "runs/part1/run0001/result.json"
+    parts = collect([study.root / "part1", study.root / "part2"])
+    assert list(parts["file"]) == ["part1/run0001/result.json", "part2/run0002/result.json"]
+    assert list(collect([a])["file"]) == ["result.json"]
+    assert list(collect([a, b])["path"]) == [str(a.resolve()), str(b.resolve())]

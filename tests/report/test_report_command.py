@@ -1,3 +1,6 @@
+import json
+import time
+
 import pytest
 
 from ddlight.errors import DataError, UsageError
@@ -24,11 +27,19 @@ def test_writes_both_files(study, tmp_path, capsys):
     assert str(folder / "report.md") in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("formats", "names"), [("md", ["report.md"]), ("csv", ["report.csv"])])
+@pytest.mark.parametrize(
+    ("formats", "names"),
+    [
+        ("md", ["report.md"]),
+        ("csv", ["report.csv"]),
+        ("tex", ["report.tex"]),
+        ("html, md", ["report.html", "report.md"]),
+    ],
+)
 def test_writes_what_is_asked_for(study, tmp_path, formats, names):
     study.add("Random", 60.0)
     main([str(study.root), "--out", str(tmp_path / "out"), "--format", formats])
-    assert [file.name for file in (tmp_path / "out").iterdir()] == names
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == names
 
 
 def test_a_damaged_file_is_reported_and_the_rest_shown(study, capsys):
@@ -59,3 +70,42 @@ def test_mistakes_are_said(study, tmp_path, capsys):
     with pytest.raises(SystemExit) as leave:
         main([])
     assert leave.value.code == 2
+
+
+def test_half_written_and_foreign_files_are_named_and_the_rest_shown(study, capsys):
+    """In every format; what another program calls result.json or failed.json is no result of ours."""
+    study.sets("Random", [60.0, 61.0, 62.0])
+    whole = study.add("A", 70.0)
+    whole.write_text(whole.read_text()[:100])
+    for name, text in (("result.json", '{"score": 1}'), ("failed.json", "[]"), ("result.json", "")):
+        (study.folder() / name).write_text(text)
+    for form in ("md", "csv", "tex", "html"):
+        assert main([str(study.root), "--format", form]) == 3
+        out = capsys.readouterr()
+        assert len(out.err.splitlines()) == 4
+        assert str(study.root.resolve()) in out.err and str(study.root.resolve()) not in out.out
+        assert "61.0" in out.out and "part1/run0004/result.json" in out.out
+        assert "not a ddlight result: it has no field " in out.out
+
+
+def test_a_folder_without_results_says_what_would_make_one(tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(DataError, match=r"no result\.json under .* ddlight fit --config configs/NAME\.yaml"):
+        main([str(tmp_path), "--format", "html"])
+
+
+def test_a_thousand_results_in_all_formats(study, tmp_path):
+    """1.3 s of CPU time where it was measured; the whole command may take 5."""
+    content = json.loads(study.add("Random", 60.0).read_text())
+    del content["sha256"]
+    for number in range(1000):
+        method, column = f"M{number % 40:02d}" if number % 40 else "Random", number // 40
+        name = f"{method} {column}"
+        content["set"] |= {"method": method, "ipc": 1 + column % 5, "seed": column, "fingerprint": name}
+        content["set"]["content_sha256"] = name
+        content["acc"]["test"] = 40 + number / 50
+        (study.folder() / "result.json").write_text(json.dumps(content))
+    start = time.process_time()
+    assert main([str(study.root), "--format", "md,csv,tex,html", "--out", str(tmp_path / "out")]) == 0
+    assert time.process_time() - start < 5
+    assert len((tmp_path / "out" / "report.csv").read_text().splitlines()) == 1 + 1 + 40 * 5

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from ddlight.budget import Budget
 from ddlight.condensed import store
@@ -97,6 +98,15 @@ def test_a_real_search_reads_held_out_images_and_not_the_test_split(data, home, 
     assert len(set(method.choice.acc)) == 2 or method.choice.best == 0
     assert "held_out" in read and "test" not in read
     assert method.choice.images == 2 * 2 * 30
+    manifest = json.loads((method.folder / "manifest.json").read_text())
+    run = json.loads((method.run.folder / "manifest.json").read_text())
+    with FlopCounterMode(display=False) as counter:
+        ConvNet(3, 8).build(10, 1, 32)(torch.zeros(1, 1, 32, 32))
+    searched = 3 * 120 * counter.get_total_flops()
+    assert manifest["flops_scoring"] == pytest.approx(run["flops"] + searched, rel=0.02)
+    assert manifest["flops_scoring"] - run["flops"] > 0.9 * searched
+    assert manifest["scoring_images"] == run["images_seen"] + run["images_read"] + 120
+    assert manifest["scoring_seconds"] == pytest.approx(run["seconds"] + method.choice.seconds)
 
 
 def test_the_name_of_a_search_follows_what_shapes_it(data, home):

@@ -1,0 +1,149 @@
+"""`ddlight analyze SETS`: what condensed sets are like, without training on them.
+
+Representativeness and diversity in a network's features (minimax and mean coverage, class by class and, in the CSV,
+pooled), FID and KID, entropy of labels, duplicates of test images, bytes, and cost charged both ways.
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ddlight.analyze.analysis import Analysis, Analyst
+from ddlight.analyze.rows import PAIRS, cells, csv_text, pair_rows, screen
+from ddlight.analyze.sets import Asked, asked_sets
+from ddlight.errors import DataError, DDLightError, UsageError
+from ddlight.files import write_bytes
+from ddlight.models.export import CARD
+from ddlight.models.teachers import Teacher, TorchvisionTeacher
+from ddlight.parsing import Parser, parser_logger
+from ddlight.training import quiet
+
+log = logging.getLogger("ddlight")
+
+NETWORKS = ("--features", "--fid_features")
+
+
+def parser() -> Parser:
+    """The command's options."""
+    own = Parser(prog="ddlight analyze", description=__doc__, allow_abbrev=False, logger=parser_logger())
+    own.add_argument("sets", nargs="*", type=str, help="folders of sets, of runs, or that hold such at any depth")
+    own.add_argument(
+        "--features",
+        type=Teacher | None,
+        default=None,
+        help="whose features: a run's folder, or a class such as TorchvisionTeacher with --features.model=resnet18 "
+        "(that one, trained on ImageNet-1K, by default where its weights are here)",
+    )
+    own.add_argument(
+        "--fid_features",
+        type=Teacher | None,
+        default=None,
+        help="likewise, for FID and KID: --features by default; where neither is given, torchvision's inception_v3 "
+        "if its weights are here (they are not those of published FIDs)",
+    )
+    own.add_argument("--root", type=str | None, default=None, help="folder of the real data, if not the usual one")
+    own.add_argument(
+        "--threshold", type=float, default=0.999, help="cosine from which a test image is a near duplicate"
+    )
+    own.add_argument("--out", type=str | None, default=None, metavar="FILE.csv", help="also write every column there")
+    own.add_argument("--pairs", type=str | None, default=None, metavar="FILE.csv", help="write the duplicates there")
+    return own
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command. Returns the exit code: of the first set that could not be analysed, after all others, or 0.
+
+    Raises:
+        UsageError: an option is wrong.
+        DataError: a folder is missing, or no set could be analysed.
+    """
+    own = parser()
+    options = own.instantiate_classes(own.parse_args(as_classes(argv)))
+    quiet()
+    _check(options)
+    asked = asked_sets([Path(text).expanduser() for text in options.sets])
+    network, fid_network = networks(options.features, options.fid_features)
+    analyst = Analyst(network, fid_network, options.root, options.threshold)
+    found, errors = _analyse_all(analyst, asked)
+    if not found:
+        raise errors[0]
+    names = tuple("" if teacher is None else teacher.name for teacher in (network, fid_network))
+    rows = [cells(analysis, *names) for analysis in found]
+    about = [line for real in analyst.reals.values() for line in real.lines()]
+    missing = [] if network else ["No network: representativeness and diversity need --features FOLDER_OF_A_RUN."]
+    sys.stdout.write("\n".join([*about, *missing, "", *screen(rows), ""]))
+    _deliver(options, rows, [row for a in found for row in pair_rows(a, analyst.real(a.manifest).dataset)])
+    for error in errors:
+        sys.stderr.write(f"ddlight analyze: left out: {error}\n")
+    return errors[0].code if errors else 0
+
+
+def as_classes(argv: Sequence[str]) -> list[str]:
+    """The arguments, with a run's folder that is given as a network written as the class that opens it."""
+    words, before = [], ""
+    for word in argv:
+        name, equals, value = word.partition("=") if word.startswith("--") else (before, "", word)
+        if name in NETWORKS and value and _is_run(value):
+            words += [name] * (name != before or bool(equals))
+            words += ["RunTeacher", f"{name}.run={value}"]
+        else:
+            words.append(word)
+        before = word if word in NETWORKS else ""
+    return words
+
+
+def _is_run(text: str) -> bool:
+    """Whether a network is named by a run's folder rather than by a class."""
+    folder = Path(text).expanduser()
+    if folder.is_dir() and not (folder / CARD).is_file():
+        raise DataError(f"{text} is no folder of a finished run: it holds no {CARD}.")
+    if "/" in text and not folder.exists():
+        raise DataError(f"There is no folder {text}. A network is a run's folder or a class: --features RUN")
+    return folder.is_dir()
+
+
+def networks(features: Teacher | None, fid_features: Teacher | None) -> tuple[Teacher | None, Teacher | None]:
+    """The networks to take, from those given; ImageNet-1K's of torchvision where none is, if nothing is downloaded."""
+    if features is None and fid_features is None:
+        fid_features = _at_hand("inception_v3")
+    features = features or _at_hand("resnet18")
+    return features, fid_features or features
+
+
+def _at_hand(model: str) -> Teacher | None:
+    teacher = TorchvisionTeacher(model)
+    return teacher if teacher.at_hand() else None
+
+
+def _check(options: Any) -> None:
+    if not options.sets:
+        raise UsageError("Which sets? Give one or more folders of sets, or of runs: ddlight analyze FOLDER")
+    if not -1 <= options.threshold <= 1:
+        raise UsageError(f"threshold is a cosine, -1 to 1; given: {options.threshold}. For example --threshold=0.999")
+    for name in ("out", "pairs"):
+        file = getattr(options, name)
+        if file is not None and not file.endswith(".csv"):
+            raise UsageError(
+                f"--{name} writes a CSV file; '{file}' was given: --{name}={Path(file).with_suffix('.csv')}"
+            )
+
+
+def _analyse_all(analyst: Analyst, asked: Sequence[Asked]) -> tuple[list[Analysis], list[DDLightError]]:
+    found, errors = [], []
+    for number, one in enumerate(asked, 1):
+        if len(asked) > 1:
+            log.info("%d of %d: %s", number, len(asked), one.run or one.folder)
+        try:
+            found.append(analyst.analyse(one))
+        except DDLightError as error:
+            errors.append(error)
+    return found, errors
+
+
+def _deliver(options: Any, rows: list[dict[str, Any]], pairs: list[dict[str, Any]]) -> None:
+    for file, text in ((options.out, csv_text(list(rows[0]), rows)), (options.pairs, csv_text(PAIRS, pairs))):
+        if file is not None:
+            write_bytes(Path(file), text.encode())
+            sys.stdout.write(f"{file}\n")

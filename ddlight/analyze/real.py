@@ -1,0 +1,85 @@
+"""The real images that the sets of one dataset are compared with, each looked at once."""
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ddlight.analyze.coverage import unit_length
+from ddlight.analyze.distances import Distances
+from ddlight.analyze.duplicates import digests, places
+from ddlight.analyze.pixels import embedded, real_images
+from ddlight.datasets.base import RealDataset
+from ddlight.datasets.table import DatasetInfo
+from ddlight.models.device import own_device
+from ddlight.models.export import read_card
+from ddlight.models.teachers import RunTeacher, Teacher
+
+
+class Real:
+    """A dataset's test split in features and in hashes, and its training split as FID and KID take it.
+
+    The papers call it the validation set: it is the split that students are tested on. FID is to the training split,
+    of which the set was made.
+
+    Args:
+        dataset: the real dataset.
+        network: whose features are taken; None for none.
+        fid_network: likewise, for FID and KID.
+
+    Raises:
+        UsageError: a network takes images of other channels.
+        DataError: weights are missing.
+    """
+
+    def __init__(self, dataset: RealDataset, network: Teacher | None, fid_network: Teacher | None) -> None:
+        self.dataset, self.network, self.fid_network = dataset, network, fid_network
+        for teacher in filter(None, (network, fid_network)):
+            teacher.load(None, dataset.info.channels, dataset.info.size)
+
+    @cached_property
+    def hashes(self) -> dict[bytes, list[int]]:
+        """Positions in the test split of each image's pixels."""
+        return places(content for part in real_images(self.dataset, "test") for content in digests(part))
+
+    @cached_property
+    def test(self) -> Tensor:
+        """Features of the test split, of length 1: float32 (m, D), on this process's device."""
+        assert self.network is not None
+        parts = embedded(self.network, real_images(self.dataset, "test", self.network))
+        return torch.cat([unit_length(part) for part in parts]).to(own_device())
+
+    @cached_property
+    def distances(self) -> Distances:
+        """The training split as FID and KID take it."""
+        assert self.fid_network is not None
+        found: Distances | None = None
+        for part in embedded(self.fid_network, real_images(self.dataset, "train", self.fid_network)):
+            found = found or Distances(part.shape[1], len(self.dataset.index("train")))
+            found.add(part)
+        assert found is not None
+        return found
+
+    def lines(self) -> list[str]:
+        """What numbers are relative to."""
+        info = self.dataset.info
+        said = [f"{info.name}: {len(self.dataset.index('test')):,} test images"]
+        if self.network is not None:
+            said.append(
+                f"Representativeness, diversity and near duplicates: features of {_described(self.network, info)}"
+            )
+        if self.fid_network is not None:
+            real = f"to the {len(self.dataset.index('train')):,} training images"
+            said.append(f"FID and KID {real}: features of {_described(self.fid_network, info)}")
+        return said
+
+
+def _described(teacher: Teacher, info: DatasetInfo) -> str:
+    """A network by name and weights, and in what it is a stranger to the dataset."""
+    facts = [f"weights {teacher.fingerprint()[:12]}"]
+    if teacher.input.size != info.size:
+        facts.append(f"images resized from {info.size} to {teacher.input.size} pixels")
+    trained = read_card(teacher.run).classes if isinstance(teacher, RunTeacher) else ()
+    if (trained and trained != tuple(info.classes)) or teacher.num_classes != info.num_classes:
+        facts.append(f"trained on {teacher.num_classes:,} other classes")
+    return f"{teacher.name} ({', '.join(facts)})"

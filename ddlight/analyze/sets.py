@@ -1,0 +1,99 @@
+"""Which condensed sets are meant by folders on a command line: sets, runs on them, or folders that hold some."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ddlight.condensed import store
+from ddlight.errors import DataError, UsageError
+from ddlight.result import Result
+from ddlight.show import MANIFEST, RESULT, find
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A condensed set, and a run whose labels are asked about, if any.
+
+    Attributes:
+        folder: of the set.
+        run: of the run.
+        result: of the run.
+    """
+
+    folder: Path
+    run: Path | None = None
+    result: Result | None = None
+
+    def require(self) -> None:
+        """Raise DataError where the run's set is no more."""
+        if self.run is not None and not (self.folder / MANIFEST).is_file():
+            raise DataError(
+                f"The set of the run {self.run} lay in {self.folder} and is there no more. Make it again: "
+                f"ddlight condense --config {self.run / 'config.yaml'}"
+            )
+
+
+def asked_sets(paths: Sequence[Path]) -> list[Asked]:
+    """Find the sets, in the order of paths; each comes once, and once for every way in which runs labelled it.
+
+    Args:
+        paths: folders of sets or runs, their manifest.json or result.json, or folders that hold such at any depth.
+
+    Raises:
+        DataError: a path is missing, damaged or holds neither.
+        UsageError: a path is something else that was sealed, such as a scoring run.
+    """
+    found: dict[str, Asked] = {}
+    for path in paths:
+        for asked in [*_below(path)] if _holds_others(path) else [_one(find(path))]:
+            found.setdefault(_key(asked), asked)
+    return list(found.values())
+
+
+def _holds_others(path: Path) -> bool:
+    return path.is_dir() and not any((path / name).is_file() for name in (MANIFEST, RESULT))
+
+
+def _one(folder: Path) -> Asked:
+    if (folder / RESULT).is_file():
+        result = Result.read(folder)
+        return Asked(Path(result.set.path), folder, result)
+    manifest = store.read_manifest(folder)
+    if not _is_set(manifest):
+        raise UsageError(
+            f"{folder} is no condensed set but: {manifest.get('what', 'something else')}. "
+            "Give the folder of a set, or of a run: ddlight analyze FOLDER"
+        )
+    return Asked(folder)
+
+
+def _is_set(manifest: dict[str, Any]) -> bool:
+    return {"method", "kind", "ipc"} <= set(manifest)
+
+
+def _below(folder: Path) -> Iterator[Asked]:
+    """Every finished set and run below a folder, by name."""
+    count = 0
+    for place, inner, names in os.walk(folder):
+        inner[:] = [] if MANIFEST in names else sorted(name for name in inner if not name.endswith(".partial"))
+        here = Path(place)
+        if RESULT in names or (MANIFEST in names and _is_set(store.read_manifest(here))):
+            count += 1
+            yield _one(here)
+    if not count:
+        raise DataError(
+            f"{folder} holds no condensed set and no finished run. Give a folder that does: ddlight condense"
+        )
+
+
+def _key(asked: Asked) -> str:
+    """Sets are told apart by folder; runs by that and by what labelled it."""
+    result = asked.result
+    labels: list[object] = []
+    if result is not None:
+        teachers = [teacher.fingerprint for teacher in result.teachers]
+        labels = [result.regime, result.recipe.get("temperature"), teachers]
+    return json.dumps([str(asked.folder.resolve()), labels])

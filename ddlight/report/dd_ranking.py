@@ -1,0 +1,128 @@
+"""DD-Ranking's measures (arXiv 2505.13300) from results of ddlight. Accuracies enter as fractions, not percentages.
+
+Which runs stand for which quantity, for a cell of a table (one method in one column) and its size of set:
+
+Acc(real, hard): the highest mean of `FullData` under `HardLabel` in the same table (dataset and student), in any
+    protocol and budget: DD-Ranking takes one number a dataset and student, of a full training.
+Acc(syn, hard): the cell itself where its regime is `HardLabel`; otherwise the highest mean under `HardLabel` of the
+    same method with the same arguments, at the same size of set.
+Acc(syn, own): the cell itself.
+Acc(random, own): `Random` in the cell's column, that is at the same size, regime, protocol, teachers and budget; of
+    several, that of the same recipe and augmentation, otherwise the best (the reference of the main table).
+Acc(syn, aug), Acc(syn, noaug): the highest mean of the method with the same arguments in the cell's column, over its
+    trainings with augmentation and over those without.
+Acc(random, aug), Acc(random, noaug): the same of `Random`.
+
+Deviation: all are means over sets of the accuracy after the last step. DD-Ranking takes the best reading of the test
+split, and chooses the learning rate on it. Deviation: its released code feeds percentages, which leaves LRS and ARS
+without bounds; with fractions both lie in [0, 1], as its paper says. Cells at other compute than their column are left
+out, and so is `FullData`.
+"""
+
+import math
+from collections.abc import Iterable
+
+from ddlight.report.blocks import MISSING, Entry, Grid, Head, Note, signed, words
+from ddlight.report.cells import Cell
+from ddlight.report.statistics import FULL, RANDOM
+from ddlight.report.tables import Table
+
+HARD = "HardLabel"
+WEIGHT = 0.5
+DIFFERENCES = ("HLR", "IOR")
+
+
+def hlr(real: float, hard: float) -> float:
+    """Hard-label recovery, in [-1, 1]: Acc(real, hard) - Acc(syn, hard), fractions. Lower is better."""
+    return real - hard
+
+
+def ior(own: float, random: float) -> float:
+    """Improvement over random, in [-1, 1]: Acc(syn, own) - Acc(random, own), fractions."""
+    return own - random
+
+
+def lrs(recovery: float, improvement: float, weight: float = WEIGHT) -> float:
+    """Label-robust score, in [0, 1].
+
+    Args:
+        recovery: HLR.
+        improvement: IOR.
+        weight: w of alpha = w IOR - (1 - w) HLR.
+    """
+    return _normalised(weight * improvement - (1 - weight) * recovery)
+
+
+def ars(augmented: float, plain: float, weight: float = WEIGHT) -> float:
+    """Augmentation-robust score, in [0, 1].
+
+    Args:
+        augmented: improvement over random with augmentation, fraction.
+        plain: the same without.
+        weight: gamma of beta = gamma augmented + (1 - gamma) plain.
+    """
+    return _normalised(weight * augmented + (1 - weight) * plain)
+
+
+def _normalised(value: float) -> float:
+    """[-1, 1] -> [0, 1]: (e^v - e^-1) / (e - e^-1)."""
+    return (math.exp(value) - math.exp(-1)) / (math.e - math.exp(-1))
+
+
+def measures(cell: Cell, cells: Iterable[Cell]) -> dict[str, float | None]:
+    """HLR, IOR, LRS and ARS of one cell, from the done cells of its table; None where a run they need is missing."""
+    cells = list(cells)
+    real = _best(c for c in cells if c.method == FULL and c.column.regime == HARD)
+    hard = cell.mean if cell.column.regime == HARD else _best(c for c in cells if _hard_twin(c, cell))
+    recovery = None if real is None or hard is None else hlr(real / 100, hard / 100)
+    improvement = None if cell.effect is None or not cell.equal_compute else cell.effect / 100
+    gains = [_gain(cell, cells, augmented) for augmented in (True, False)]
+    return {
+        "HLR": recovery,
+        "IOR": improvement,
+        "LRS": None if recovery is None or improvement is None else lrs(recovery, improvement),
+        "ARS": None if gains[0] is None or gains[1] is None else ars(gains[0], gains[1]),
+    }
+
+
+def _hard_twin(other: Cell, cell: Cell) -> bool:
+    """Whether a cell is of the same method, arguments and size under hard labels."""
+    same_set = (other.maker, other.column.ipc, other.column.size) == (cell.maker, cell.column.ipc, cell.column.size)
+    return same_set and other.column.regime == HARD
+
+
+def _gain(cell: Cell, cells: Iterable[Cell], augmented: bool) -> float | None:
+    """Improvement over random in a cell's column, as a fraction, with augmentation or without."""
+    near = [c for c in cells if c.column == cell.column and c.augmented is augmented and c.equal_compute]
+    own, random = _best(c for c in near if c.maker == cell.maker), _best(c for c in near if c.method == RANDOM)
+    return None if own is None or random is None else ior(own / 100, random / 100)
+
+
+def _best(cells: Iterable[Cell]) -> float | None:
+    return max((cell.mean for cell in cells if cell.mean is not None), default=None)
+
+
+def grid(table: Table) -> Grid | None:
+    """The measures of every cell for which LRS or ARS can be computed; None where that is none."""
+    found = [(cell, measures(cell, table.cells)) for cell in table.cells if cell.method != FULL]
+    rows = [_row(table, cell, known) for cell, known in found if known["LRS"] is not None or known["ARS"] is not None]
+    heads = [Head("method", number=False), Head("column", number=False), *map(Head, ("HLR", "IOR", "LRS", "ARS"))]
+    caption = (
+        "HLR: full data minus the method, both under hard labels. IOR: the method minus Random in its own column. LRS "
+        "joins the two, ARS the gains over Random with and without augmentation; both in [0, 1], higher is better."
+    )
+    notes = [
+        Note("Accuracies are fractions after the last step; DD-Ranking takes the best reading of the test split."),
+        Note(f"{MISSING} a run that the measure needs is missing."),
+    ]
+    return Grid("DD-Ranking's measures", caption, heads, rows, notes=notes) if rows else None
+
+
+def _row(table: Table, cell: Cell, known: dict[str, float | None]) -> list[Entry]:
+    return [*words(cell.row, table.head(cell.column).title), *(_entry(name, value) for name, value in known.items())]
+
+
+def _entry(name: str, value: float | None) -> Entry:
+    if value is None:
+        return Entry(MISSING, weak=True)
+    return Entry(signed(value, 3) if name in DIFFERENCES else f"{value:.3f}", value)

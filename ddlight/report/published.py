@@ -1,0 +1,196 @@
+"""Published numbers beside ours: `published.csv`, and which of ddlight's cells its rows speak of.
+
+The file quotes test accuracies in percent, some at second hand: look into the paper before citing one. `doubt` says
+why a number is to be distrusted, where it contradicts another place of its paper. Rows under protocols, or of methods,
+that ddlight does not have stay in the file and are shown nowhere.
+"""
+
+import csv
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from ddlight.report.blocks import MISSING, Entry, Grid, Head, Note, signed, words
+from ddlight.report.cells import Cell
+from ddlight.report.tables import Table, accuracy
+
+DVC, HT = "mittal2026_arXiv2606.18209", "dey2026_arXiv2604.18811"
+PCA_PAPER, RD3, CA2D_CODE = "xiao2025_arXiv2502.06434", "zhong2025_arXiv2509.19743", "thirdparty_andriotis_ca2d"
+
+DATASETS = {
+    "CIFAR-10": "CIFAR10",
+    "CIFAR-100": "CIFAR100",
+    "ImageNet-1K": "ImageNet1K",
+    "ImageNet-100": "ImageNet100",
+    "ImageNette": "ImageNette",
+    "Tiny-ImageNet": "TinyImageNet",
+}
+STUDENTS = {
+    "ConvNet-D3": r"ConvNet\(depth=3, norm=instance, width=128\)",
+    "ConvNet-D4": r"ConvNet\(depth=4, norm=instance, width=128\)",
+    "ResNet-18": r"ResNet\(depth=18, .*\)|(Timm|Torchvision)\(name=resnet18[,)].*",
+    "ResNet-50": r"ResNet\(depth=50, .*\)|(Timm|Torchvision)\(name=resnet50[,)].*",
+    "ResNetAP-10": r"ResNetAP\(depth=10, .*\)",
+}
+"""Student in the papers -> pattern of ddlight's label. The norm of a ResNet is the protocol's matter."""
+METHODS = {
+    "AUM": "CCS",
+    "CA2D": "CA2D",
+    "CAD-Prune": "CADPrune",
+    "CDA": "CDA",
+    "Concepts": "Concepts",
+    "DWA": "DWA",
+    "EDC": "EDC",
+    "EL2N-Best": "EL2NBest",
+    "FADRM+": "FADRMPlus",
+    "G-VBSM": "GVBSM",
+    "K-centers": "KCenter",
+    "PCA": "PCA",
+    "RDED": "RDED",
+    "Random": "Random",
+    "SRe2L": "SRe2L",
+}
+"""Method in the papers -> class. The AUM of arXiv 2606.18209 is CCS by AUM (its Algorithm 1)."""
+PROTOCOLS = {
+    (DVC, "hard-label", ""): ("HardLabel", "dvc_hard"),
+    (DVC, "soft-label-1-teacher(RDED)", ""): ("TeacherLabel", "rded"),
+    (DVC, "soft-label-4-teachers(EDC)", ""): ("MultiTeacherLabel", "dvc_edc"),
+    (HT, "HL", ""): ("HardLabel", "ht_small_hard"),
+    (HT, "HL", "ImageNet-1K"): ("HardLabel", "ht_large_hard"),
+    (HT, "SL", ""): ("SoftLabel", "ht_small_soft"),
+    (HT, "SL+KD", "ImageNet-1K"): ("TeacherLabel", "ht_large_kd"),
+    (CA2D_CODE, "HL", ""): ("HardLabel", "ht_small_hard"),
+    (CA2D_CODE, "SL", ""): ("SoftLabel", "ht_small_soft"),
+    (CA2D_CODE, "KD+SL", ""): ("TeacherLabel", "ht_small_soft"),
+    (PCA_PAPER, "hard-label", ""): ("HardLabel", "rethinkdc_hard"),
+    (PCA_PAPER, "hard-label", "PCA"): ("HardLabel", "pca"),
+    (RD3, "soft-label(as published)", "SRe2L"): ("TeacherLabel", "sre2l"),
+    (RD3, "soft-label(as published)", "CDA"): ("TeacherLabel", "cda"),
+    (RD3, "soft-label(as published)", "DWA"): ("TeacherLabel", "dwa"),
+    (RD3, "soft-label(as published)", "RDED"): ("TeacherLabel", "rded"),
+    (RD3, "soft-label(as published)", "G-VBSM"): ("MultiTeacherLabel", "gvbsm"),
+    (RD3, "soft-label(as published)", "EDC"): ("MultiTeacherLabel", "edc"),
+}
+"""(Paper, its protocol, and the method or dataset for which that holds, or "") -> regime and protocol."""
+
+Key = tuple[str, str, str, str, int, str]
+"""Dataset, student of the papers, regime, protocol, ipc and method of a published number, in ddlight's other names."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """One row of the file: a test accuracy in percent, in the paper's own names.
+
+    Attributes:
+        paper: key of the paper.
+        table: where in it.
+        dataset: the paper's name.
+        protocol: the paper's name.
+        student: the paper's name.
+        ipc: images per class.
+        method: the paper's name.
+        mean: accuracy.
+        std: as printed, mostly over trainings of one set; None where none is.
+        doubt: why to distrust the number; "" without a reason.
+    """
+
+    paper: str
+    table: str
+    dataset: str
+    protocol: str
+    student: str
+    ipc: int
+    method: str
+    mean: float
+    std: float | None
+    doubt: str
+
+    @property
+    def key(self) -> Key | None:
+        """The cell that this number stands for; None where ddlight does not have it."""
+        found = (PROTOCOLS.get((self.paper, self.protocol, what)) for what in (self.method, self.dataset, ""))
+        how = next(filter(None, found), None)
+        if how is None or self.dataset not in DATASETS or self.student not in STUDENTS or self.method not in METHODS:
+            return None
+        return DATASETS[self.dataset], self.student, *how, self.ipc, METHODS[self.method]
+
+    @property
+    def source(self) -> str:
+        """Paper and place: "arXiv 2604.18811, Table6"."""
+        number = re.search(r"_arXiv([\d.]+)$", self.paper)
+        return f"{f'arXiv {number[1]}' if number else self.paper}, {self.table}"
+
+
+@cache
+def published() -> tuple[Published, ...]:
+    """All rows of the file."""
+    text = (resources.files("ddlight.report") / "published.csv").read_text()
+    return tuple(_read(row) for row in csv.DictReader(text.splitlines()))
+
+
+def _read(row: Mapping[str, str]) -> Published:
+    numbers = {"ipc": int(row["ipc"]), "mean": float(row["mean"]), "std": float(row["std"]) if row["std"] else None}
+    return Published(**{**row, **numbers})  # type: ignore[arg-type]
+
+
+@cache
+def _by_key() -> Mapping[Key, list[Published]]:
+    found: dict[Key, list[Published]] = defaultdict(list)
+    for row in published():
+        if row.key is not None and not any(_same(row, other) for other in found[row.key]):
+            found[row.key].append(row)
+    return found
+
+
+def _same(row: Published, other: Published) -> bool:
+    """Whether a paper prints one number in two tables."""
+    return (row.paper, row.mean, row.std) == (other.paper, other.mean, other.std)
+
+
+def beside(cell: Cell) -> list[Published]:
+    """Published numbers of a cell: same dataset, student, regime, protocol, ipc and method."""
+    column = cell.column
+    students = [name for name, pattern in STUDENTS.items() if re.fullmatch(pattern, cell.student)]
+    if column.ipc is None or not students:
+        return []
+    return _by_key().get((cell.dataset, students[0], column.regime, column.protocol, column.ipc, cell.method), [])
+
+
+def grid(table: Table) -> Grid | None:
+    """Our cells that papers have too, one row a published number; None where there is none."""
+    found = [(cell, row) for cell in table.cells for row in beside(cell)]
+    heads = [
+        Head("method", number=False),
+        Head("column", number=False),
+        *map(Head, ("ours", "ours, best on test", "published", "ours - published")),
+        Head("source", number=False),
+    ]
+    caption = (
+        "Test accuracy in percent, ours as above. Same dataset, student, regime, protocol, ipc and method; "
+        "arguments of a method, teachers and a budget given by hand may differ."
+    )
+    doubts = dict.fromkeys(f"{row.source}, {row.method} at ipc {row.ipc}: {row.doubt}" for _, row in found if row.doubt)
+    notes = [
+        "Many papers report the best reading of the test split, and deviations over trainings of one set; ours is the "
+        "last step, and the deviation is over sets.",
+        *(f"¶ doubtful. {doubt}." for doubt in doubts),
+    ]
+    rows = [_row(table, cell, row) for cell, row in found]
+    return Grid("Published numbers beside ours", caption, heads, rows, notes=[*map(Note, notes)]) if rows else None
+
+
+def _row(table: Table, cell: Cell, row: Published) -> list[Entry]:
+    best = cell.best_on_test
+    spread = "" if row.std is None else f" ± {row.std:.1f}"
+    difference = (cell.mean or 0.0) - row.mean
+    return [
+        *words(cell.row, table.head(cell.column).title),
+        Entry(accuracy(cell), cell.mean),
+        Entry(MISSING, weak=True) if best is None else Entry(f"{best:.1f}", best),
+        Entry(f"{row.mean:.1f}{spread}", row.mean, marks="¶" if row.doubt else ""),
+        Entry(signed(difference, 1), difference),
+        *words(row.source),
+    ]
