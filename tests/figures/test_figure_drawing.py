@@ -13,7 +13,7 @@ from ddlight.errors import UsageError
 from ddlight.figures import FIGURES, draw, draw_all, style, to_svg
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def drawn(everything, analysis):
     """Every figure but the images, by name."""
     names = [name for name in FIGURES if name != "grids"]
