@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-NEEDS = "results of one method, size of set and regime at two lengths or more, or runs with model.test_curve"
+NEEDS = "results of one method, size of set and regime at two lengths or more, or runs with --model.test_curve=20"
 CURVE = "test_curve.csv"
 KINDS = {"distilled": "-", "coreset": "--", "random": "-.", "other": ":"}
 NAMES = {"distilled": "distilled sets", "coreset": "coresets", "random": "random subsets", "other": "other sets"}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-NEEDS = "runs with difficulty.csv in their folder, which a run writes when it is asked to record difficulty"
+NEEDS = "runs that record how hard their images are, in difficulty.csv: --model.difficulty_curve=20"
 FILE = "difficulty.csv"
 DECILES = [f"q{10 * k}" for k in range(11)]
 SCORES = {"el2n": "EL2N", "el2n_sl": "EL2N-SL"}

@@ -1,5 +1,6 @@
 """How well do sets stand for the data, and how little do they repeat themselves? Representativeness and diversity."""
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NEEDS = "the table that `ddlight analyze` writes: --analysis FILE.csv"
+log = logging.getLogger("ddlight")
 FORMS = {"minimax": ("rep_minimax", "div_minimax"), "coverage": ("rep_cov", "div_mean")}
 COLUMNS = ["dataset", "method", "ipc", "seed", *(name for pair in FORMS.values() for name in pair)]
 AXES = {
@@ -28,7 +30,8 @@ def data(analysis: pd.DataFrame) -> pd.DataFrame:
     Source: arXiv 2606.18209, Figure 1b, which is drawn from the minimax form.
 
     Args:
-        analysis: one row a set: dataset, method, ipc, seed, rep_minimax, div_minimax, rep_cov, div_mean.
+        analysis: one row a set: dataset, method, ipc, seed, rep_minimax, div_minimax, rep_cov, div_mean. Sets that
+            differ in none of the first four are averaged, with a line that says so.
 
     Returns:
         dataset, ipc, form ("minimax", "coverage"), row (method), rep, rep_ci_low, rep_ci_high, div, div_ci_low,
@@ -40,6 +43,10 @@ def data(analysis: pd.DataFrame) -> pd.DataFrame:
     missing = [name for name in COLUMNS if name not in analysis]
     if missing:
         raise DataError(f"The analysis has no column {', '.join(missing)}. It needs: {', '.join(COLUMNS)}.")
+    keys = ["dataset", "method", "ipc", "seed"]
+    mixed = analysis.drop_duplicates([*keys, *COLUMNS[4:]]).duplicated(keys).sum()
+    if mixed:
+        log.warning("rep_div: %d sets share method, ipc and seed with another set and are averaged with it", mixed)
     t = analysis.rename(columns={"method": "row"}).assign(condensed=analysis["seed"])
     by = ["dataset", "ipc", "form", "row"]
     parts = []

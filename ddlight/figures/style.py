@@ -75,7 +75,7 @@ class Style:
 
 
 def styles(names: Iterable[str]) -> dict[str, Style]:
-    """A style for each name, in order; no two are equal among sixty. Random is black, FullData grey."""
+    """A style for each name, in order; no two among sixty share colour and marker. Random is black, FullData grey."""
     fixed = {RANDOM: Style("black", "o", "-"), FULL: Style(GREY, "_", "--")}
     found, number = {}, 0
     for name in dict.fromkeys(names):
@@ -84,7 +84,7 @@ def styles(names: Iterable[str]) -> dict[str, Style]:
             continue
         found[name] = Style(
             PALETTE[number % len(PALETTE)],
-            MARKERS[number % len(MARKERS)],
+            MARKERS[(number + number // 30) % len(MARKERS)],
             LINES[number // len(PALETTE) % len(LINES)],
         )
         number += 1

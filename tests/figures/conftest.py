@@ -15,9 +15,10 @@ _spec.loader.exec_module(_fixtures)
 study = _fixtures.study
 
 
-@pytest.fixture
-def everything(study):
-    """Results that allow every figure but those of an analysis and of images."""
+@pytest.fixture(scope="session")
+def everything(tmp_path_factory):
+    """Results that allow every figure but those of an analysis and of images; not to be changed."""
+    study = _fixtures.Study(tmp_path_factory.mktemp("everything") / "runs")
     regimes(study)
     others(study)
     return collect([study.root])
@@ -29,9 +30,9 @@ def results(study):
     return lambda: collect([study.root])
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def analysis():
-    """What `ddlight analyze` writes."""
+    """What `ddlight analyze` writes; not to be changed."""
     columns = ["dataset", "method", "ipc", "seed", "rep_minimax", "div_minimax", "rep_cov", "div_mean"]
     rows = [
         ["Digits", method, ipc, seed, 0.5 + shift + 0.01 * seed, 0.2 + shift, 0.8 - shift, 0.4 + 0.02 * seed]

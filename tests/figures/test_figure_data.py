@@ -1,6 +1,7 @@
 """What figures plot, against numbers computed by hand."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from made_up import STRONG, WEAK, difficulty, length, teacher
 from scipy import stats
@@ -208,7 +209,8 @@ def test_teachers_against_budget(study, results):
     for who, ceiling in ((STRONG, 60.0), (WEAK, 50.0)):
         for epochs in (2, 10):
             study.add("Random", ceiling - 20 / epochs, regime="TeacherLabel", teachers=[who], **length(epochs, 100))
-    study.add("AUM", 70.0, regime="TeacherLabel", teachers=[STRONG])  # one teacher alone
+    for epochs in (2, 10):  # one teacher alone
+        study.add("AUM", 70.0, regime="TeacherLabel", teachers=[STRONG], **length(epochs, 100))
     data = teachers.data(results())
     assert data[["teacher", "teacher_acc", "full_epochs", "mean"]].to_numpy().tolist() == [
         ["strong", 90.0, 2.0, 50.0],
@@ -261,6 +263,14 @@ def test_rep_div_averages_seeds(analysis):
     assert one(data, ipc=50, form="coverage", row="FADRM")["rep"] == pytest.approx(0.9)
     with pytest.raises(DataError, match="no column rep_cov"):
         rep_div.data(analysis.drop(columns="rep_cov"))
+
+
+def test_rep_div_says_when_it_cannot_tell_sets_apart(analysis, caplog):
+    rep_div.data(pd.concat([analysis, analysis]))  # one set that two runs name
+    assert not caplog.records
+    twice = pd.concat([analysis, analysis[:1].assign(rep_cov=0.1)])
+    assert one(rep_div.data(twice), ipc=10, form="coverage", row="Random")["n"] == 2
+    assert "1 sets share method, ipc and seed" in caplog.text
 
 
 def test_nothing_to_plot_is_an_empty_table(study, results):
