@@ -1,6 +1,5 @@
 """`ddlight figures`: files, what is left out, and mistakes."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
