@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -33,6 +34,7 @@ def cells(analysis: Analysis, network: str, fid_network: str) -> dict[str, Any]:
     return {
         "dataset": m["dataset"],
         "method": m["method"],
+        "args": json.dumps(m["args"], sort_keys=True),
         "ipc": m["ipc"],
         "seed": m["seed"],
         "regime": result.regime if result else "",

@@ -1,5 +1,6 @@
 """How well do sets stand for the data, and how little do they repeat themselves? Representativeness and diversity."""
 
+import json
 import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ import pandas as pd
 from ddlight.errors import DataError
 from ddlight.figures import style
 from ddlight.figures.trainings import ipc_text, method_order, short, summarise
+from ddlight.report.cells import leaves, row_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 NEEDS = "the table that `ddlight analyze` writes: --analysis FILE.csv"
 log = logging.getLogger("ddlight")
 FORMS = {"minimax": ("rep_minimax", "div_minimax"), "coverage": ("rep_cov", "div_mean")}
-COLUMNS = ["dataset", "method", "ipc", "seed", *(name for pair in FORMS.values() for name in pair)]
+COLUMNS = ["dataset", "method", "args", "ipc", "seed", *(name for pair in FORMS.values() for name in pair)]
 AXES = {
     "minimax": ("representativeness (minimax)", "diversity (minimax)"),
     "coverage": ("representativeness (mean coverage)", "diversity (mean)"),
@@ -30,11 +32,11 @@ def data(analysis: pd.DataFrame) -> pd.DataFrame:
     Source: arXiv 2606.18209, Figure 1b, which is drawn from the minimax form.
 
     Args:
-        analysis: one row a set: dataset, method, ipc, seed, rep_minimax, div_minimax, rep_cov, div_mean. Sets that
-            differ in none of the first four are averaged, with a line that says so.
+        analysis: one row a set: dataset, method, args (JSON), ipc, seed, rep_minimax, div_minimax, rep_cov, div_mean.
+            Sets that differ in none of the first five are averaged, with a line that says so.
 
     Returns:
-        dataset, ipc, form ("minimax", "coverage"), row (method), rep, rep_ci_low, rep_ci_high, div, div_ci_low,
+        dataset, ipc, form ("minimax", "coverage"), row (see `rows`), rep, rep_ci_low, rep_ci_high, div, div_ci_low,
         div_ci_high, n (sets).
 
     Raises:
@@ -43,11 +45,11 @@ def data(analysis: pd.DataFrame) -> pd.DataFrame:
     missing = [name for name in COLUMNS if name not in analysis]
     if missing:
         raise DataError(f"The analysis has no column {', '.join(missing)}. It needs: {', '.join(COLUMNS)}.")
-    keys = ["dataset", "method", "ipc", "seed"]
-    mixed = analysis.drop_duplicates([*keys, *COLUMNS[4:]]).duplicated(keys).sum()
+    keys, analysis = COLUMNS[:5], analysis.reset_index(drop=True)
+    mixed = analysis.drop_duplicates([*keys, *COLUMNS[5:]]).duplicated(keys).sum()
     if mixed:
-        log.warning("rep_div: %d sets share method, ipc and seed with another set and are averaged with it", mixed)
-    t = analysis.rename(columns={"method": "row"}).assign(condensed=analysis["seed"])
+        log.warning("rep_div: %d sets share all but their numbers with another set and are averaged with it", mixed)
+    t = analysis.assign(row=rows(analysis), condensed=analysis["seed"])
     by = ["dataset", "ipc", "form", "row"]
     parts = []
     for form, (rep, div) in FORMS.items():
@@ -58,6 +60,18 @@ def data(analysis: pd.DataFrame) -> pd.DataFrame:
     names = {"mean": "rep", "ci_low": "rep_ci_low", "ci_high": "rep_ci_high"}
     names |= {"mean_d": "div", "ci_low_d": "div_ci_low", "ci_high_d": "div_ci_high"}
     return both.rename(columns=names)[[*by, *names.values(), "n"]]
+
+
+def rows(analysis: pd.DataFrame) -> "pd.Series[str]":
+    """The method of each set, with the arguments in which the method's sets of one dataset differ."""
+    settings = pd.Series([dict(leaves(json.loads(text))) for text in analysis["args"]], analysis.index, dtype=object)
+    found = analysis["method"].copy()
+    for _, own in settings.groupby([analysis["dataset"], analysis["method"]]):
+        keys = set().union(*own)
+        split = {key for key in keys if len({one.get(key) for one in own}) > 1}
+        for index, one in own.items():
+            found[index] = row_name(found[index], one, split)
+    return found
 
 
 def draw(data: pd.DataFrame, title: str) -> "Figure":

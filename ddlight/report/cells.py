@@ -216,7 +216,7 @@ def names(frame: pd.DataFrame) -> pd.DataFrame:
     runs = [_run(r) for r in done.astype(object).where(done.notna(), None).to_dict("records")]
     split = {key: _differing(own)[0] for key, own in _grouped(runs, lambda run: (run.table, run.method))}
     condensed = {id(run): number for number, members in enumerate(_sets(runs)) for run in members}
-    called = [_row(run, split[run.table, run.method]) for run in runs]
+    called = [row_name(run.method, run.settings, split[run.table, run.method]) for run in runs]
     content = [
         [*run.table, *vars(run.column).values(), run.method, row, condensed[id(run)]]
         for run, row in zip(runs, called, strict=True)
@@ -252,7 +252,7 @@ def _run(record: Record) -> _Run:
         size=None if ipc is not None or method == FULL else int(record["set.images"]),
     )
     student = student_label(record["student.class"], json.loads(record["student.args"]))
-    settings = dict(_leaves({short: json.loads(record[name]) for name, short in SETTINGS.items()}))
+    settings = dict(leaves({short: json.loads(record[name]) for name, short in SETTINGS.items()}))
     best, last = record["acc.best_on_test"], record["acc.test"]
     return _Run(
         (record["set.dataset"], student),
@@ -281,11 +281,11 @@ def _shown(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
     """Dotted name and text of every setting, without those that are columns of their own."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from leaves(value, f"{prefix}{key}.")
         elif key not in OWN_COLUMNS:
             yield f"{prefix}{key}", _shown(value)
 
@@ -303,7 +303,8 @@ def _table(runs: list[_Run]) -> list[Cell]:
     told_apart = {method: _differing(own) for method, own in _grouped(runs, lambda run: run.method)}
     recipe = sorted(key for key in told_apart.get(RANDOM, _NONE)[0] if not key.startswith("args."))
     cells, samples = [], []
-    for (column, row), group in _grouped(runs, lambda run: (run.column, _row(run, told_apart[run.method][0]))):
+    named = {id(run): row_name(run.method, run.settings, told_apart[run.method][0]) for run in runs}
+    for (column, row), group in _grouped(runs, lambda run: (run.column, named[id(run)])):
         cell, values = _cell(group, column, row, told_apart[group[0].method][1])
         context = tuple(group[0].settings.get(key) for key in recipe)
         step = 100 / min(run.record["acc.test_images"] for run in group)
@@ -371,12 +372,12 @@ def _count(runs: list[_Run], keys: set[str]) -> int:
     return len({tuple(run.settings.get(key) for key in sorted(keys)) for run in runs})
 
 
-def _row(run: _Run, split: set[str]) -> str:
-    """The method, with the settings that tell it from its other rows."""
+def row_name(method: str, settings: Mapping[str, str], split: Iterable[str]) -> str:
+    """The method, with the settings `split` that tell it from its other rows, such as "AUM (keep=easy)"."""
     last = Counter(key.rsplit(".", 1)[-1] for key in split)
     names = {key: short if last[short := key.rsplit(".", 1)[-1]] == 1 else key for key in sorted(split)}
-    shown = [f"{name}={run.settings[key]}" for key, name in names.items() if key in run.settings]
-    return f"{run.method} ({', '.join(shown)})" if shown else run.method
+    shown = [f"{name}={settings[key]}" for key, name in names.items() if key in settings]
+    return f"{method} ({', '.join(shown)})" if shown else method
 
 
 def _sets(runs: Iterable[_Run]) -> list[list[_Run]]:

@@ -33,10 +33,15 @@ def results(study):
 @pytest.fixture(scope="session")
 def analysis():
     """What `ddlight analyze` writes; not to be changed."""
-    columns = ["dataset", "method", "ipc", "seed", "rep_minimax", "div_minimax", "rep_cov", "div_mean"]
+    columns = ["dataset", "method", "args", "ipc", "seed", "rep_minimax", "div_minimax", "rep_cov", "div_mean"]
     rows = [
-        ["Digits", method, ipc, seed, 0.5 + shift + 0.01 * seed, 0.2 + shift, 0.8 - shift, 0.4 + 0.02 * seed]
-        for method, shift in (("Random", 0.0), ("AUM (keep=easy)", 0.1), ("FADRM", -0.1))
+        ["Digits", method, args, ipc, seed, 0.5 + shift + 0.01 * seed, 0.2 + shift, 0.8 - shift, 0.4 + 0.02 * seed]
+        for method, args, shift in (
+            ("Random", "{}", 0.0),
+            ("AUM", '{"keep": "easy", "scoring": {"early": 10}}', 0.1),
+            ("AUM", '{"keep": "hard", "scoring": {"early": 10}}', 0.15),
+            ("FADRM", "{}", -0.1),
+        )
         for ipc in (10, 50)
         for seed in range(2)
     ]

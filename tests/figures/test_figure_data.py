@@ -261,6 +261,8 @@ def test_rep_div_averages_seeds(analysis):
     assert (row["rep"], row["div"], row["n"]) == (pytest.approx(0.505), pytest.approx(0.2), 2)
     assert (row["rep_ci_low"], row["rep_ci_high"]) == pytest.approx(interval([0.5, 0.51]))
     assert one(data, ipc=50, form="coverage", row="FADRM")["rep"] == pytest.approx(0.9)
+    assert one(data, ipc=10, form="minimax", row="AUM (keep=easy)")["rep"] == pytest.approx(0.605)
+    assert one(data, ipc=10, form="minimax", row="AUM (keep=hard)")["rep"] == pytest.approx(0.655)
     with pytest.raises(DataError, match="no column rep_cov"):
         rep_div.data(analysis.drop(columns="rep_cov"))
 
@@ -270,7 +272,7 @@ def test_rep_div_says_when_it_cannot_tell_sets_apart(analysis, caplog):
     assert not caplog.records
     twice = pd.concat([analysis, analysis[:1].assign(rep_cov=0.1)])
     assert one(rep_div.data(twice), ipc=10, form="coverage", row="Random")["n"] == 2
-    assert "1 sets share method, ipc and seed" in caplog.text
+    assert "1 sets share all but their numbers" in caplog.text
 
 
 def test_nothing_to_plot_is_an_empty_table(study, results):

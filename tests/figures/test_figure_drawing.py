@@ -74,7 +74,7 @@ def test_lines_and_points_are_those_of_the_data(drawn):
     front = drawn["cost"].data.groupby("settings", sort=False)["front"].sum().tolist()
     assert [len(panel.lines[0].get_xdata()) for panel in drawn["cost"].figure.axes] == front
     points = drawn["rep_div"].figure.axes
-    assert [len(panel.lines) for panel in points] == [3] * 4
+    assert [len(panel.lines) for panel in points] == [4] * 4
     solid = {line.get_linestyle() for line in drawn["convergence"].figure.axes[0].lines}
     assert solid == {"-", "--", "-."}
 
