@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from ddlight import grid, training
 from ddlight.budget import Budget
@@ -26,7 +27,16 @@ FIGURES = {"ht": {"fig1", "fig2", "fig4", "fig8"}, "dvc": set()}
 
 
 @pytest.fixture
-def build(home, monkeypatch):
+def photos(home):
+    """The folder of pictures that the study my_photos reads."""
+    for name in ("cat", "dog"):
+        (home / "my_photos" / name).mkdir(parents=True)
+        for number in range(30):
+            Image.new("RGB", (20, 20), (number, 40, 60)).save(home / "my_photos" / name / f"{number}.png")
+
+
+@pytest.fixture
+def build(home, photos, monkeypatch):
     """Parse a run's command line and build its classes: build(cell) gives trainer, model and data module."""
     commands = training.CLI.subcommands()
     monkeypatch.setattr(training.CLI, "subcommands", staticmethod(lambda: {"fit": commands["fit"]}))  # half the time
