@@ -1,6 +1,6 @@
 """Layout of results: which tables there are, their columns and rows in order, and which cell stands where."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 from ddlight.report.blocks import UNKNOWN, Head
@@ -114,7 +114,8 @@ def agrees(named: Column, column: Column) -> bool:
 def _columns(own: Sequence[Cell], lost: Sequence[Cell]) -> list[Column]:
     """Columns in order; FullData and failed runs add one only where they fit in none."""
     columns = {cell.column for cell in own if cell.method != FULL}
-    columns |= {c.column for c in own if c.method == FULL and not any(_spreads(c.column, to) for to in columns)}
+    seen = _seen(own)
+    columns |= {c.column for c in own if c.method == FULL and not any(_spreads(c, to, seen) for to in columns)}
     for cell in lost:
         if cell.column.regime and not any(agrees(cell.column, column) for column in columns):
             columns.add(cell.column)
@@ -129,11 +130,11 @@ def _rows(own: Sequence[Cell], lost: Sequence[Cell]) -> list[str]:
 
 
 def _laid_out(own: Sequence[Cell], lost: Sequence[Cell], columns: list[Column]) -> dict[tuple[str, Column], Cell]:
-    """What stands where: FullData in every column of its regime, protocol and budget; failures where nothing else."""
-    grid = {(cell.row, cell.column): cell for cell in own}
+    """What stands where: FullData in every column of its regime, protocol and length; failures where nothing else."""
+    grid, seen = {(cell.row, cell.column): cell for cell in own}, _seen(own)
     for cell in own:
         if cell.method == FULL:
-            grid |= {(cell.row, column): cell for column in columns if _spreads(cell.column, column)}
+            grid |= {(cell.row, column): cell for column in columns if _spreads(cell, column, seen)}
     for cell in lost:
         for column in columns:
             if agrees(cell.column, column):
@@ -153,6 +154,11 @@ def _belongs(failed: Cell, name: tuple[str, str]) -> bool:
     return failed.dataset == dataset and (failed.student in ("", student) or student.startswith(f"{failed.student}("))
 
 
-def _spreads(full: Column, column: Column) -> bool:
-    """Whether the full data's result stands in `column` too: it was trained the same way, as long."""
-    return column != full and replace(column, ipc=None, size=None) == full
+def _spreads(full: Cell, column: Column, seen: Mapping[Column, float]) -> bool:
+    """Whether the full data's result stands in `column` too: trained the same way, for as many epochs or images."""
+    bare = replace(column, ipc=None, size=None)
+    if column == full.column or bare == full.column:
+        return column != full.column
+    images, there = full.images_seen, seen.get(column)
+    alike = replace(bare, budget_unit=full.column.budget_unit, budget_asked=full.column.budget_asked) == full.column
+    return bool(alike and images and there and abs(images - there) <= EQUAL_COMPUTE * there)

@@ -119,10 +119,18 @@ def test_protocols_teachers_and_budgets_are_columns_where_they_differ(study):
 
 def test_full_data_trained_otherwise_has_its_own_column(study):
     study.sets("Random", [60.0, 61.0])
-    study.add("FullData", 90.0, None, budget__asked=60)
+    study.add("FullData", 90.0, None, budget__asked=60, budget__images_seen=300_000)
     found = grid(markdown(compare(collect([study.root]))))
     assert found["FullData", "HardLabel ipc 10"] == "–"
     assert found["FullData", "HardLabel full"] == "90.0 ± — (1)"
+
+
+def test_full_data_that_saw_as_many_images_stands_in_the_column(study):
+    study.sets("Random", [60.0, 61.0, 62.0])
+    study.add("FullData", 90.0, None, budget__asked=6, budget__unit="full_epochs")
+    found = grid(markdown(compare(collect([study.root]))))
+    assert found["FullData", "HardLabel ipc 10"] == "90.0 ± — (1)"
+    assert not any(column == "HardLabel full" for _, column in found)
 
 
 def test_full_data_at_other_compute_says_so(study):
