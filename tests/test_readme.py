@@ -60,6 +60,8 @@ def read_results(words):
     made = next(Path("runs/tiny/quickstart").iterdir())
     for place in {Path("runs/teacher"), Path(words[1]) / "first"}:
         shutil.copytree(made, place)
+    if "--analysis" in words:
+        assert cli.main(next(other for other in commands() if other[0] == "analyze")) == 0
     assert cli.main(words) == 0
 
 

@@ -36,17 +36,16 @@ class Cost:
 def cost(manifest: Mapping[str, Any]) -> Cost:
     """Read the account of a set off its manifest.
 
-    A scoring run is shared by all sets that ask for it, and charged to each in full. Scoring runs that are a
-    distillation's teachers are networks; those that score images for a coreset are part of making it.
+    A scoring run, and the students of a search, are shared by all sets that ask for them, and charged to each in full.
+    Scoring runs that are a distillation's teachers are networks; those that score images for a coreset are part of
+    making it.
     """
     m = manifest
     if m["method"] in UNRECORDED:
         return Cost(None, None, None, None, ("others made the set: what it cost is not recorded",))
     scoring, teachers = (m.get("scoring_seconds", 0.0), m.get("flops_scoring", 0.0)), "recovery" in m
-    search = m.get("search") or {}
-    seconds = m["seconds"] + search.get("seconds", 0.0)
-    flops = None if search else m.get("flops_synthesis", 0.0 if _counted(m) else None)
-    notes = [*_left_out(m), *(["operations of the search were not counted"] if search else [])]
+    seconds, flops = m["seconds"], m.get("flops_synthesis", 0.0 if _counted(m) else None)
+    notes = _left_out(m)
     whole = _sum(seconds, scoring[0]), _sum(flops, scoring[1])
     own = (seconds, flops) if teachers else whole
     pretrained = [*_pretrained(m)]

@@ -123,11 +123,13 @@ def draw(frame: pd.DataFrame, only: Iterable[str] = (), analysis: pd.DataFrame |
             raise UsageError(f"There is no figure {name!r}.{nearest(name, FIGURES)} Allowed: {', '.join(FIGURES)}.")
     results = frame[frame["status"] == "done"]
     tables = names(results)
+    splits: tuple[tuple[str, ...], ...] = (TABLE, DATASET)
+    by = {split: _parts(results, tables, split) for split in splits}
     for name in chosen:
         if name == "rep_div":
             parts = _parts(analysis, analysis, DATASET) if analysis is not None else []
         else:
-            parts = _parts(results, tables, FIGURES[name].split)
+            parts = by[FIGURES[name].split]
         yield from _drawn(name, FIGURES[name], parts)
 
 

@@ -18,11 +18,21 @@ REGIMES = {
 }
 """Names that arXiv 2604.18811 gives the regimes, from no teacher to many."""
 KINDS = {"select": "coreset", "synthesise": "distilled"}
+KEPT = "ddlight.trainings"
+"""Under which name a frame keeps its trainings."""
 LONGEST = 56
 """Characters that a name may have in a figure."""
 
 
 def trainings(frame: pd.DataFrame) -> pd.DataFrame:
+    """What all figures start from, computed once for a frame, in whose `attrs` it stays; see `compute`."""
+    kept, done = frame.attrs.get(KEPT), frame.index[frame["status"] == "done"]
+    if kept is None or not kept.index.equals(done):
+        frame.attrs[KEPT] = kept = compute(frame)
+    return kept.copy()
+
+
+def compute(frame: pd.DataFrame) -> pd.DataFrame:
     """One row a finished training of the table that `ddlight.report.collect.collect` returns; index kept.
 
     Returns:

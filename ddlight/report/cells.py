@@ -241,7 +241,8 @@ def csv(cells: Sequence[Cell]) -> str:
 
 
 def _run(record: Record) -> _Run:
-    ipc, method = record["set.ipc"], record["set.method"]
+    method = record["set.method"]
+    ipc = None if method == FULL else record["set.ipc"]  # all images, whatever was asked for
     column = Column(
         regime=record["regime"],
         protocol=record["protocol"],

@@ -25,7 +25,7 @@ from collections.abc import Iterable
 from ddlight.report.blocks import MISSING, Entry, Grid, Head, Note, signed, words
 from ddlight.report.cells import Cell
 from ddlight.report.statistics import FULL, RANDOM
-from ddlight.report.tables import Table
+from ddlight.report.tables import Table, budget
 
 HARD = "HardLabel"
 WEIGHT = 0.5
@@ -72,7 +72,8 @@ def _normalised(value: float) -> float:
 def measures(cell: Cell, cells: Iterable[Cell]) -> dict[str, float | None]:
     """HLR, IOR, LRS and ARS of one cell, from the done cells of its table; None where a run they need is missing."""
     cells = list(cells)
-    real = _best(c for c in cells if c.method == FULL and c.column.regime == HARD)
+    full = full_data(cells)
+    real = None if full is None else full.mean
     hard = cell.mean if cell.column.regime == HARD else _best(c for c in cells if _hard_twin(c, cell))
     recovery = None if real is None or hard is None else hlr(real / 100, hard / 100)
     improvement = None if cell.effect is None or not cell.equal_compute else cell.effect / 100
@@ -83,6 +84,12 @@ def measures(cell: Cell, cells: Iterable[Cell]) -> dict[str, float | None]:
         "LRS": None if recovery is None or improvement is None else lrs(recovery, improvement),
         "ARS": None if gains[0] is None or gains[1] is None else ars(gains[0], gains[1]),
     }
+
+
+def full_data(cells: Iterable[Cell]) -> Cell | None:
+    """The full data under hard labels that gives Acc(real, hard): the best one."""
+    found = [(c.mean, k, c) for k, c in enumerate(cells) if c.method == FULL and c.column.regime == HARD and c.mean]
+    return max(found)[2] if found else None
 
 
 def _hard_twin(other: Cell, cell: Cell) -> bool:
@@ -112,10 +119,21 @@ def grid(table: Table) -> Grid | None:
         "joins the two, ARS the gains over Random with and without augmentation; both in [0, 1], higher is better."
     )
     notes = [
+        *_reference(table),
         Note("Accuracies are fractions after the last step; DD-Ranking takes the best reading of the test split."),
         Note(f"{MISSING} a run that the measure needs is missing."),
     ]
     return Grid("DD-Ranking's measures", caption, heads, rows, notes=notes) if rows else None
+
+
+def _reference(table: Table) -> list[Note]:
+    """Which run stands for the full data: it may be a short one."""
+    full = full_data(table.cells)
+    if full is None:
+        return []
+    column = full.column
+    how = f"{column.protocol}, {budget(column)}, {full.images_seen or 0:,.0f} images seen"
+    return [Note(f"Full data of HLR: {full.mean:.1f} % ({how}). DD-Ranking means a full training.")]
 
 
 def _row(table: Table, cell: Cell, known: dict[str, float | None]) -> list[Entry]:

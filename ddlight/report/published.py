@@ -47,13 +47,14 @@ METHODS = {
     "EL2N-Best": "EL2NBest",
     "FADRM+": "FADRMPlus",
     "G-VBSM": "GVBSM",
-    "K-centers": "KCenter",
+    "K-centers": "KMeans",
     "PCA": "PCA",
     "RDED": "RDED",
     "Random": "Random",
     "SRe2L": "SRe2L",
 }
-"""Method in the papers -> class. The AUM of arXiv 2606.18209 is CCS by AUM (its Algorithm 1)."""
+"""Method in the papers -> class. The AUM of arXiv 2606.18209 is CCS by AUM (its Algorithm 1); the K-centers of
+arXiv 2604.18811 are cluster centres, for which our medoids of k-means stand, not greedy farthest points."""
 PROTOCOLS = {
     (DVC, "hard-label", ""): ("HardLabel", "dvc_hard"),
     (DVC, "soft-label-1-teacher(RDED)", ""): ("TeacherLabel", "rded"),

@@ -23,7 +23,7 @@ class Study:
     def add(self, method, acc, ipc=10, *, set_seed=0, seed=0, regime="HardLabel", **changes):
         """One training; `changes` are fields by dotted name with "__" for "."."""
         folder = self.folder()
-        images = 1000 if ipc is None else 10 * ipc
+        images = 1000 if ipc is None or method == "FullData" else 10 * ipc
         name = f"{method}/{ipc}/{set_seed}"
         content = {
             "schema": 1,

@@ -30,9 +30,9 @@ def test_scores_of_fractions_lie_between_zero_and_one():
 
 
 def fill(study):
-    study.add("FullData", 85.0, None, protocol="dcbench")
-    study.add("FullData", 90.0, None)
-    study.add("FullData", 95.0, None, regime="SoftLabel")
+    study.add("FullData", 85.0, 10, protocol="dcbench")
+    study.add("FullData", 90.0, 10)
+    study.add("FullData", 95.0, 10, regime="SoftLabel")
     study.sets("Random", [60.0, 60.0])
     study.sets("A", [62.0, 64.0])
     study.sets("Random", [64.0, 64.0], regime="SoftLabel")

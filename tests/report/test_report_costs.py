@@ -45,7 +45,7 @@ def test_what_a_cell_cost(study):
 
 
 def test_full_data_is_charged_once(study):
-    study.add("FullData", 90.0, None)
+    study.add("FullData", 90.0, 10)
     for ipc in (10, 50):
         study.add("Random", 60.0, ipc)
     assert [row["column"] for row in rows(study, "Cost") if row["method"] == "FullData"] == ["HardLabel full"]
@@ -53,7 +53,7 @@ def test_full_data_is_charged_once(study):
 
 def test_full_data_of_two_lengths_is_told_apart(study):
     for asked in (6, 60):
-        study.add("FullData", 90.0, None, budget__asked=asked)
+        study.add("FullData", 90.0, 10, budget__asked=asked)
         study.add("Random", 60.0, 10, budget__asked=asked)
     columns = [row["column"] for row in rows(study, "Cost") if row["method"] == "FullData"]
     assert columns == ["HardLabel full 6 full epochs", "HardLabel full 60 full epochs"]

@@ -18,7 +18,7 @@ EQUAL = [60.1, 60.9, 60.5]
 def fill(study):
     """Every kind of cell: two trainings a set, marks, ties, few sets, missing, failed, selected on test, damaged."""
     for seed in range(2):
-        study.add("FullData", 90.0 + seed, None, seed=seed)
+        study.add("FullData", 90.0 + seed, 10, seed=seed)
         for index, acc in enumerate(RANDOM[10]):
             study.add("Random", acc + (0.5 if seed else -0.5), set_seed=index, seed=seed)
     study.sets("Better", BETTER[10], set__source_images=400)
@@ -119,7 +119,7 @@ def test_protocols_teachers_and_budgets_are_columns_where_they_differ(study):
 
 def test_full_data_trained_otherwise_has_its_own_column(study):
     study.sets("Random", [60.0, 61.0])
-    study.add("FullData", 90.0, None, budget__asked=60, budget__images_seen=300_000)
+    study.add("FullData", 90.0, 10, budget__asked=60, budget__images_seen=300_000)
     found = grid(markdown(compare(collect([study.root]))))
     assert found["FullData", "HardLabel ipc 10"] == "–"
     assert found["FullData", "HardLabel full"] == "90.0 ± — (1)"
@@ -127,7 +127,7 @@ def test_full_data_trained_otherwise_has_its_own_column(study):
 
 def test_full_data_that_saw_as_many_images_stands_in_the_column(study):
     study.sets("Random", [60.0, 61.0, 62.0])
-    study.add("FullData", 90.0, None, budget__asked=6, budget__unit="full_epochs")
+    study.add("FullData", 90.0, 10, budget__asked=6, budget__unit="full_epochs")
     found = grid(markdown(compare(collect([study.root]))))
     assert found["FullData", "HardLabel ipc 10"] == "90.0 ± — (1)"
     assert not any(column == "HardLabel full" for _, column in found)
@@ -135,7 +135,7 @@ def test_full_data_that_saw_as_many_images_stands_in_the_column(study):
 
 def test_full_data_at_other_compute_says_so(study):
     study.sets("Random", [60.0, 61.0])
-    study.add("FullData", 90.0, None, budget__images_seen=300_000)
+    study.add("FullData", 90.0, 10, budget__images_seen=300_000)
     assert grid(markdown(compare(collect([study.root]))))["FullData", "HardLabel ipc 10"] == "90.0 ± — (1) ‡"
 
 
