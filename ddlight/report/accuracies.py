@@ -71,7 +71,7 @@ def _notes(table: Table) -> list[Note]:
             f"table ({tests}), adjusted p < {ALPHA}. Cells of fewer than two sets are not tested."
         ),
         Note(
-            ": highest mean of its column, or not significantly below it (Welch, Holm over the table); "
+            ": highest mean of its column, or not significantly below it (Welch, each test by itself); "
             f"{FULL} and cells of fewer than two sets are left out.",
             strong="Bold",
         ),

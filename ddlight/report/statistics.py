@@ -140,8 +140,9 @@ def confidence(values: Sequence[float], level: float = 0.95) -> tuple[float, flo
 def judge(samples: Sequence[Sample]) -> list[Verdict]:
     """Test all cells of one table: each against Random, and each against the best of its column.
 
-    Both families are adjusted by Holm over the whole table, at 0.05. A test needs two sets on both sides and equal
-    compute. FullData is neither tested nor best.
+    Tests against Random are adjusted by Holm over the whole table, at 0.05. Those against the best are not: there a
+    correction would call cells tied that are far below. A test needs two sets on both sides and equal compute. FullData
+    is neither tested nor best.
     """
     moments = Moments.of([s.values for s in samples], [s.step for s in samples])
     columns: dict[Hashable, list[int]] = defaultdict(list)
@@ -194,15 +195,15 @@ def _against(moments: Moments, other: Sequence[int | None]) -> Floats:
 
 
 def _best(samples: Sequence[Sample], moments: Moments, fair: Sequence[bool]) -> list[bool]:
-    """Highest mean of each column among fair cells of n >= 2, and those not significantly below it."""
+    """Highest mean of each column among fair cells of n >= 2, and those not significantly below it, each by itself."""
     candidate = [ok and n >= 2 for ok, n in zip(fair, moments.n, strict=True)]
     top: dict[Hashable, int] = {}
     for i in np.argsort(moments.mean, kind="stable"):
         if candidate[i]:
             top[samples[i].column] = int(i)
     rival = [top[s.column] if candidate[i] and top[s.column] != i else None for i, s in enumerate(samples)]
-    adjusted = holm(_against(moments, rival))
-    return [ok and not p < ALPHA for ok, p in zip(candidate, adjusted, strict=True)]
+    p = _against(moments, rival)
+    return [ok and not below < ALPHA for ok, below in zip(candidate, p, strict=True)]
 
 
 def _effects(moments: Moments, reference: Sequence[int | None]) -> tuple[Floats, Floats]:
