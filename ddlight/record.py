@@ -118,9 +118,19 @@ def _flops(model: Regime, data: CondensedDataModule) -> Flops:
     assert model.network is not None
     student = forward_flops(model.network, info.channels, info.size) * (1 + BACKWARD) * seen
     teachers = sum(t.flops for t in model.all_teachers) * model.labelled_images()
-    manifest = data.require().manifest
-    scoring, synthesis = (float(manifest.get(f"flops_{what}", 0.0)) for what in ("scoring", "synthesis"))
+    scoring, synthesis = (_recorded(data, f"flops_{what}") for what in ("scoring", "synthesis"))
     return Flops(student=student, teachers=teachers, scoring=scoring, synthesis=synthesis)
+
+
+def condense_seconds(data: CondensedDataModule) -> float | None:
+    """Time to make the set, its scoring run included; None where others made it."""
+    return _recorded(data, "seconds", "scoring_seconds")
+
+
+def _recorded(data: CondensedDataModule, *costs: str) -> float | None:
+    """Sum of those costs in the set's manifest, one that is not there being none; None where nobody recorded any."""
+    manifest = data.require().manifest
+    return sum(float(manifest.get(name, 0.0)) for name in costs) if data.cost_recorded else None
 
 
 def _accuracy(trainer: Trainer, model: Regime) -> Accuracy:

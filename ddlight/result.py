@@ -8,6 +8,9 @@ The classes below are the schema: every field is required, `None` is allowed onl
 infinity are refused, and a field that is not listed is refused. A change of meaning, a removal or an addition raises
 `SCHEMA`; a reader refuses files of a newer schema rather than guess. The file itself carries one more, `sha256`: the
 checksum of all others (`files.signed`), by which a damaged or edited file is refused. One without it is not checked.
+
+Schema 2 has None for the operations behind a set that others made. Files of schema 1, which has 0 there and the time of
+reading its files for the time to make it, are read as they are.
 """
 
 import json
@@ -28,7 +31,8 @@ from ddlight import __version__
 from ddlight.errors import DataError, nearest
 from ddlight.files import signed, unsigned, write_json
 
-SCHEMA = 1
+SCHEMA = 2
+READABLE = (1, SCHEMA)
 FILE = "result.json"
 
 
@@ -141,12 +145,19 @@ class BudgetRecord:
 
 @dataclass(frozen=True)
 class Flops:
-    """Floating-point operations: of the student (forward and backward), teachers, scoring run and synthesis."""
+    """Floating-point operations.
+
+    Attributes:
+        student: of the training, forward and backward.
+        teachers: of labelling images while it went on.
+        scoring: of the scoring run behind the set; None where others made the set and did not say.
+        synthesis: of making the set; likewise.
+    """
 
     student: Amount
     teachers: Amount
-    scoring: Amount
-    synthesis: Amount
+    scoring: Amount | None
+    synthesis: Amount | None
 
 
 @dataclass(frozen=True)
@@ -382,11 +393,11 @@ def _version(name: str) -> str:
 def _check_schema(schema: object) -> None:
     if type(schema) is int and schema > SCHEMA:
         raise DataError(
-            f"'schema' is {schema}, which a newer ddlight wrote; this one ({__version__}) reads schema {SCHEMA}. "
+            f"'schema' is {schema}, which a newer ddlight wrote; this one ({__version__}) reads up to schema {SCHEMA}. "
             "Update it: pip install -U ddlight"
         )
-    if type(schema) is not int or schema != SCHEMA:
-        raise DataError(f"'schema' is {schema!r}: {SCHEMA} is needed")
+    if type(schema) is not int or schema not in READABLE:
+        raise DataError(f"'schema' is {schema!r}: {' or '.join(map(str, READABLE))} is needed")
 
 
 def _check_finished(finished: str) -> None:

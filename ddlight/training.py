@@ -23,7 +23,7 @@ from ddlight.dry_run import describe_run
 from ddlight.errors import BusyError, FinishedError, UsageError
 from ddlight.methods.base import CondensedDataModule
 from ddlight.models.export import load_student
-from ddlight.record import record
+from ddlight.record import condense_seconds, record
 from ddlight.regimes.base import Regime
 from ddlight.result import FILE as RESULT
 from ddlight.result import Result, Seconds
@@ -225,9 +225,7 @@ class CLI(LightningCLI):
     def _finish(self, trainer: Trainer, model: Regime, data: CondensedDataModule) -> None:
         total = time.perf_counter() - self.started
         setup = (trainer.clock.started or self.started) - self.started
-        manifest = data.require().manifest
-        condense = float(manifest["seconds"]) + float(manifest.get("scoring_seconds", 0.0))
-        seconds = Seconds(condense, setup, trainer.clock.seconds, trainer.evaluate_seconds)
+        seconds = Seconds(condense_seconds(data), setup, trainer.clock.seconds, trainer.evaluate_seconds)
         path = record(trainer, model, data, self.config_name, seconds).write(trainer.run / RESULT)
         (trainer.run / "last.ckpt").unlink(missing_ok=True)
         log.info("acc %.1f %%  %.0f s  %s", model.scores["test"].acc, total, path)

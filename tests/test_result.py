@@ -12,9 +12,9 @@ import pytest
 from ddlight.errors import DataError
 from ddlight.result import Result, peak_host_memory, utc_now, validate, versions
 
-# The schema, written down a second time: what a file of version 1 holds.
+# The schema, written down a second time: what a file of version 2 holds.
 EXAMPLE = {
-    "schema": 1,
+    "schema": 2,
     "run": "2026-01-31_random_ipc10_s0",
     "config": "random_ipc10",
     "finished": "2026-01-31T12:00:00+00:00",
@@ -198,18 +198,36 @@ def test_a_wrong_value_is_named(name, value, field):
         validate(changed(name, value))
 
 
-@pytest.mark.parametrize("name", ["set.ipc", "acc.test_top5", "acc.held_out", "seconds.condense"])
+@pytest.mark.parametrize(
+    "name", ["set.ipc", "acc.test_top5", "acc.held_out", "seconds.condense", "flops.scoring", "flops.synthesis"]
+)
 def test_what_may_be_unknown(name):
     assert Result.from_json(changed(name, None)).to_json() == changed(name, None)
 
 
+@pytest.mark.parametrize("name", ["flops.student", "flops.teachers"])
+def test_what_a_run_counts_itself_is_known(name):
+    with pytest.raises(DataError, match=f"'{name}' is None"):
+        validate(changed(name, None))
+
+
+def test_a_file_of_the_first_schema_is_read_as_it_is(tmp_path):
+    (tmp_path / "result.json").write_text(json.dumps(changed("schema", 1)))
+    found = Result.read(tmp_path)
+    assert (found.flops.scoring, found.flops.synthesis) == (0.0, 0.0)
+    assert found.to_json() == changed("schema", 1)
+
+
 def test_an_unknown_field_is_refused_with_the_nearest():
     content = changed("acc.tset", 1.0)
-    with pytest.raises(DataError, match=r"'acc\.tset' is not a field of schema 1\. Did you mean test"):
+    with pytest.raises(DataError, match=r"'acc\.tset' is not a field of schema 2\. Did you mean test"):
         validate(content)
 
 
-@pytest.mark.parametrize(("schema", "words"), [(2, "newer ddlight"), (0, "'schema' is 0"), ("1", "'schema' is '1'")])
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [(3, "newer ddlight"), (0, "'schema' is 0"), ("1", "'schema' is '1'"), (True, "'schema' is True")],
+)
 def test_another_schema_is_refused(schema, words):
     with pytest.raises(DataError, match=words):
         validate(changed("schema", schema))

@@ -1,7 +1,9 @@
 """What does accuracy cost in all? Accuracy against the FLOPs of scoring, synthesis, student and teachers."""
 
+import logging
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from ddlight.figures import style
@@ -11,7 +13,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+log = logging.getLogger("ddlight")
 NEEDS = "results of two total costs or more under one label regime"
+UNKNOWN = np.inf
+"""Stands for a cost that is not known, so that the mean of several is not known where one of them is not."""
 BY = ["dataset", "student", "settings", "row", "ipc", "budget_unit", "budget_asked"]
 FRONT: dict[str, Any] = {
     "color": "#444444",
@@ -26,7 +31,7 @@ def data(frame: pd.DataFrame) -> pd.DataFrame:
     """Accuracy and total cost of everything that was trained.
 
     A scoring run that several sets share is charged to each in full. What trained a teacher, or a generator that others
-    published, is in none.
+    published, is in none. Where nobody recorded what a set cost, it is left out, with a line that says so.
 
     Args:
         frame: of one dataset and student, as `ddlight.report.collect.collect` returns it.
@@ -37,9 +42,19 @@ def data(frame: pd.DataFrame) -> pd.DataFrame:
         cheaper (or as cheap) and better.
     """
     t = in_order(trainings(frame))
-    found = summarise(t.assign(settings=settings(t, ("protocol", "teachers"))), BY, ["flops"])
+    named = t.assign(settings=settings(t, ("protocol", "teachers")), flops=t["flops"].fillna(UNKNOWN))
+    found = _known(summarise(named, BY, ["flops"]))
     found = several(found[found["flops"] > 0], ["settings"], "flops")
     return found.assign(front=_front(found)).reset_index(drop=True)
+
+
+def _known(found: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose cost is known; a line says which methods' is not."""
+    unknown = found["flops"] == UNKNOWN
+    if unknown.any():
+        rows = ", ".join(dict.fromkeys(found.loc[unknown, "row"]))
+        log.warning("cost: left out: %s: nobody recorded what the sets cost", rows)
+    return found[~unknown]
 
 
 def _front(found: pd.DataFrame) -> pd.Series:

@@ -40,7 +40,7 @@ def compute(frame: pd.DataFrame) -> pd.DataFrame:
         FullData) and `teachers` have no hashes where their names suffice; with `label` (short name of the regime),
         `kind` ("full", "random", "coreset", "distilled", "other"),
         `set_seed`, `acc` (percent), `full_epochs`, `passes` (over the set), `images_seen`, and `flops`: of student,
-        teachers, scoring and synthesis together.
+        teachers, scoring and synthesis together, missing where one of them is not known.
     """
     t = names(frame)
     done = frame.loc[t.index]
@@ -54,7 +54,8 @@ def compute(frame: pd.DataFrame) -> pd.DataFrame:
     columns |= {name: f"budget.{name}" for name in ("full_epochs", "passes")}
     for name, column in columns.items():
         t[name] = done[column].astype(float)
-    t["flops"] = done[[f"flops.{part}" for part in ("student", "teachers", "scoring", "synthesis")]].sum(axis=1)
+    parts = done[[f"flops.{part}" for part in ("student", "teachers", "scoring", "synthesis")]]
+    t["flops"] = parts.astype(float).sum(axis=1, skipna=False)
     return t
 
 

@@ -65,6 +65,8 @@ class CondensedDataModule(LightningDataModule):
     `transforms.whiten`: then students train, and are tested, on images that are whitened alike."""
     selected_on: ClassVar[str] = "none"
     """Where this method's choices are made: "none", "held_out" or "test"."""
+    cost_recorded: ClassVar[bool] = True
+    """Whether the manifest says what the set cost to make; not where others made it: its time is that of reading it."""
     tiny: ClassVar[dict[str, Any]] = {}
     """Argument values that make the method run in seconds, for `--tiny`."""
     tile_factor: int = 1

@@ -1,8 +1,11 @@
 """What is charged with and without networks, and that nothing unknown counts as nothing."""
 
+from importlib import import_module
+
 import pytest
 
-from ddlight.analyze.cost import cost
+from ddlight.analyze.cost import UNRECORDED, cost
+from ddlight.discover import methods
 
 NET = {"class": "RunTeacher", "weights": "cafe" * 16}
 SET = {"method": "Maker", "args": {}, "kind": "indices", "seconds": 2.0}
@@ -40,3 +43,8 @@ def test_what_is_left_out_is_said():
     notes = cost({**SET, **MADE, "patch_set": None, "statistics": ["x"], "teacher": "r18"}).notes
     assert any("statistics" in note for note in notes) and not any("patches" in note for note in notes)
     assert any("r18" in note for note in notes)
+
+
+def test_every_method_that_reads_what_others_made_is_one_without_an_account():
+    classes = [getattr(import_module(entry.module), entry.name) for entry in methods()]
+    assert {made.__name__ for made in classes if not made.cost_recorded} == set(UNRECORDED)

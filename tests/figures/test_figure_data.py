@@ -1,5 +1,7 @@
 """What figures plot, against numbers computed by hand."""
 
+import logging
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -233,6 +235,29 @@ def test_cost_adds_all_parts_and_marks_the_front(study, results):
     data = cost.data(results()).set_index("row")
     assert data["flops"].to_dict() == {"Random": 1e9, "AUM": 5e9, "CCS": 1e10, "RDED": 3.3e10, "EDC": 4.3e10}
     assert data.index[data["front"]].tolist() == ["AUM", "RDED", "Random"]
+
+
+def test_cost_leaves_out_what_nobody_recorded_and_says_so(study, results, caplog):
+    study.add("Random", 50.0, flops__student=2e9)
+    study.add("AUM", 55.0, flops__student=2e9, flops__scoring=4e9)
+    with caplog.at_level(logging.WARNING, "ddlight"):
+        known = cost.data(results())
+    assert not caplog.records
+    for seed, part in enumerate(("scoring", "synthesis")):
+        study.add("Released", 99.0, set_seed=seed, flops__student=1e9, **{f"flops__{part}": None})
+    with caplog.at_level(logging.WARNING, "ddlight"):
+        pd.testing.assert_frame_equal(cost.data(results()), known)
+    assert known[["row", "flops", "front"]].to_numpy().tolist() == [["AUM", 6e9, True], ["Random", 2e9, True]]
+    assert "cost: left out: Released: nobody recorded what the sets cost" in caplog.text
+
+
+def test_a_cost_that_is_not_known_of_one_set_is_not_known_of_its_mean(study, results):
+    """An older result of the same set says 0 where this one says that it does not know."""
+    study.add("Random", 50.0, flops__student=2e9)
+    study.add("AUM", 55.0, flops__student=2e9, flops__scoring=4e9)
+    study.add("Released", 99.0, seed=0, flops__student=1e9)
+    study.add("Released", 99.0, seed=1, flops__student=1e9, flops__scoring=None, flops__synthesis=None)
+    assert set(cost.data(results())["row"]) == {"Random", "AUM"}
 
 
 def test_misratio_takes_single_cutoffs(study, results):

@@ -26,7 +26,7 @@ class Study:
         images = 1000 if ipc is None or method == "FullData" else 10 * ipc
         name = f"{method}/{ipc}/{set_seed}"
         content = {
-            "schema": 1,
+            "schema": 2,
             "run": folder.name,
             "config": "example",
             "finished": "2026-01-31T12:00:00+00:00",

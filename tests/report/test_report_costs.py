@@ -38,10 +38,11 @@ def test_what_a_cell_cost(study):
     parts = {"student": 5.87e11, "teachers": 2e9, "scoring": 6.17e12, "synthesis": 0.0}
     for seed, seconds in enumerate((30.0, 40.0)):
         study.add("A", 60.0, set_seed=seed, seconds__condense=seconds, flops=parts, set__bytes_labels=4000)
-    study.add("Released", 60.0, seconds__condense=None)
+    unknown = {"seconds__condense": None, "flops__scoring": None, "flops__synthesis": None}
+    study.add("Released", 60.0, **unknown)
     a, released = rows(study, "Cost")
     assert list(a.values())[2:] == ["35.0 s", "6.40 kB", "4.00 kB", "587 G", "2.00 G", "6.17 T", "0"]
-    assert released["condense"] == "—"
+    assert list(released.values())[2:] == ["—", "6.40 kB", "800 B", "1.00 T", "0", "—", "—"]
 
 
 def test_full_data_is_charged_once(study):

@@ -36,6 +36,7 @@ class Released(CondensedDataModule):
     """
 
     recipe_version: ClassVar[int] = 2
+    cost_recorded: ClassVar[bool] = False
     tiny: ClassVar[dict[str, Any]] = {"path": str(SAMPLE)}
 
     def __init__(
