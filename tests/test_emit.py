@@ -118,6 +118,20 @@ def test_a_sweep_says_how_what_cells_need_is_made_first(study, capsys):
     assert "--before" not in emitted(capsys, study, "--emit", "wandb", "--only", "HL")
 
 
+def comments(text):
+    """The words of a file's comments, in one line."""
+    return " ".join(" ".join(line.lstrip("# ") for line in text.splitlines() if line.startswith("#")).split())
+
+
+def test_a_sweep_says_that_it_hands_out_a_cell_once_and_when_agents_start(study, capsys):
+    said = comments(emitted(capsys, study, "--emit", "wandb", "--out", "x.yaml") + Path("x.yaml").read_text())
+    assert "hands out each cell once, and none again that failed or was stopped: start a new sweep of this file" in said
+    assert "continue" not in said
+    agents = "Start agents when the first command has ended: each gives up after 3 failures in its first minute."
+    assert agents in said
+    assert agents not in comments(emitted(capsys, study, "--emit", "wandb", "--only", "HL"))
+
+
 # --- SLURM ---
 
 
