@@ -103,7 +103,7 @@ def sweep(asked: Asked, cells: Sequence[Cell]) -> str:
     return "\n".join(header) + "\n" + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
 
 
-def array(asked: Asked, cells: Sequence[Cell], job: Job) -> str:
+def array(asked: Asked, cells: Sequence[Cell], job: Job, at_once: int | None = None) -> str:
     """Return a bash script that submits a job array, a task a cell; and before it a job of the runs that cells need.
 
     The array waits until that job is done, and is dropped where it fails. Each task is a process on one device.
@@ -112,6 +112,7 @@ def array(asked: Asked, cells: Sequence[Cell], job: Job) -> str:
         asked: what was typed.
         cells: those that were chosen, and the runs that they need.
         job: what each task asks for; its study is the job's configuration.
+        at_once: tasks that may run at the same time; None leaves that to SLURM.
 
     Raises:
         UsageError: SLURM would refuse the job, or it asks for several GPUs.
@@ -135,7 +136,8 @@ def array(asked: Asked, cells: Sequence[Cell], job: Job) -> str:
         lines += [f"before=$(sbatch --parsable <<'{END}'", _job(job, asked.before), END, ")"]
         waits = ' --dependency="afterok:${before%%;*}" --kill-on-invalid-dep=yes'
     names = [f"  {shlex.quote(cell.name)}" for cell in chosen]
-    tasks = _job(replace(job, array=f"0-{len(chosen) - 1}"), asked.cell, names)
+    numbers = f"0-{len(chosen) - 1}{f'%{at_once}' if at_once else ''}"
+    tasks = _job(replace(job, array=numbers), asked.cell, names)
     return "\n".join([*lines, f"sbatch{waits} <<'{END}'", tasks, END]) + "\n"
 
 
