@@ -1,8 +1,11 @@
 """`ddlight grid STUDY.yaml --emit wandb|slurm`: a study's cells as a W&B sweep or as SLURM jobs, one cell a task.
 
 A value of an axis sets several options, so that a sweep's product of options is not a study's product of axes: the
-sweep has one parameter, the cell, and every task is `ddlight grid STUDY.yaml --only=CELL`. So it continues where it was
-stopped, makes a set that takes long before its run, and does nothing where the cell has its result.
+sweep has one parameter, the cell, and every task is `ddlight grid STUDY.yaml --only=CELL`. So it makes a set that takes
+long before its run, and does nothing where the cell has its result.
+
+Cells that failed or were stopped: a job array that is submitted again continues with them. A W&B grid sweep hands out
+each value once and never again; a new sweep of the same file makes what is left, and skips cells with a result.
 """
 
 import shlex
@@ -75,6 +78,7 @@ def sweep(asked: Asked, cells: Sequence[Cell]) -> str:
     asked = replace(asked, wandb=asked.wandb or PROJECT)
     chosen, before = _parted(cells)
     first = [f"{shlex.join(asked.before)}   first, once: the runs that cells need"] if before else []
+    wait = "# Start agents when the first command has ended: each gives up after 3 failures in its first minute."
     commands = [
         *first,
         f"wandb sweep {asked.file}   prints the line that starts an agent:",
@@ -84,7 +88,9 @@ def sweep(asked: Asked, cells: Sequence[Cell]) -> str:
         f"{MARK}: {len(chosen)} cells of {asked.study} as a W&B sweep.",
         "#",
         *(f"# {'' if n else 'Command:':<9} {line}" for n, line in enumerate(commands)),
-        "# A cell that has its result already ends at once, without a W&B run.",
+        *([wait] if before else []),
+        "# The sweep hands out each cell once, and none again that failed or was stopped: start a new sweep of this",
+        "# file for those. A cell that has its result already ends at once, without a W&B run.",
     ]
     content = {
         "program": asked.cell[0],
@@ -97,7 +103,7 @@ def sweep(asked: Asked, cells: Sequence[Cell]) -> str:
     return "\n".join(header) + "\n" + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
 
 
-def array(asked: Asked, cells: Sequence[Cell], job: Job) -> str:
+def array(asked: Asked, cells: Sequence[Cell], job: Job, at_once: int | None = None) -> str:
     """Return a bash script that submits a job array, a task a cell; and before it a job of the runs that cells need.
 
     The array waits until that job is done, and is dropped where it fails. Each task is a process on one device.
@@ -106,6 +112,7 @@ def array(asked: Asked, cells: Sequence[Cell], job: Job) -> str:
         asked: what was typed.
         cells: those that were chosen, and the runs that they need.
         job: what each task asks for; its study is the job's configuration.
+        at_once: tasks that may run at the same time; None leaves that to SLURM.
 
     Raises:
         UsageError: SLURM would refuse the job, or it asks for several GPUs.
@@ -129,7 +136,8 @@ def array(asked: Asked, cells: Sequence[Cell], job: Job) -> str:
         lines += [f"before=$(sbatch --parsable <<'{END}'", _job(job, asked.before), END, ")"]
         waits = ' --dependency="afterok:${before%%;*}" --kill-on-invalid-dep=yes'
     names = [f"  {shlex.quote(cell.name)}" for cell in chosen]
-    tasks = _job(replace(job, array=f"0-{len(chosen) - 1}"), asked.cell, names)
+    numbers = f"0-{len(chosen) - 1}{f'%{at_once}' if at_once else ''}"
+    tasks = _job(replace(job, array=numbers), asked.cell, names)
     return "\n".join([*lines, f"sbatch{waits} <<'{END}'", tasks, END]) + "\n"
 
 

@@ -51,12 +51,18 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError(f"{given} is an option of --emit{' slurm' if resources else ''}: add that, or leave it out.")
     if options.emit and options.before:
         raise UsageError("What --emit writes begins with the runs that cells need: leave out --before.")
+    if options.emit == "wandb" and options.jobs is not None:
+        raise UsageError(
+            f"--jobs is {options.jobs}; a sweep runs as many cells at once as it has agents: leave out --jobs, "
+            "and start as many agents."
+        )
     cells = _chosen(options)
     check_unchanged(cells)
     if options.emit:
         asked = Asked(options.study, options.runs, options.tiny, tuple(options.only or []), options.wandb, options.out)
         job = Job(str(options.study), "grid", **resources)
-        put(sweep(asked, cells) if options.emit == "wandb" else array(asked, cells, job), options.out)
+        text = sweep(asked, cells) if options.emit == "wandb" else array(asked, cells, job, options.jobs)
+        put(text, options.out)
         return 0
     if options.list:
         sys.stdout.write("\n".join(listing(cells)) + "\n")
@@ -99,7 +105,12 @@ def _parser() -> argparse.ArgumentParser:
     instead.add_argument("--list", action="store_true", help="show where each cell stands, and stop")
     instead.add_argument("--estimate", action="store_true", help="show the time that is left, and stop")
     instead.add_argument("--emit", choices=["wandb", "slurm"], help="write a W&B sweep or a SLURM job array, and stop")
-    parser.add_argument("--jobs", type=int, metavar="N", help="worker processes (chosen by the size of a step)")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="worker processes (chosen by the size of a step); with --emit slurm, tasks of the array at once (all)",
+    )
     parser.add_argument(
         "--only",
         action="append",

@@ -118,7 +118,28 @@ def test_a_sweep_says_how_what_cells_need_is_made_first(study, capsys):
     assert "--before" not in emitted(capsys, study, "--emit", "wandb", "--only", "HL")
 
 
+def comments(text):
+    """The words of a file's comments, in one line."""
+    return " ".join(" ".join(line.lstrip("# ") for line in text.splitlines() if line.startswith("#")).split())
+
+
+def test_a_sweep_says_that_it_hands_out_a_cell_once_and_when_agents_start(study, capsys):
+    said = comments(emitted(capsys, study, "--emit", "wandb", "--out", "x.yaml") + Path("x.yaml").read_text())
+    assert "hands out each cell once, and none again that failed or was stopped: start a new sweep of this file" in said
+    assert "continue" not in said
+    agents = "Start agents when the first command has ended: each gives up after 3 failures in its first minute."
+    assert agents in said
+    assert agents not in comments(emitted(capsys, study, "--emit", "wandb", "--only", "HL"))
+
+
 # --- SLURM ---
+
+
+def test_jobs_are_the_tasks_of_an_array_at_once(study, home, capsys):
+    (_, first), (_, tasks) = submitted(home, emitted(capsys, study, "--emit", "slurm", "--jobs", "3"))
+    assert sbatch_options(tasks)["--array"] == "0-7%3"
+    assert "--array" not in sbatch_options(first)
+    assert "--jobs=1" in task(home, tasks, SLURM_ARRAY_TASK_ID="7")
 
 
 def test_an_array_has_every_cell_once_after_what_they_need(study, home, capsys):
@@ -179,6 +200,8 @@ def test_it_is_written_to_a_file_that_is_ours(study, home, capsys):
         (["--emit", "slurm", "--gpus", "2"], r"--gpus is 2; a cell of an array trains on one device"),
         (["--emit", "slurm", "--time", "4h"], r"--time is '4h'"),
         (["--emit", "wandb", "--cpus", "2"], r"--cpus is an option of --emit slurm"),
+        (["--emit", "wandb", "--jobs", "2"], r"--jobs is 2; .* leave out --jobs, and start as many agents"),
+        (["--emit", "slurm", "--jobs", "0"], r"--jobs is 0; it takes 1 or more"),
         (["--list", "--time", "4:00:00"], r"--time is an option of --emit slurm"),
         (["--out", "x.yaml"], r"--out is an option of --emit:"),
         (["--emit", "slurm", "--before"], r"leave out --before"),

@@ -5,6 +5,7 @@ Nothing here imports torch, but for grids of images, which read condensed sets. 
 is drawn.
 """
 
+import logging
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -39,13 +40,16 @@ __all__ = ["FIGURES", "Drawn", "Kind", "draw", "draw_all", "to_svg"]
 TABLE = ("dataset", "student")
 DATASET = ("dataset",)
 
+log = logging.getLogger("ddlight")
+
 
 @dataclass(frozen=True)
 class Kind:
     """One kind of figure.
 
     Attributes:
-        data: table of results -> what is plotted; empty where there is nothing to plot.
+        data: table of results -> what is plotted; empty where there is nothing to plot. Raises DataError where a file
+            that it reads is damaged.
         draw: what is plotted and a title -> the figure.
         needs: results that it is drawn from, in words.
         split: what gets a figure each: every dataset, or every dataset and student.
@@ -82,16 +86,18 @@ class Drawn:
         figure: the figure; None where the results do not allow it.
         data: what is plotted.
         problem: what it needs or why it cannot be drawn; "" where there is a figure.
+        damaged: its results would allow it, but for a file or table that `problem` names.
     """
 
     name: str
     figure: "Figure | None"
     data: pd.DataFrame
     problem: str = ""
+    damaged: bool = False
 
 
 def draw_all(frame: pd.DataFrame) -> dict[str, "Figure"]:
-    """Draw every figure that some results allow.
+    """Draw every figure that some results allow; what is left out for a damaged file is logged.
 
     Args:
         frame: as `ddlight.report.collect.collect` returns it; files beside those that `path` names are read too.
@@ -102,7 +108,13 @@ def draw_all(frame: pd.DataFrame) -> dict[str, "Figure"]:
     Raises:
         UsageError: matplotlib is not installed.
     """
-    return {drawn.name: drawn.figure for drawn in draw(frame) if drawn.figure is not None}
+    figures = {}
+    for drawn in draw(frame):
+        if drawn.figure is not None:
+            figures[drawn.name] = drawn.figure
+        elif drawn.damaged:
+            log.warning("The figure %s is left out: %s", drawn.name, drawn.problem)
+    return figures
 
 
 def draw(frame: pd.DataFrame, only: Iterable[str] = (), analysis: pd.DataFrame | None = None) -> Iterator[Drawn]:
@@ -115,7 +127,6 @@ def draw(frame: pd.DataFrame, only: Iterable[str] = (), analysis: pd.DataFrame |
 
     Raises:
         UsageError: there is no figure of that name, or matplotlib is not installed.
-        DataError: the analysis lacks a column.
     """
     chosen = list(only) or list(FIGURES)
     for name in chosen:
@@ -146,10 +157,16 @@ def _texts(label: Hashable) -> tuple[str, ...]:
 
 
 def _drawn(name: str, kind: Kind, parts: Sequence[tuple[tuple[str, ...], pd.DataFrame]]) -> Iterator[Drawn]:
-    """The figures of one kind, or the one line that says why there is none."""
-    plotted = [(label, data) for label, rows in parts if len(data := kind.data(rows))]
+    """The figures of one kind and those whose files are damaged, or the one line that says why there is none."""
+    tables = [(label, _data(kind, rows)) for label, rows in parts]
+    plotted = [(label, data) for label, data in tables if isinstance(data, DataError) or len(data)]
+    labels = [label for label, _ in plotted]
     problem, found = f"needs {kind.needs}", False
     for label, data in plotted:
+        if isinstance(data, DataError):
+            found = True
+            yield Drawn(_name(name, label, labels), None, pd.DataFrame(), str(data), damaged=True)
+            continue
         try:
             with style.drawing():
                 figure = kind.draw(data, ", ".join(label))
@@ -157,9 +174,17 @@ def _drawn(name: str, kind: Kind, parts: Sequence[tuple[tuple[str, ...], pd.Data
             problem = str(error)
             continue
         found = True
-        yield Drawn(_name(name, label, [label for label, _ in plotted]), figure, data)
+        yield Drawn(_name(name, label, labels), figure, data)
     if not found:
         yield Drawn(name, None, pd.DataFrame(), problem)
+
+
+def _data(kind: Kind, rows: pd.DataFrame) -> pd.DataFrame | DataError:
+    """What is plotted, or what is wrong with a file that it is read from."""
+    try:
+        return kind.data(rows)
+    except DataError as error:
+        return error
 
 
 def _name(name: str, label: Sequence[str], labels: Sequence[Sequence[str]]) -> str:

@@ -29,15 +29,19 @@ def main(argv: Sequence[str]) -> int:
     options = _parser().parse_args(list(argv))
     frame = collect(options.runs)
     only = [name.strip() for name in options.only.split(",")] if options.only else []
-    left_out = [drawn for drawn in draw(frame, only, _analysis(options.analysis)) if not _written(drawn, options.out)]
-    lines = [f"left out: {drawn.name}: {drawn.problem}\n" for drawn in left_out]
-    if len(left_out) == len(only or FIGURES):
-        raise DataError("".join(["No figure can be drawn from these results.\n", *lines]).rstrip())
-    sys.stdout.write("".join(lines))
-    damaged = frame.loc[frame["status"] == "damaged", "error"]
-    for error in damaged:
-        sys.stderr.write(f"ddlight figures: not in the figures: {error}\n")
-    return DataError.code if len(damaged) else 0
+    written, left_out = False, []
+    for drawn in draw(frame, only, _analysis(options.analysis)):
+        if _written(drawn, options.out):
+            written = True
+        else:
+            left_out.append((drawn.damaged, f"left out: {drawn.name}: {drawn.problem}"))
+    if not written:
+        raise DataError("\n".join(["No figure can be drawn from these results.", *(line for _, line in left_out)]))
+    sys.stdout.write("".join(f"{line}\n" for damaged, line in left_out if not damaged))
+    unread = [f"not in the figures: {error}" for error in frame.loc[frame["status"] == "damaged", "error"]]
+    unread += [line for damaged, line in left_out if damaged]
+    sys.stderr.write("".join(f"ddlight figures: {line}\n" for line in unread))
+    return DataError.code if unread else 0
 
 
 def _analysis(file: Path | None) -> pd.DataFrame | None:

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ddlight.figures import style
-from ddlight.figures.trainings import in_order, ipc_text, method_order, settings, several, short, summarise, trainings
+from ddlight.figures.trainings import (
+    in_order,
+    ipc_text,
+    method_order,
+    read_curve,
+    settings,
+    several,
+    short,
+    summarise,
+    trainings,
+)
 from ddlight.report.statistics import FULL
 
 if TYPE_CHECKING:
@@ -34,6 +44,9 @@ def data(frame: pd.DataFrame) -> pd.DataFrame:
         "coreset", "random", "other"), what ("run": one point a length; "curve": readings within one), length of the
         whole training and passes until then (both in passes over the set), mean error over sets in percent, its
         interval, n.
+
+    Raises:
+        DataError: a `test_curve.csv` is damaged.
     """
     t = trainings(frame)
     t = in_order(t[t["method"] != FULL], ["ipc", "row", "passes"])
@@ -50,7 +63,7 @@ def _readings(run: pd.Series, file: Path) -> pd.DataFrame:
     """Error at every reading of the test split within a run, the last one included; nothing where it was read once."""
     if not file.is_file():
         return pd.DataFrame()
-    read = pd.read_csv(file)
+    read = read_curve(file, ["images", "acc"])
     passes = [*(read["images"] / run["images_seen"] * run["length"]).round(6), run["length"]]
     same = {name: run[name] for name in (*BY, "condensed") if name not in ("what", "passes")}
     return pd.DataFrame({"passes": passes, "error": [*(100 - read["acc"]), run["error"]]}).assign(what="curve", **same)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ddlight.figures import style
-from ddlight.figures.trainings import in_order, ipc_text, settings, short, trainings
+from ddlight.figures.trainings import in_order, ipc_text, read_curve, settings, short, trainings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,6 +48,9 @@ def data(frame: pd.DataFrame) -> pd.DataFrame:
     Returns:
         dataset, student, settings (regime with what else differs), row (method), ipc, score, progress, mean, q0 to
         q100, n (trainings).
+
+    Raises:
+        DataError: a `difficulty.csv` is damaged.
     """
     t = in_order(trainings(frame))
     t = t.assign(settings=settings(t), folder=frame.loc[t.index, "path"].map(lambda path: Path(path).parent))
@@ -63,7 +66,7 @@ def data(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _read(run: pd.Series) -> pd.DataFrame:
     """The points of one run, under what groups it."""
-    points = pd.read_csv(run["folder"] / FILE)
+    points = read_curve(run["folder"] / FILE, ["progress", "mean", *DECILES], ["score"])
     named = {name: run[name] for name in ("dataset", "student", "settings", "row", "ipc")}
     return points[points["score"].isin(list(SCORES))].assign(progress=points["progress"].round(4), **named)
 

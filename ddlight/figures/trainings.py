@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Hashable, Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ddlight.discover import methods
+from ddlight.errors import DataError
 from ddlight.report.cells import names
 from ddlight.report.statistics import EQUAL_COMPUTE, FULL, RANDOM, confidence
 
@@ -57,6 +59,29 @@ def compute(frame: pd.DataFrame) -> pd.DataFrame:
     parts = done[[f"flops.{part}" for part in ("student", "teachers", "scoring", "synthesis")]]
     t["flops"] = parts.astype(float).sum(axis=1, skipna=False)
     return t
+
+
+def read_curve(file: Path, numbers: Sequence[str], texts: Sequence[str] = ()) -> pd.DataFrame:
+    """Read what a training recorded in a CSV file beside its result.
+
+    Args:
+        file: with a header.
+        numbers: columns that are read as float64; "nan" is one, an empty field none.
+        texts: further columns.
+
+    Returns:
+        These columns alone, one row a line.
+
+    Raises:
+        DataError: the file cannot be read, lacks a column or has something else where a number belongs.
+    """
+    try:
+        table = pd.read_csv(file, na_filter=False)
+        if missing := [name for name in (*texts, *numbers) if name not in table]:
+            raise DataError(f"{file} has no column {', '.join(missing)}.")
+        return table[[*texts, *numbers]].astype(dict.fromkeys(numbers, float))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} is damaged or not a CSV table: {str(error).strip()}") from error
 
 
 def kinds() -> dict[str, str]:

@@ -77,7 +77,8 @@ def _formats(text: str) -> list[str]:
 def figures(frame: pd.DataFrame) -> Mapping[str, str]:
     """SVG text by title: what the HTML report shows inline of the table that `collect` returns.
 
-    Without matplotlib there is none, and standard error says what to install.
+    Without matplotlib there is none, and standard error says what to install. A figure that lacks a file which is
+    damaged is left out, with a line that says so; the report is whole, and its exit code that of its tables.
     """
     from ddlight.figures import draw_all, to_svg
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from made_up import difficulty
 
 from ddlight.errors import DataError, UsageError
 from ddlight.figures import FIGURES, regimes
@@ -53,6 +54,59 @@ def test_a_damaged_file_is_named_and_the_rest_is_drawn(two_regimes, tmp_path, ca
     broken.write_text("{")
     assert main([str(two_regimes.root), "--out", str(tmp_path / "out"), "--only", "regimes"]) == 3
     assert f"ddlight figures: not in the figures: {broken}" in capsys.readouterr().err
+
+
+DIFFICULTY = ["difficulty.csv", "difficulty"]
+CURVE = ["test_curve.csv", "convergence"]
+
+
+@pytest.mark.parametrize(
+    ("name", "figure", "content", "said"),
+    [
+        (*DIFFICULTY, "", "No columns to parse"),
+        (*DIFFICULTY, "step,progress,score\n1,0.5,el2n\n", "has no column mean, q0, q10"),
+        (*DIFFICULTY, "step,progress,score,mean\n1,2,3,4,5\n1,2,3,4,5,6\n", "Expected 5 fields"),
+        (*CURVE, "", "No columns to parse"),
+        (*CURVE, b"\xff\xfe\x00", "can't decode"),
+        (*CURVE, "step,acc\n5,30.5\n", "has no column images"),
+        (*CURVE, "step,images,acc\n5,2000,30.5\n9,60", "could not convert"),
+        (*CURVE, "step,images,acc\n5,2000,high\n", "could not convert"),
+    ],
+)
+def test_a_damaged_file_beside_a_result_leaves_out_its_figure(
+    two_regimes, tmp_path, capsys, name, figure, content, said
+):
+    damaged = two_regimes.add("Random", 51.0, set_seed=2).with_name(name)
+    damaged.write_bytes(content.encode() if isinstance(content, str) else content)
+    out = tmp_path / "out"
+    assert main([str(two_regimes.root), "--out", str(out), "--only", f"{figure},regimes"]) == 3
+    told = capsys.readouterr()
+    assert told.out == f"{out}/regimes.svg, .png, .csv\n"
+    assert told.err.startswith(f"ddlight figures: left out: {figure}: {damaged}") and told.err.count("\n") == 1
+    assert said in told.err
+
+
+def test_a_damaged_file_leaves_the_figure_of_another_dataset(two_regimes, tmp_path, capsys):
+    damaged = two_regimes.add("Random", 51.0).with_name("difficulty.csv")
+    damaged.mkdir()  # no file: nothing is read
+    whole = two_regimes.add("Random", 52.0, set__dataset="MNIST").with_name("difficulty.csv")
+    difficulty("el2n", 0.5, 0.2).to_csv(whole, index=False)
+    options = [str(two_regimes.root), "--out", str(tmp_path / "out"), "--only", "difficulty"]
+    assert main(options) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/out/difficulty.svg, .png, .csv\n"
+    damaged.rmdir()
+    damaged.touch()
+    assert main(options) == 3
+    told = capsys.readouterr()
+    assert told.out == f"{tmp_path}/out/difficulty_MNIST.svg, .png, .csv\n"
+    assert told.err.startswith(f"ddlight figures: left out: difficulty_Digits: {damaged}")
+
+
+def test_a_damaged_file_alone_is_an_error(two_regimes, tmp_path):
+    damaged = two_regimes.add("Random", 51.0).with_name("difficulty.csv")
+    damaged.touch()
+    with pytest.raises(DataError, match=f"No figure can be drawn.*\nleft out: difficulty: {damaged}"):
+        main([str(two_regimes.root), "--out", str(tmp_path / "out"), "--only", "difficulty"])
 
 
 def test_mistakes(study, tmp_path):

@@ -53,6 +53,18 @@ def test_a_damaged_file_is_reported_and_the_rest_shown(study, capsys):
     assert out.err.count(str(bad.resolve())) == 1
 
 
+def test_a_damaged_curve_leaves_out_its_figure_alone(study, tmp_path, caplog):
+    for regime in ("HardLabel", "SoftLabel"):
+        study.sets("Random", [50.0, 52.0], regime=regime)
+        study.sets("AUM", [60.0, 61.0], regime=regime)
+    damaged = study.add("Random", 51.0, set_seed=2).with_name("test_curve.csv")
+    damaged.touch()
+    assert main([str(study.root), "--out", str(tmp_path / "out"), "--format", "html"]) == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert ">regimes<" in page and ">convergence<" not in page
+    assert [record.getMessage() for record in caplog.records if str(damaged) in record.getMessage()]
+
+
 def test_only_damaged_files_are_an_error(study):
     bad = study.folder() / "result.json"
     bad.write_text("{}")
