@@ -15,23 +15,28 @@ def of_class(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
     - `el2n`: ||softmax - one-hot||, in [0, sqrt 2]: EL2N of arXiv 2107.07075 for one network.
     - `margin_prob`: probability of the own class less the largest other one, in [-1, 1].
     - `margin_logit`: logit of the own class less the largest other one: AUM's margin, arXiv 2001.10528.
-    - `correct`: 1 where the largest logit is the own class's, else 0.
+    - `correct`: 1 where the own class's logit is above all others, else 0.
 
     Args:
         logits: (B, C).
         labels: int64 (B,).
     """
     wide, own = logits.float(), labels[:, None]
-    probabilities = wide.softmax(1)
-    prob, logit = probabilities.gather(1, own)[:, 0], wide.gather(1, own)[:, 0]
-    others = probabilities.scatter(1, own, 0.0)
-    return {
+    logit, others = wide.gather(1, own), wide.scatter(1, own, -torch.inf)
+    rival = others.amax(1, keepdim=True)
+    top = torch.maximum(logit, rival)
+    weights, mine = (others - top).exp_(), (logit - top).exp()  # softmax's numerators; the largest is 1
+    rest = weights.sum(1, keepdim=True)
+    total = rest + mine
+    prob, missing = mine / total, rest / total  # 1 - prob, without its rounding
+    found = {
         "prob_true": prob,
-        "el2n": (others.square().sum(1) + (1 - prob).square()).sqrt(),
-        "margin_prob": prob - others.amax(1),
-        "margin_logit": logit - wide.scatter(1, own, -torch.inf).amax(1),
-        "correct": (wide.argmax(1) == labels).float(),
+        "el2n": torch.hypot(torch.linalg.vector_norm(weights, dim=1, keepdim=True) / total, missing),
+        "margin_prob": prob - (rival - top).exp() / total,
+        "margin_logit": logit - rival,
+        "correct": (logit > rival).float(),
     }
+    return {name: column[:, 0] for name, column in found.items()}
 
 
 def el2n_sl(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:

@@ -52,6 +52,17 @@ def test_el2n_sl_is_the_norm_of_the_gradient_of_the_tempered_kl():
     torch.testing.assert_close(signals.el2n_sl(LOGITS, targets, temperature), logits.grad.norm(dim=1))
 
 
+def test_a_nearly_certain_answer_keeps_its_error():
+    p = 1 / (1 + math.exp(20.0))
+    found = signals.of_class(torch.tensor([[0.0, 20.0]]), torch.tensor([1]))
+    assert float(found["el2n"]) == pytest.approx(math.sqrt(2) * p, rel=1e-5)
+    assert (float(found["margin_logit"]), float(found["correct"])) == (20.0, 1.0)
+
+
+def test_an_answer_that_ties_is_not_right():
+    assert signals.of_class(torch.zeros(2, 3), torch.tensor([0, 2]))["correct"].tolist() == [0.0, 0.0]
+
+
 def test_correct_is_the_share_of_right_answers():
     assert SIGNALS["correct"].tolist() == [1.0, 0.0, 1.0, 0.0]
 
