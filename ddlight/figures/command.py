@@ -49,9 +49,12 @@ def _analysis(file: Path | None) -> pd.DataFrame | None:
     if file is None:
         return None
     try:
-        return pd.read_csv(file)
+        table = pd.read_csv(file)
     except (OSError, ValueError) as error:
         raise DataError(f"{file} cannot be read as a CSV table: {error}") from error
+    if "dataset" not in table:
+        raise DataError(f"{file} has no column dataset: it is not what 'ddlight analyze SETS --out FILE.csv' writes.")
+    return table
 
 
 def _written(drawn: Drawn, out: Path) -> bool:

@@ -118,6 +118,9 @@ def test_mistakes(study, tmp_path):
         main([str(study.root), *out, "--only", "budget"])
     with pytest.raises(DataError, match=r"missing\.csv cannot be read"):
         main([str(study.root), *out, "--analysis", str(tmp_path / "missing.csv")])
+    (tmp_path / "other.csv").write_text("name,value\na,1\n")
+    with pytest.raises(DataError, match=r"other\.csv has no column dataset: .* 'ddlight analyze SETS --out FILE\.csv'"):
+        main([str(study.root), *out, "--analysis", str(tmp_path / "other.csv")])
     assert not (tmp_path / "out").exists()
 
 
