@@ -20,7 +20,8 @@ class Cost:
 
     Attributes:
         seconds: making the set: synthesis or selection, its search, and the scoring run of a score-based method.
-        flops: likewise; of networks alone: what a choice computes from scores or features is not counted.
+        flops: likewise; of training networks and optimising images. One pass over the real images for their features,
+            and what a choice computes from scores or features, are not counted.
         seconds_networks: all that, and training the teachers and other networks behind it.
         flops_networks: likewise.
         notes: what these numbers leave out.
