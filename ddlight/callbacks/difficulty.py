@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import Trainer
 from torch import Tensor
 
 from ddlight import files
+from ddlight.callbacks.each_step import EachStep
 from ddlight.condensed.loader import eval_batch
 from ddlight.regimes.losses import hard_classes
 from ddlight.scoring import signals
@@ -18,7 +19,7 @@ FILE = "difficulty.csv"
 DECILES = tuple(range(0, 101, 10))
 
 
-class Difficulty(Callback):
+class Difficulty(EachStep):
     """Scores every image of the set at evenly spaced optimiser steps, `difficulty_curve` times, the last at the end.
 
     Images are read as they are, without augmentation, by the student with the weights of that step (never their
@@ -37,22 +38,10 @@ class Difficulty(Callback):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.rows: list[dict[str, Any]] = []
-        self._seen = 0
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start where the checkpoint ended."""
-        self._seen = trainer.global_step
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def after_step(self, trainer: Trainer, model: Any, step: int) -> None:
         """Read where a reading is due."""
-        model: Any = pl_module
-        step, times = trainer.global_step, model.difficulty_curve
-        if not times or step == self._seen:
-            return
-        self._seen = step
-        total = int(trainer.estimated_stepping_batches)
+        times, total = model.difficulty_curve, int(trainer.estimated_stepping_batches)
         if step * times // total > (step - 1) * times // total:
             scores = self._read(trainer, model).items()
             self.rows += [row(step, step / total, name, values.numpy(force=True)) for name, values in scores]

@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 
+from ddlight.callbacks.each_step import EachStep
 from ddlight.callbacks.ema import StudentEMA
 from ddlight.models.export import save_student
 
 
-class Export(Callback):
+class Export(EachStep):
     """Writes `student.safetensors` and `student.json` at the end, and `student_epoch<k>.safetensors` where asked.
 
     With an average of weights, the average is what is written.
@@ -21,21 +22,12 @@ class Export(Callback):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._seen = 0
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start where the checkpoint ended."""
-        self._seen = trainer.global_step
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def after_step(self, trainer: Trainer, model: Any, step: int) -> None:
         """Export after a pass that was asked for."""
-        model: Any = pl_module
-        step, per_pass = trainer.global_step, model.run.steps_per_pass
-        if step != self._seen and step % per_pass == 0 and step // per_pass in model.save_epochs:
-            self._write(trainer, pl_module, step // per_pass)
-        self._seen = step
+        per_pass = model.run.steps_per_pass
+        if step % per_pass == 0 and step // per_pass in model.save_epochs:
+            self._write(trainer, model, step // per_pass)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Export the final student."""

@@ -4,14 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 
 from ddlight import files
+from ddlight.callbacks.each_step import EachStep
 from ddlight.callbacks.ema import StudentEMA
 from ddlight.metrics.judge import Judge
 
 
-class TestCurve(Callback):
+class TestCurve(EachStep):
     """Reads the test split at evenly spaced optimiser steps, `test_curve` times; the result then says how often.
 
     It is always among the Trainer's callbacks and does nothing where the regime asks for no curve.
@@ -26,24 +27,17 @@ class TestCurve(Callback):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.readings: list[dict[str, float]] = []
-        self._seen = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start where the checkpoint ended."""
-        self._seen = trainer.global_step
-        self.readings = self.readings if self._seen else []
+        super().on_train_start(trainer, pl_module)
+        self.readings = self.readings if trainer.global_step else []
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def after_step(self, trainer: Trainer, model: Any, step: int) -> None:
         """Read where a reading is due."""
-        model: Any = pl_module
-        step, times = trainer.global_step, model.test_curve
-        if not times or step == self._seen:
-            return
-        self._seen = step
+        times = model.test_curve
         total = int(trainer.estimated_stepping_batches)
-        if step < total and step * (times + 1) // total > (step - 1) * (times + 1) // total:
+        if times and step < total and step * (times + 1) // total > (step - 1) * (times + 1) // total:
             self.readings.append({"step": step, "acc": self._read(trainer, model)})
 
     @torch.no_grad()

@@ -88,8 +88,8 @@ def measures(cell: Cell, cells: Iterable[Cell]) -> dict[str, float | None]:
 
 def full_data(cells: Iterable[Cell]) -> Cell | None:
     """The full data under hard labels that gives Acc(real, hard): the best one."""
-    found = [(c.mean, k, c) for k, c in enumerate(cells) if c.method == FULL and c.column.regime == HARD and c.mean]
-    return max(found)[2] if found else None
+    found = [c for c in cells if c.method == FULL and c.column.regime == HARD and c.mean]
+    return max(found, key=lambda c: c.mean or 0.0, default=None)
 
 
 def _hard_twin(other: Cell, cell: Cell) -> bool:

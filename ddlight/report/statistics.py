@@ -178,11 +178,16 @@ def _reference(samples: Sequence[Sample], moments: Moments, index: int, column: 
     return max(found, key=lambda i: (samples[i].context == context, moments.mean[i]), default=None)
 
 
+def as_many(images: float, wanted: float) -> bool:
+    """Whether two numbers of images seen count as equal compute."""
+    return abs(images - wanted) <= EQUAL_COMPUTE * wanted
+
+
 def _equal_compute(samples: Sequence[Sample], index: int, column: Sequence[int], reference: int | None) -> bool:
     """Whether a cell's student saw as many images as Random's, or as its column's do in the median."""
     compared = column if reference is None else [reference]
     wanted = float(np.median([samples[i].images_seen for i in compared]))
-    return abs(samples[index].images_seen - wanted) <= EQUAL_COMPUTE * wanted
+    return as_many(samples[index].images_seen, wanted)
 
 
 def _against(moments: Moments, other: Sequence[int | None]) -> Floats:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 
 from ddlight.report.blocks import UNKNOWN, Head
 from ddlight.report.cells import Cell, Column, column_order, row_order
-from ddlight.report.statistics import EQUAL_COMPUTE, FULL, RANDOM
+from ddlight.report.statistics import FULL, RANDOM, as_many
 
 FEW_SETS = 3
 """Below this many sets, no standard deviation is printed."""
@@ -47,7 +47,7 @@ class Table:
     def unequal(self, cell: Cell, column: Column) -> bool:
         """Whether a cell's student saw another number of images than its column's."""
         seen = self.seen.get(column)
-        return bool(seen and cell.images_seen and abs(cell.images_seen - seen) > EQUAL_COMPUTE * seen)
+        return bool(seen and cell.images_seen and not as_many(cell.images_seen, seen))
 
     def head(self, column: Column) -> Head:
         """Heading of a column: regime and size, with protocol, teachers and budget where the table needs them."""
@@ -161,4 +161,4 @@ def _spreads(full: Cell, column: Column, seen: Mapping[Column, float]) -> bool:
         return column != full.column
     images, there = full.images_seen, seen.get(column)
     alike = replace(bare, budget_unit=full.column.budget_unit, budget_asked=full.column.budget_asked) == full.column
-    return bool(alike and images and there and abs(images - there) <= EQUAL_COMPUTE * there)
+    return bool(alike and images and there and as_many(images, there))

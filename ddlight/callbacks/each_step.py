@@ -1,0 +1,27 @@
+"""EachStep: what callbacks share that act after optimiser steps."""
+
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+
+class EachStep(Callback):
+    """Hears of every optimiser step once, however many micro-batches it has, and of none again after a restart."""
+
+    _seen = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start where the checkpoint ended."""
+        self._seen = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Call `after_step` where this was the last micro-batch of a step."""
+        if trainer.global_step != self._seen:
+            self._seen = trainer.global_step
+            self.after_step(trainer, pl_module, self._seen)
+
+    def after_step(self, trainer: Trainer, model: Any, step: int) -> None:
+        """What is done after optimiser step `step`, counted from 1."""
+        raise NotImplementedError
