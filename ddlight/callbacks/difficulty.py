@@ -41,7 +41,10 @@ class Difficulty(EachStep):
 
     def after_step(self, trainer: Trainer, model: Any, step: int) -> None:
         """Read where a reading is due."""
-        times, total = model.difficulty_curve, int(trainer.estimated_stepping_batches)
+        times = model.difficulty_curve
+        if not times:
+            return
+        total = int(trainer.estimated_stepping_batches)
         if step * times // total > (step - 1) * times // total:
             scores = self._read(trainer, model).items()
             self.rows += [row(step, step / total, name, values.numpy(force=True)) for name, values in scores]

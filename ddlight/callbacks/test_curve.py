@@ -36,8 +36,10 @@ class TestCurve(EachStep):
     def after_step(self, trainer: Trainer, model: Any, step: int) -> None:
         """Read where a reading is due."""
         times = model.test_curve
+        if not times:
+            return
         total = int(trainer.estimated_stepping_batches)
-        if times and step < total and step * (times + 1) // total > (step - 1) * (times + 1) // total:
+        if step < total and step * (times + 1) // total > (step - 1) * (times + 1) // total:
             self.readings.append({"step": step, "acc": self._read(trainer, model)})
 
     @torch.no_grad()
