@@ -14,9 +14,12 @@ from ddlight.datasets import Digits
 from ddlight.datasets.table import TABLE
 from ddlight.methods.baselines.random import Random
 from ddlight.models.students import ConvNet
+from ddlight.models.teachers import RunTeacher
 from ddlight.protocols import Augment, Override
 from ddlight.randomness import generator
 from ddlight.regimes.hard_label import HardLabel
+from ddlight.regimes.soft_label import SoftLabel
+from ddlight.regimes.teacher_label import TeacherLabel
 from ddlight.transforms import colour, crop, dsa, mix, patches
 from ddlight.transforms.normalise import normalise
 from ddlight.transforms.view import Viewer, to_input, to_unit
@@ -268,19 +271,41 @@ def test_larger_images_are_cropped_to_the_datasets_size(size):
     assert view.images.shape == (BATCH, 3, SIZE, SIZE)
 
 
-# --- the compiled student ---
+# --- compiled networks ---
 
 
-def test_a_compiled_student_keeps_its_names(fit, monkeypatch):
-    compiled, inner = [], nn.Module.compile
+@pytest.fixture
+def compiled(monkeypatch):
+    """Modules that were compiled, by the backend that only traces."""
+    found, inner = [], nn.Module.compile
 
     def eager(self, *args, **kwargs):
-        compiled.append(self)
+        found.append(self)
         return inner(self, backend="eager")
 
     monkeypatch.setattr(nn.Module, "compile", eager)
-    model = HardLabel(ConvNet(depth=1, width=4), recipe=Override(batch=8), budget=Budget(steps=2), compile_student=True)
+    return found
+
+
+def test_a_compiled_student_keeps_its_names(fit, compiled):
+    model = HardLabel(
+        ConvNet(depth=1, width=4), recipe=Override(batch=8), budget=Budget(steps=2), compile_networks=True
+    )
     trainer = fit(model, Random(Digits(size=8), ipc=1))
     names = set(ConvNet(depth=1, width=4).build(10, 1, 8).state_dict())
     assert compiled == [model.network] and set(model.network.state_dict()) == names
     assert (trainer.run / "student.safetensors").exists()
+
+
+@pytest.mark.parametrize("regime", [TeacherLabel, SoftLabel])
+def test_only_teachers_that_label_views_are_compiled(fit, compiled, regime):
+    data, student = Random(Digits(size=8), ipc=1), ConvNet(depth=1, width=4)
+    taught = fit(HardLabel(student, recipe=Override(batch=8), budget=Budget(steps=1)), data, run="teacher").run
+    plain, fast = (
+        regime(student, RunTeacher(str(taught)), recipe=Override(batch=8), budget=Budget(steps=2), compile_networks=c)
+        for c in (False, True)
+    )
+    for name, model in (("plain", plain), ("fast", fast)):
+        fit(model, data, run=name)
+    assert compiled == [fast.network, fast.teacher.network][: 1 + (regime is TeacherLabel)]
+    assert fast.teacher.flops == plain.teacher.flops and fast.scores["test"].acc == plain.scores["test"].acc

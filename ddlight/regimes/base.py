@@ -72,7 +72,7 @@ class Regime(LightningModule):
         test_curve: read the test split this many times during training; 0 reads it once, at the end.
         difficulty_curve: score the set's own images this many times during training, into difficulty.csv; 0 never.
         save_epochs: also export the student after these passes over the set (1 is the first).
-        compile_student: compile the student in place.
+        compile_networks: compile the student, and teachers that label views, in place.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Regime(LightningModule):
         test_curve: int = 0,
         difficulty_curve: int = 0,
         save_epochs: tuple[int, ...] = (),
-        compile_student: bool = False,
+        compile_networks: bool = False,
     ) -> None:
         super().__init__()
         counts = {"seed": seed, "test_curve": test_curve, "difficulty_curve": difficulty_curve}
@@ -95,7 +95,7 @@ class Regime(LightningModule):
         self.student, self.protocol, self.recipe, self.budget = student, protocol, recipe, budget
         self.seed, self.save_epochs = seed, save_epochs
         self.test_curve, self.difficulty_curve = test_curve, difficulty_curve
-        self.compile_student = compile_student
+        self.compile_networks = compile_networks
         self.network: nn.Module | None = None
         self.scores: dict[str, Scores] = {}
         self._judge: list[Judge] = []
@@ -108,6 +108,12 @@ class Regime(LightningModule):
     def all_teachers(self) -> list[Teacher]:
         """The teachers, held outside module registration."""
         return []
+
+    @property
+    def step_networks(self) -> list[nn.Module]:
+        """Networks that each training step asks, known after `setup`."""
+        assert self.network is not None
+        return [self.network]
 
     def view(self, batch: Batch, step: int) -> View:
         """The batch as the student sees it at this optimiser step."""
@@ -233,8 +239,9 @@ class Regime(LightningModule):
         for module in self.network.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.momentum = recipe.bn_momentum
-        if self.compile_student:
-            self.network.compile()
+        if self.compile_networks:
+            for network in self.step_networks:
+                network.compile()
 
     # --- steps ---
 

@@ -24,7 +24,7 @@ class HardLabel(Regime):
         test_curve: read the test split this many times during training; 0 reads it once, at the end.
         difficulty_curve: score the set's own images this many times during training, into difficulty.csv; 0 never.
         save_epochs: also export the student after these passes over the set (1 is the first).
-        compile_student: compile the student in place.
+        compile_networks: compile the student, and teachers that label views, in place.
     """
 
     def targets(self, view: View) -> Tensor:

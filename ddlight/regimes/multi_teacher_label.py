@@ -1,6 +1,6 @@
 """MultiTeacherLabel: the student matches the mean logits of several teachers on the view it sees."""
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddlight.budget import Budget
 from ddlight.models.students import Student
@@ -28,7 +28,7 @@ class MultiTeacherLabel(Regime):
         test_curve: read the test split this many times during training; 0 reads it once, at the end.
         difficulty_curve: score the set's own images this many times during training, into difficulty.csv; 0 never.
         save_epochs: also export the student after these passes over the set (1 is the first).
-        compile_student: compile the student in place.
+        compile_networks: compile the student, and teachers that label views, in place.
     """
 
     def __init__(
@@ -42,10 +42,10 @@ class MultiTeacherLabel(Regime):
         test_curve: int = 0,
         difficulty_curve: int = 0,
         save_epochs: tuple[int, ...] = (),
-        compile_student: bool = False,
+        compile_networks: bool = False,
     ) -> None:
         super().__init__(
-            student, protocol, recipe, budget, seed, test_curve, difficulty_curve, save_epochs, compile_student
+            student, protocol, recipe, budget, seed, test_curve, difficulty_curve, save_epochs, compile_networks
         )
         self.teachers = teachers
 
@@ -53,6 +53,11 @@ class MultiTeacherLabel(Regime):
     def all_teachers(self) -> list[Teacher]:
         """The teachers."""
         return self.teachers
+
+    @property
+    def step_networks(self) -> list[nn.Module]:
+        """The student, and the teachers, which label each view."""
+        return [*super().step_networks, *(teacher.network for teacher in self.all_teachers)]
 
     def targets(self, view: View) -> Tensor:
         """Mean logits of the teachers on this view: (B, K)."""

@@ -31,7 +31,7 @@ class SoftLabel(Regime):
         test_curve: read the test split this many times during training; 0 reads it once, at the end.
         difficulty_curve: score the set's own images this many times during training, into difficulty.csv; 0 never.
         save_epochs: also export the student after these passes over the set (1 is the first).
-        compile_student: compile the student in place.
+        compile_networks: compile the student, and teachers that label views, in place.
     """
 
     def __init__(
@@ -45,10 +45,10 @@ class SoftLabel(Regime):
         test_curve: int = 0,
         difficulty_curve: int = 0,
         save_epochs: tuple[int, ...] = (),
-        compile_student: bool = False,
+        compile_networks: bool = False,
     ) -> None:
         super().__init__(
-            student, protocol, recipe, budget, seed, test_curve, difficulty_curve, save_epochs, compile_student
+            student, protocol, recipe, budget, seed, test_curve, difficulty_curve, save_epochs, compile_networks
         )
         self.teacher = teacher
         self.labels: Tensor | None = None

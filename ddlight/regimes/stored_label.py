@@ -49,7 +49,7 @@ class StoredLabel(Regime):
         test_curve: read the test split this many times during training; 0 reads it once, at the end.
         difficulty_curve: score the set's own images this many times during training, into difficulty.csv; 0 never.
         save_epochs: also export the student after these passes over the set (1 is the first).
-        compile_student: compile the student in place.
+        compile_networks: compile the student, and teachers that label views, in place.
         labels_per_image: M, passes whose views are labelled; null labels every pass of the run.
         keep: share of the stored batches that are kept, drawn at random; training goes round those.
         storage: fp16 (as published labels) or fp32.
@@ -70,7 +70,7 @@ class StoredLabel(Regime):
         test_curve: int = 0,
         difficulty_curve: int = 0,
         save_epochs: tuple[int, ...] = (),
-        compile_student: bool = False,
+        compile_networks: bool = False,
         labels_per_image: int | None = None,
         keep: float = 1.0,
         storage: Storage = "fp16",
@@ -80,7 +80,7 @@ class StoredLabel(Regime):
         cache: str | None = None,
     ) -> None:
         super().__init__(
-            student, protocol, recipe, budget, seed, test_curve, difficulty_curve, save_epochs, compile_student
+            student, protocol, recipe, budget, seed, test_curve, difficulty_curve, save_epochs, compile_networks
         )
         self.teachers, self.labels_per_image, self.keep = teachers, labels_per_image, keep
         self.storage, self.match, self.cache, self.published, self.draws = storage, match, cache, published, draws

@@ -1,6 +1,6 @@
 """TeacherLabel: the student matches one teacher on the very view it sees."""
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddlight.budget import Budget
 from ddlight.models.students import Student
@@ -26,7 +26,7 @@ class TeacherLabel(Regime):
         test_curve: read the test split this many times during training; 0 reads it once, at the end.
         difficulty_curve: score the set's own images this many times during training, into difficulty.csv; 0 never.
         save_epochs: also export the student after these passes over the set (1 is the first).
-        compile_student: compile the student in place.
+        compile_networks: compile the student, and teachers that label views, in place.
     """
 
     def __init__(
@@ -40,10 +40,10 @@ class TeacherLabel(Regime):
         test_curve: int = 0,
         difficulty_curve: int = 0,
         save_epochs: tuple[int, ...] = (),
-        compile_student: bool = False,
+        compile_networks: bool = False,
     ) -> None:
         super().__init__(
-            student, protocol, recipe, budget, seed, test_curve, difficulty_curve, save_epochs, compile_student
+            student, protocol, recipe, budget, seed, test_curve, difficulty_curve, save_epochs, compile_networks
         )
         self.teacher = teacher
 
@@ -51,6 +51,11 @@ class TeacherLabel(Regime):
     def all_teachers(self) -> list[Teacher]:
         """The teacher."""
         return [self.teacher]
+
+    @property
+    def step_networks(self) -> list[nn.Module]:
+        """The student, and the teachers, which label each view."""
+        return [*super().step_networks, *(teacher.network for teacher in self.all_teachers)]
 
     def targets(self, view: View) -> Tensor:
         """Softened probabilities of the teacher on this view: (B, K)."""
