@@ -19,8 +19,9 @@ def output_text(notebook):
     return "".join(o.get("text", "") or str(o.get("data", {})) for o in outputs)
 
 
-def test_there_are_three():
-    assert [path.stem for path in NOTEBOOKS] == ["01_quickstart", "02_label_regimes", "03_new_method"]
+def test_there_are_four():
+    names = ["01_quickstart", "02_label_regimes", "03_new_method", "04_distilled_images"]
+    assert [path.stem for path in NOTEBOOKS] == names
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

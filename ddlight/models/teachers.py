@@ -179,6 +179,17 @@ class Teacher(ABC):
         """
         return self._ready().network
 
+    def compile(self, batch_statistics: bool) -> None:
+        """Compile the network in place; its weights are constants where `logits` never takes the statistics of a batch.
+
+        Constant weights make bf16 about twice as fast on a CPU, for networks of the size of ConvNet-D3.
+        Logits differ in the last digits. Call it after `load`; needs a C++ compiler, or Triton on a GPU.
+
+        Args:
+            batch_statistics: as `logits` will be asked.
+        """
+        self.network.compile(options=None if batch_statistics else {"freezing": True})
+
     @property
     def input(self) -> Input:
         """What the network takes, known after `load`."""

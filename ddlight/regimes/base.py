@@ -110,10 +110,9 @@ class Regime(LightningModule):
         return []
 
     @property
-    def step_networks(self) -> list[nn.Module]:
-        """Networks that each training step asks, known after `setup`."""
-        assert self.network is not None
-        return [self.network]
+    def view_teachers(self) -> list[Teacher]:
+        """Those of them that each training step asks."""
+        return []
 
     def view(self, batch: Batch, step: int) -> View:
         """The batch as the student sees it at this optimiser step."""
@@ -240,8 +239,9 @@ class Regime(LightningModule):
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.momentum = recipe.bn_momentum
         if self.compile_networks:
-            for network in self.step_networks:
-                network.compile()
+            self.network.compile()
+            for teacher in self.view_teachers:
+                teacher.compile(recipe.batch_statistics)
 
     # --- steps ---
 

@@ -1,6 +1,6 @@
 """MultiTeacherLabel: the student matches the mean logits of several teachers on the view it sees."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ddlight.budget import Budget
 from ddlight.models.students import Student
@@ -55,9 +55,9 @@ class MultiTeacherLabel(Regime):
         return self.teachers
 
     @property
-    def step_networks(self) -> list[nn.Module]:
-        """The student, and the teachers, which label each view."""
-        return [*super().step_networks, *(teacher.network for teacher in self.all_teachers)]
+    def view_teachers(self) -> list[Teacher]:
+        """All."""
+        return self.all_teachers
 
     def targets(self, view: View) -> Tensor:
         """Mean logits of the teachers on this view: (B, K)."""

@@ -1,6 +1,6 @@
 """TeacherLabel: the student matches one teacher on the very view it sees."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ddlight.budget import Budget
 from ddlight.models.students import Student
@@ -53,9 +53,9 @@ class TeacherLabel(Regime):
         return [self.teacher]
 
     @property
-    def step_networks(self) -> list[nn.Module]:
-        """The student, and the teachers, which label each view."""
-        return [*super().step_networks, *(teacher.network for teacher in self.all_teachers)]
+    def view_teachers(self) -> list[Teacher]:
+        """All."""
+        return self.all_teachers
 
     def targets(self, view: View) -> Tensor:
         """Softened probabilities of the teacher on this view: (B, K)."""

@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+import shutil
 from urllib.error import URLError
 
 import huggingface_hub.constants
@@ -361,6 +362,20 @@ def test_in_training_mode_a_teacher_normalises_by_the_batch_and_stays_as_it_was(
     assert (var > 0).all() and not teacher.network.training
     for name, value in teacher.network.state_dict().items():
         assert torch.equal(value, before[name]), name
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs a C++ compiler")
+@pytest.mark.parametrize("batch_statistics", [False, True])
+def test_a_compiled_teacher_says_what_it_said(batch_normed, batch_statistics):
+    network, teacher = batch_normed
+    few, many = torch.rand(5, 1, 8, 8), torch.rand(9, 1, 8, 8)
+    network.train(batch_statistics)
+    before, expected = copy.deepcopy(teacher.network.state_dict()), [network(x).detach() for x in (few, many)]
+    teacher.compile(batch_statistics)
+    got = [teacher.logits(x, batch_statistics) for x in (few, many)]
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+    assert teacher.network._compiled_call_impl is not None
+    assert all(torch.equal(value, before[name]) for name, value in teacher.network.state_dict().items())
 
 
 def test_balanced_logits_have_one_norm_before_they_are_averaged(convnet, batch_normed):
