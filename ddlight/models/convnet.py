@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from ddlight.errors import UsageError
-from ddlight.models.layers import norm_layer
+from ddlight.models.layers import HalvingPool, norm_layer
 
 
 class ConvNetwork(nn.Module):
@@ -45,7 +45,7 @@ class ConvNetwork(nn.Module):
             layers.append(nn.Conv2d(inside, width, kernel_size=3, padding=padding))
             if norm != "none":
                 layers.append(norm_layer(norm, width))
-            layers += [nn.ReLU(inplace=True), nn.AvgPool2d(2)]
+            layers += [nn.ReLU(inplace=True), HalvingPool()]
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(width * (side >> depth) ** 2, num_classes)
 

@@ -7,7 +7,7 @@ import torchvision
 from torch import nn
 
 from ddlight.errors import UsageError
-from ddlight.models.layers import count_classes, embed, heads, keep_classes, replace_head
+from ddlight.models.layers import HalvingPool, count_classes, embed, heads, keep_classes, replace_head
 from ddlight.models.students import MLP, ConvNet, ResNet, ResNetAP
 
 NAMES = {
@@ -86,3 +86,16 @@ def test_embed_is_what_enters_the_head(student):
     features.sum().backward()
     assert images.grad.abs().sum() > 0
     assert not head._forward_pre_hooks
+
+
+@pytest.mark.parametrize("sides", [(6, 8), (7, 5)])
+def test_halving_pool_is_average_pooling_compiled_or_not(sides):
+    images, pool, traced = torch.randn(2, 3, *sides), HalvingPool(), []
+
+    def backend(graph, _):
+        traced.extend(node.target for node in graph.graph.nodes)
+        return graph
+
+    for found in (pool(images), torch.compile(pool, backend=backend)(images)):
+        torch.testing.assert_close(found, torch.nn.functional.avg_pool2d(images, 2))
+    assert "mean" in traced
