@@ -10,13 +10,16 @@ from ddlight.report.statistics import ALPHA, FULL, RANDOM
 from ddlight.report.tables import FEW_SETS, Table, accuracy, agrees, budget, size
 
 FAILED = "failed"
+WIDE = 8
+"""Columns beyond which a table with fewer rows than columns is turned, to be readable on a page."""
 
 
 def grid(table: Table) -> Grid:
     """The main table of one dataset and student.
 
     A cell reads `mean ± std (n)` with one decimal, n counting condensed sets; `—` is a standard deviation that fewer
-    than three sets do not give, `–` a cell that was not run, `failed` one whose every run ended with an error.
+    than three sets do not give, `–` a cell that was not run, `failed` one whose every run ended with an error. Of few
+    methods in many settings each setting is a row.
     """
     chosen = {cell.row for cell in table.cells if cell.selected_on == "test"}
     rows = [
@@ -31,7 +34,9 @@ def grid(table: Table) -> Grid:
         "are averaged first."
     )
     heads = [Head("method", number=False), *(table.head(column) for column in table.columns)]
-    return Grid("", caption, heads, rows, _lengths(table), _notes(table))
+    turned = len(table.columns) > max(WIDE, len(rows))
+    found = Grid("", caption, heads, rows, _lengths(table), _notes(table, "row" if turned else "column"))
+    return found.turned("setting") if turned else found
 
 
 def _entry(table: Table, cell: Cell | None, column: Column) -> Entry:
@@ -62,16 +67,16 @@ def _lengths(table: Table) -> list[str]:
     return lines
 
 
-def _notes(table: Table) -> list[Note]:
-    """What the marks mean, and everything that a reader must know before comparing."""
+def _notes(table: Table, line: str) -> list[Note]:
+    """What the marks mean, and everything that a reader must know before comparing; a `line` holds one setting."""
     tests = sum(cell.p is not None for cell in table.cells)
     notes = [
         Note(
-            f"† significantly above {RANDOM} of the same column: Welch's t-test on sets, Holm over all tests of this "
+            f"† significantly above {RANDOM} of the same {line}: Welch's t-test on sets, Holm over all tests of this "
             f"table ({tests}), adjusted p < {ALPHA}. Cells of fewer than two sets are not tested."
         ),
         Note(
-            ": highest mean of its column, or not significantly below it (Welch, each test by itself); "
+            f": highest mean of its {line}, or not significantly below it (Welch, each test by itself); "
             f"{FULL} and cells of fewer than two sets are left out.",
             strong="Bold",
         ),
@@ -80,13 +85,13 @@ def _notes(table: Table) -> list[Note]:
             "Equal compute means equal student images seen."
         ),
     ]
-    others = [_unequal(table), _chosen(table), _reads(table), _varying(table), _alone(table), _partly(table)]
+    others = [_unequal(table, line), _chosen(table), _reads(table), _varying(table), _alone(table), _partly(table)]
     return notes + [Note(text) for text in others if text]
 
 
-def _unequal(table: Table) -> str:
+def _unequal(table: Table, line: str) -> str:
     found = any(cell.status == "done" and table.unequal(cell, column) for cell, column in table.placed())
-    return "‡ saw another number of images than its column: not compared." if found else ""
+    return f"‡ saw another number of images than its {line}: not compared." if found else ""
 
 
 def _chosen(table: Table) -> str:

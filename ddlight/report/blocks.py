@@ -1,7 +1,7 @@
 """What a report says, before it becomes Markdown, LaTeX or HTML: sections of grids, whose entries are plain text."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MISSING = "–"
 UNKNOWN = "—"
@@ -77,6 +77,13 @@ class Grid:
     rows: Sequence[Sequence[Entry]]
     intro: Sequence[str] = ()
     notes: Sequence[Note] = ()
+
+    def turned(self, corner: str) -> "Grid":
+        """The same with rows as columns; `corner` heads what was the columns' headings."""
+        names = [" ".join(filter(None, [row[0].text, row[0].marks])) for row in self.rows]
+        heads = [Head(corner, number=False), *map(Head, names)]
+        columns = enumerate(self.heads[1:], start=1)
+        return replace(self, heads=heads, rows=[[Entry(h.title), *(row[k] for row in self.rows)] for k, h in columns])
 
 
 @dataclass(frozen=True)

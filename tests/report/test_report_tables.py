@@ -185,3 +185,21 @@ def test_settings_averaged_over_are_named(study):
     for seed in range(3):
         study.add("MTT", 60.0 + seed, set_seed=seed, recipe={"lr": 0.01 + seed / 1000})
     assert "averaged over: MTT (recipe.lr)." in markdown(compare(collect([study.root])))
+
+
+@pytest.mark.parametrize("sizes", [8, 9])
+def test_few_methods_in_many_settings_have_a_row_a_setting(study, sizes):
+    for ipc in range(1, sizes + 1):
+        study.sets("Random", [50.0 + ipc, 50.4 + ipc, 50.2 + ipc], ipc)
+        study.sets("Better", [60.0 + ipc, 60.4 + ipc, 60.2 + ipc], ipc, set__selected_on="test")
+    text = markdown(compare(collect([study.root])))
+    found, settings = grid(text), [f"HardLabel ipc {ipc}" for ipc in range(1, sizes + 1)]
+    assert set(found) == {
+        place if sizes > 8 else place[::-1]
+        for setting in settings
+        for place in [(setting, "Random"), (setting, "Better §")]
+    }
+    last = (settings[-1], "Better §") if sizes > 8 else ("Better §", settings[-1])
+    assert found[last] == f"**{60.2 + sizes:.1f} ± 0.2 (3)** †"
+    line = "row" if sizes > 8 else "column"
+    assert f"above Random of the same {line}:" in text and f"highest mean of its {line}," in text
