@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from ddlight.report.blocks import MISSING, UNKNOWN, Entry, Grid, Head, Note
 from ddlight.report.cells import Cell, Column
-from ddlight.report.statistics import ALPHA, FULL, RANDOM
-from ddlight.report.tables import FEW_SETS, Table, accuracy, agrees, budget, size
+from ddlight.report.statistics import ALPHA, FEW_SETS, FULL, RANDOM
+from ddlight.report.tables import Table, accuracy, agrees, budget, size
 
 FAILED = "failed"
 WIDE = 8
@@ -76,8 +76,8 @@ def _notes(table: Table, line: str) -> list[Note]:
             f"table ({tests}), adjusted p < {ALPHA}. Cells of fewer than two sets are not tested."
         ),
         Note(
-            f": highest mean of its {line}, or not significantly below it (Welch, each test by itself); "
-            f"{FULL} and cells of fewer than two sets are left out.",
+            f": highest mean of its {line}, or not significantly below it (Welch, each test by itself), where several "
+            f"methods have three sets; {FULL} and cells of fewer sets are left out.",
             strong="Bold",
         ),
         Note(

@@ -15,6 +15,8 @@ RANDOM = "Random"
 FULL = "FullData"
 ALPHA = 0.05
 EQUAL_COMPUTE = 0.01
+FEW_SETS = 3
+"""Fewer sets than this say little of spread: no standard deviation is shown, and no cell is called best."""
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
@@ -51,7 +53,7 @@ class Verdict:
         p: two-sided p of Welch's t-test against Random.
         p_holm: the same, adjusted over all cells of the table.
         above_random: p_holm < 0.05 and the mean lies above Random's.
-        best: highest mean of its column, or not significantly below it.
+        best: highest mean of its column, or not significantly below it; False where nothing else could be.
         equal_compute: images seen are within 1 % of Random's (without a Random, of the column's median).
     """
 
@@ -141,8 +143,8 @@ def judge(samples: Sequence[Sample]) -> list[Verdict]:
     """Test all cells of one table: each against Random, and each against the best of its column.
 
     Tests against Random are adjusted by Holm over the whole table, at 0.05. Those against the best are not: there a
-    correction would call cells tied that are far below. A test needs two sets on both sides and equal compute. FullData
-    is neither tested nor best.
+    correction would call cells tied that are far below, as two sets would: best are only cells of three or more. A test
+    needs two sets on both sides and equal compute. FullData is neither tested nor best.
     """
     moments = Moments.of([s.values for s in samples], [s.step for s in samples])
     columns: dict[Hashable, list[int]] = defaultdict(list)
@@ -200,15 +202,14 @@ def _against(moments: Moments, other: Sequence[int | None]) -> Floats:
 
 
 def _best(samples: Sequence[Sample], moments: Moments, fair: Sequence[bool]) -> list[bool]:
-    """Highest mean of each column among fair cells of n >= 2, and those not significantly below it, each by itself."""
-    candidate = [ok and n >= 2 for ok, n in zip(fair, moments.n, strict=True)]
-    top: dict[Hashable, int] = {}
+    """Highest mean of each column with several candidates, and those not significantly below it, each by itself."""
+    candidates: dict[Hashable, list[int]] = defaultdict(list)
     for i in np.argsort(moments.mean, kind="stable"):
-        if candidate[i]:
-            top[samples[i].column] = int(i)
-    rival = [top[s.column] if candidate[i] and top[s.column] != i else None for i, s in enumerate(samples)]
-    p = _against(moments, rival)
-    return [ok and not below < ALPHA for ok, below in zip(candidate, p, strict=True)]
+        if fair[i] and moments.n[i] >= FEW_SETS:
+            candidates[samples[i].column].append(int(i))
+    tops = {i: column[-1] for column in candidates.values() if len(column) > 1 for i in column}
+    p = _against(moments, [tops.get(i) for i in range(len(samples))])
+    return [i in tops and not below < ALPHA for i, below in enumerate(p)]
 
 
 def _effects(moments: Moments, reference: Sequence[int | None]) -> tuple[Floats, Floats]:

@@ -5,10 +5,7 @@ from dataclasses import dataclass, fields, replace
 
 from ddlight.report.blocks import UNKNOWN, Head
 from ddlight.report.cells import Cell, Column, column_order, row_order
-from ddlight.report.statistics import FULL, RANDOM, as_many
-
-FEW_SETS = 3
-"""Below this many sets, no standard deviation is printed."""
+from ddlight.report.statistics import FEW_SETS, FULL, RANDOM, as_many
 
 
 @dataclass(frozen=True)

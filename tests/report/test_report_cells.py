@@ -129,6 +129,7 @@ def test_each_learning_rate_has_its_own_random(study):
 def test_comparisons_stay_within_their_column(study):
     study.sets("Random", [60.0, 60.2, 60.1])
     study.sets("Random", [80.0, 80.2, 80.1], 50)
+    study.sets("A", [50.0, 50.2, 50.1])
     study.sets("A", [70.0, 70.2, 70.1], 50)
     cells = cells_of(study)
     assert cells["A", 50].effect == pytest.approx(-10)

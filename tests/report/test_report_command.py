@@ -11,7 +11,7 @@ def test_prints_markdown(study, capsys):
     study.sets("Random", [60.0, 61.0, 62.0])
     assert main([str(study.root)]) == 0
     out = capsys.readouterr()
-    assert "| Random | **61.0 ± 1.0 (3)** |" in out.out
+    assert "| Random | 61.0 ± 1.0 (3) |" in out.out
     assert out.err == ""
 
 

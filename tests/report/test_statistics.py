@@ -113,6 +113,12 @@ def test_the_best_and_what_is_tied_with_it():
     assert [m for m, v in verdicts.items() if v.best] == ["Best", "Tied"]
 
 
+def test_two_sets_are_not_called_best():
+    verdicts = by_method(columns_of([50.0, 50.5, 51.0], A=[60.0, 61.0, 62.0], Two=[80.0, 81.0]))
+    assert [m for m, v in verdicts.items() if v.best] == ["A"]
+    assert verdicts["Two"].above_random, "it is tested all the same"
+
+
 def test_holm_runs_over_the_whole_table():
     a, random = [63.0, 64.0, 63.4], [60.0, 61.0, 60.5]
     alone = by_method(columns_of(random, A=a))["A"]
@@ -173,7 +179,8 @@ def test_the_random_of_the_same_context_is_the_reference():
 
 def test_no_random_no_test():
     verdicts = judge([Sample("c", "A", [60.0, 61.0, 62.0]), Sample("d", "Random", [1.0, 2.0])])
-    assert (verdicts[0].p, verdicts[0].effect, verdicts[0].best) == (None, None, True)
+    assert (verdicts[0].p, verdicts[0].effect) == (None, None)
+    assert not verdicts[0].best, "there is nothing that it is better than"
 
 
 def null_study(rng, n, shift=0.0):
