@@ -114,7 +114,9 @@ def _slopes(panel: "Axes", part: pd.DataFrame, value: str, looks: dict[str, styl
     panel.set_xticks(list(places.values()), [style.wrapped(name, 1.1, 8) for name in places])
     panel.set_xlim(-0.15, len(places) - 0.85)
     panel.tick_params(labelbottom=value == "rank")
-    if value == "rank":
+    if value == "mean":
+        style.percent(panel)
+    else:
         panel.set_yticks(np.arange(1, lowest + 1))
         panel.set_ylim(lowest + 0.4, 0.6)
         panel.grid(visible=False)

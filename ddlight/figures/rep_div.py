@@ -11,6 +11,7 @@ from ddlight.errors import DataError
 from ddlight.figures import style
 from ddlight.figures.trainings import ipc_text, method_order, short, summarise
 from ddlight.report.cells import leaves, row_name
+from ddlight.report.statistics import FEW_SETS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,7 +94,7 @@ def _points(panel: "Axes", own: pd.DataFrame, looks: dict[str, style.Style]) -> 
     for _, point in own.iterrows():
         look = looks[point["row"]]
         panel.plot([point["div"]], [point["rep"]], **{**look.keywords, "linestyle": "none", "markersize": 7})
-        if point["n"] > 1:
+        if point["n"] >= FEW_SETS:
             thin: dict[str, Any] = {"colors": look.colour, "linewidth": 0.9, "alpha": 0.55}
             panel.hlines(point["rep"], point["div_ci_low"], point["div_ci_high"], **thin)
             panel.vlines(point["div"], point["rep_ci_low"], point["rep_ci_high"], **thin)

@@ -32,7 +32,7 @@ def data(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         regime (with what else differs), ipc, scale ("points", "log-odds"), measure ("range", "std"), mean, ci_low,
-        ci_high, n_sets, n_methods, length (full-dataset epochs, where trainings of one regime differ in it).
+        ci_high, n (set numbers), n_methods, length (full-dataset epochs, where trainings of one regime differ in it).
     """
     t = in_order(trainings(frame))
     t = t[t["method"] != FULL]
@@ -42,7 +42,7 @@ def data(frame: pd.DataFrame) -> pd.DataFrame:
     for (ipc, length), at in t.groupby(["ipc", "length"], dropna=False):
         for name, table in tables(at).items():
             rows += [[name, ipc, *line, length] for line in spreads(table, step)]
-    columns = ["regime", "ipc", "scale", "measure", "mean", "ci_low", "ci_high", "n_sets", "n_methods", "length"]
+    columns = ["regime", "ipc", "scale", "measure", "mean", "ci_low", "ci_high", "n", "n_methods", "length"]
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ddlight.errors import UsageError
-from ddlight.report.statistics import FULL, RANDOM
+from ddlight.report.statistics import FEW_SETS, FULL, RANDOM
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -159,8 +159,8 @@ def line(panel: "Axes", x: Sequence[float], data: "pd.DataFrame", style: Mapping
 
 
 def intervals(panel: "Axes", x: Sequence[float], data: "pd.DataFrame", colour: str) -> None:
-    """Draw the intervals of means alone."""
-    known = data["ci_low"].notna().to_numpy()
+    """Draw the intervals of means alone, of `n` sets each; those of two sets are wider than any figure."""
+    known = (data["n"] >= FEW_SETS).to_numpy()
     if known.any():
         low, high = data["ci_low"].to_numpy()[known], data["ci_high"].to_numpy()[known]
         panel.vlines(np.asarray(x)[known], low, high, colors=colour, linewidth=0.9, alpha=0.55)

@@ -110,10 +110,10 @@ def test_spread_is_the_range_within_a_set_number(study, results):
     study.add("AUM", 1.0, set_seed=2)  # a set number that the others lack
     data = spread.data(results())
     assert list(data.columns)[:9] == [
-        *("regime", "ipc", "scale", "measure", "mean", "ci_low", "ci_high", "n_sets", "n_methods")
+        *("regime", "ipc", "scale", "measure", "mean", "ci_low", "ci_high", "n", "n_methods")
     ]
     hard = one(data, regime="HL", scale="points", measure="range")
-    assert (hard["mean"], hard["n_sets"], hard["n_methods"]) == (30.0, 2, 3)  # 50 - 20 and 60 - 30
+    assert (hard["mean"], hard["n"], hard["n_methods"]) == (30.0, 2, 3)  # 50 - 20 and 60 - 30
     assert one(data, regime="SL", scale="points", measure="range")["mean"] == 3.5  # 5 and 2
     odds = np.log([0.5 / 0.5 / (0.2 / 0.8), 0.6 / 0.4 / (0.3 / 0.7)])
     row = one(data, regime="HL", scale="log-odds", measure="range")

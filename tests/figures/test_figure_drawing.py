@@ -5,6 +5,7 @@ import sys
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.collections import PolyCollection
 from matplotlib.text import Annotation, Text
@@ -147,3 +148,11 @@ def test_labels_are_moved_apart_as_little_as_possible():
     assert style.apart([0.99, 1.0, 0.2], 0.1) == pytest.approx([0.9, 1.0, 0.2])
     close = style.apart([0.3, 0.31, 0.32, 0.6], 0.1)
     assert close == pytest.approx([0.21, 0.31, 0.41, 0.6]) and np.diff(close).min() >= 0.1 - 1e-9
+
+
+@pytest.mark.parametrize(("sets", "bars"), [(2, 0), (3, 1)])
+def test_the_intervals_of_two_sets_are_not_drawn(sets, bars):
+    _, (panel,) = style.panels([""], "", (3, 3))
+    data = pd.DataFrame({"mean": [50.0], "ci_low": [-40.0], "ci_high": [140.0], "n": [sets]})
+    style.line(panel, [1.0], data, style.styles(["A"])["A"].keywords)
+    assert len(panel.collections) == bars
