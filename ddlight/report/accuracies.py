@@ -85,7 +85,15 @@ def _notes(table: Table, line: str) -> list[Note]:
             "Equal compute means equal student images seen."
         ),
     ]
-    others = [_unequal(table, line), _chosen(table), _reads(table), _varying(table), _alone(table), _partly(table)]
+    others = [
+        _unequal(table, line),
+        _chosen(table),
+        _reads(table),
+        _asked(table),
+        _varying(table),
+        _alone(table),
+        _partly(table),
+    ]
     return notes + [Note(text) for text in others if text]
 
 
@@ -102,6 +110,14 @@ def _chosen(table: Table) -> str:
 def _reads(table: Table) -> str:
     rows = _names(f"{cell.row} ({cell.test_reads} times)" for cell in table.cells if (cell.test_reads or 0) > 1)
     return f"The test split was read during training of {rows}; the number shown is the last." if rows else ""
+
+
+def _asked(table: Table) -> str:
+    rows: dict[str, list[str]] = {}
+    for cell in table.cells:
+        rows.setdefault(cell.asked, []).append(cell.row)
+    texts = [f"{_names(names)}: {asked}" for asked, names in rows.items() if asked]
+    return f"Arguments given to the methods: {'; '.join(texts)}." if texts else ""
 
 
 def _varying(table: Table) -> str:

@@ -48,6 +48,8 @@ MEANS = {
 SETTINGS = {"set.args": "args", "recipe": "recipe", "augment": "augment"}
 OWN_COLUMNS = ("seed", "ipc")
 SWITCHED_OFF = {"patches": 1, "flip": False, "jitter": 0.0, "lighting": 0.0, "dsa": "", "mix": "none"}
+NETWORK = re.compile(r"\b(class|weights|teachers?)\b")
+"""Settings that name a class or a trained network, and say little to a reader."""
 _NONE: tuple[set[str], set[str]] = (set(), set())
 
 
@@ -120,6 +122,7 @@ class Cell:
         flops_scoring: of the scoring run behind a set.
         flops_synthesis: of making a set.
         selected_on: split on which something about a set was chosen: the worst over sets.
+        asked: arguments that its sets were given, but for those in `row` or `varies` and for networks.
         varies: settings that have another value for every set, and were averaged over.
         error: what went wrong.
         path: file of a failed or damaged run, relative to the folder that was given.
@@ -166,6 +169,7 @@ class Cell:
     flops_scoring: float | None = None
     flops_synthesis: float | None = None
     selected_on: str = ""
+    asked: str = ""
     varies: str = ""
     error: str = ""
     path: str = ""
@@ -306,7 +310,7 @@ def _table(runs: list[_Run]) -> list[Cell]:
     cells, samples = [], []
     named = {id(run): row_name(run.method, run.settings, told_apart[run.method][0]) for run in runs}
     for (column, row), group in _grouped(runs, lambda run: (run.column, named[id(run)])):
-        cell, values = _cell(group, column, row, told_apart[group[0].method][1])
+        cell, values = _cell(group, column, row, *told_apart[group[0].method])
         context = tuple(group[0].settings.get(key) for key in recipe)
         step = 100 / min(run.record["acc.test_images"] for run in group)
         cells.append(cell)
@@ -403,7 +407,7 @@ def _set_means(sets: Sequence[Sequence[_Run]], name: str) -> list[float]:
     return [float(np.mean(values)) for values in known if values]
 
 
-def _cell(runs: list[_Run], column: Column, row: str, varying: set[str]) -> tuple[Cell, list[float]]:
+def _cell(runs: list[_Run], column: Column, row: str, split: set[str], varying: set[str]) -> tuple[Cell, list[float]]:
     """One cell before it is compared, and the accuracy of each of its sets."""
     arguments = {key: text for key, text in runs[0].settings.items() if key.startswith("args.") and key not in varying}
     sets = _sets(runs)
@@ -428,10 +432,17 @@ def _cell(runs: list[_Run], column: Column, row: str, varying: set[str]) -> tupl
         n_trainings=len(runs),
         test_reads=max(int(run.record["acc.test_reads"]) for run in runs),
         selected_on=next(split for split in ("test", "held_out", "none") if split in chosen),
+        asked=_asked({key: text for key, text in arguments.items() if key not in split}),
         varies=", ".join(sorted(key for key in varying if len({run.settings.get(key) for run in runs}) > 1)),
         **means,
     )
     return cell, values
+
+
+def _asked(arguments: Mapping[str, str]) -> str:
+    """Arguments that were given, one after another, without classes, weights and what is null."""
+    texts = {key.removeprefix("args."): text for key, text in arguments.items() if text != "null"}
+    return ", ".join(f"{key}={text}" for key, text in sorted(texts.items()) if not NETWORK.search(key))
 
 
 def _unfinished(record: Record) -> Cell:

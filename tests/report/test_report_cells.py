@@ -117,6 +117,17 @@ def test_settings_of_each_set_are_averaged_over_and_named(study):
     assert (cell.n_sets, cell.varies) == (3, "args.scores")
 
 
+def test_what_a_method_was_given_is_said(study):
+    scoring = {"class": "Scoring", "budget": {"class": "Budget", "epochs": 60.0, "steps": None}}
+    given = {"keep": "easy", "scoring": scoring, "teacher": {"class": "RunTeacher", "weights": "ab12"}}
+    study.sets("EL2N", [60.0, 61.0], set__args=given)
+    study.sets("AUM", [60.0, 61.0], set__args={"keep": "easy"})
+    study.sets("AUM", [60.0, 61.0])
+    cells = cells_of(study)
+    assert cells["EL2N", 10].asked == "keep=easy, scoring.budget.epochs=60.0"
+    assert [cells[name, 10].asked for name in ("AUM", "AUM (keep=easy)")] == ["", ""], "the row says it"
+
+
 def test_each_learning_rate_has_its_own_random(study):
     for lr, low in ((0.01, 50.0), (0.1, 60.0)):
         study.sets("Random", [low, low + 0.2, low + 0.1], recipe={"lr": lr})

@@ -203,3 +203,10 @@ def test_few_methods_in_many_settings_have_a_row_a_setting(study, sizes):
     assert found[last] == f"**{60.2 + sizes:.1f} ± 0.2 (3)** †"
     line = "row" if sizes > 8 else "column"
     assert f"above Random of the same {line}:" in text and f"highest mean of its {line}," in text
+
+
+def test_a_note_says_what_methods_were_given(study):
+    for name in ("EL2N", "AUM"):
+        study.sets(name, [60.0, 61.0, 62.0], set__args={"keep": "easy"})
+    study.sets("Random", [60.0, 61.0, 62.0])
+    assert "- Arguments given to the methods: AUM, EL2N: keep=easy.\n" in markdown(compare(collect([study.root])))
