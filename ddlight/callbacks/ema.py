@@ -1,5 +1,7 @@
 """The exponential average of the student's weights, evaluated in the student's place."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -99,3 +101,16 @@ class StudentEMA(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a checkpoint."""
         self.steps, self.average = state_dict["steps"], dict(state_dict["average"])
+
+
+@contextmanager
+def averaged(trainer: Trainer, model: LightningModule) -> Iterator[None]:
+    """Put the average into the student, where the trainer keeps one, for as long as the body runs."""
+    averages = [c for c in trainer.callbacks if isinstance(c, StudentEMA)]  # type: ignore[attr-defined]
+    for average in averages:
+        average.swap_in(model)
+    try:
+        yield
+    finally:
+        for average in averages:
+            average.swap_out(model)
