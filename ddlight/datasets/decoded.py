@@ -32,7 +32,7 @@ def decode_files(
 
     Returns:
         uint8 (len(files), C, H, W), in memory row by row with the channels of a pixel together, which crops are
-        resized from twice as fast.
+        resized from faster.
 
     Raises:
         DataError: some cannot be read; they are named.

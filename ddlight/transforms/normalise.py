@@ -21,8 +21,8 @@ def normalise(
     """Compute (x - mean) / std per channel, where uint8 images count as x = value / 255.
 
     Agrees with `ToTensor` followed by `Normalize` to 2e-6 in float32. The memory format is changed first, while
-    pixels are bytes, and channels-last images are worked on as long rows: several times as fast on a CPU as
-    broadcasting three numbers over them.
+    pixels are bytes, and channels-last images are worked on as long rows: faster on a CPU than broadcasting three
+    numbers over them.
 
     Args:
         images: (B, C, H, W), uint8 or floating point in [0, 1], in either memory format.
