@@ -17,10 +17,10 @@ from statistics import fmean
 from typing import Any
 
 from ddlight.emit import RUNS, Asked, array, put, sweep
-from ddlight.errors import DDLightError, UsageError, nearest
+from ddlight.errors import STOPPED, DDLightError, UsageError, nearest
 from ddlight.slurm import Job, add_resources
 from ddlight.study import Cell, Study, check_unchanged, first_line, read_study, state
-from ddlight.workers import STOPPED, Outcome, Run, run_cells, train
+from ddlight.workers import Outcome, Run, run_cells, train
 
 SMALL_STEP = 0.05
 """Seconds of a training step on all cores below which several runs at once are faster than one."""

@@ -17,7 +17,7 @@ from lightning.pytorch.accelerators import Accelerator
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import Strategy
 
-from ddlight.callbacks.checkpoint import STOPPED, RunCheckpoint, RunCheckpointIO
+from ddlight.callbacks.checkpoint import RunCheckpoint, RunCheckpointIO
 from ddlight.callbacks.clock import Clock
 from ddlight.callbacks.curve import Curve
 from ddlight.callbacks.difficulty import Difficulty
@@ -26,7 +26,7 @@ from ddlight.callbacks.export import Export
 from ddlight.callbacks.progress import RunBar
 from ddlight.callbacks.test_curve import TestCurve
 from ddlight.condensed.hand_out import hand_out
-from ddlight.errors import UsageError
+from ddlight.errors import STOPPED, UsageError
 from ddlight.methods.base import CondensedDataModule
 from ddlight.scoring.run import ScoringRun
 from ddlight.scoring.table import write_csv

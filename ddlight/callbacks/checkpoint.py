@@ -20,7 +20,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from ddlight import files
 from ddlight.callbacks.curve import Curve
 from ddlight.callbacks.each_step import EachStep
-from ddlight.errors import DataError
+from ddlight.errors import STOPPED, DataError
 from ddlight.slurm import requeue
 
 UNREADABLE = (
@@ -28,8 +28,6 @@ UNREADABLE = (
     *(struct.error, zlib.error, zipfile.BadZipFile, pickle.UnpicklingError),
 )
 """What reading a damaged file of torch or zip may raise."""
-STOPPED = 143
-"""Exit code after a signal: 128 + SIGTERM."""
 
 
 class RunCheckpointIO(TorchCheckpointIO):
