@@ -324,15 +324,19 @@ def _table(runs: list[_Run]) -> list[Cell]:
     return sorted(judged, key=_order)
 
 
+def regime_order(regime: str) -> tuple[int, float, str]:
+    """Key that sorts regimes: no teacher, stored labels by their number, one teacher, several, then others by name."""
+    known = ("HardLabel", "SoftLabel", "StoredLabel", "TeacherLabel", "MultiTeacherLabel")
+    name, _, options = regime.partition("(")
+    labels = re.search(r"M=(\d+)", options)
+    return known.index(name) if name in known else len(known), int(labels[1]) if labels else math.inf, regime
+
+
 def column_order(column: Column) -> tuple[object, ...]:
     """Key that sorts columns: regimes from no teacher to many, then protocol, teachers, budget; small sets first."""
-    known = ("HardLabel", "SoftLabel", "StoredLabel", "TeacherLabel", "MultiTeacherLabel")
-    name, _, options = column.regime.partition("(")
-    labels = re.search(r"M=(\d+)", options)
-    rank = (known.index(name) if name in known else len(known), int(labels[1]) if labels else math.inf)
     small = (column.ipc is None, column.ipc or 0, column.size is None, column.size or 0)
     budget = (column.budget_unit, column.budget_asked or 0.0)
-    return (rank, column.regime, column.protocol, column.teachers, *small, *budget)
+    return (*regime_order(column.regime), column.protocol, column.teachers, *small, *budget)
 
 
 def row_order(cell: Cell) -> tuple[int, str]:
