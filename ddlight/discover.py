@@ -1,4 +1,4 @@
-"""What is there: methods, regimes, students, teachers, protocols, datasets and configs, found without importing torch.
+"""What is there: methods, regimes, protocols, datasets and configs, found without importing torch.
 
 Classes are found by reading source files, never by importing them, so that the listing commands answer at once and a
 new file is listed as soon as it exists. `import_all` is for the parser, which needs the classes themselves.
@@ -141,16 +141,6 @@ def regimes(package: Path = PACKAGE) -> list[Entry]:
     return found
 
 
-def students(package: Path = PACKAGE) -> list[Entry]:
-    """List the students of `models/students.py`."""
-    return _entries(_read_one(package / "models" / "students.py", package), ("Student",))
-
-
-def teachers(package: Path = PACKAGE) -> list[Entry]:
-    """List the teachers of `models/teachers.py`."""
-    return _entries(_read_one(package / "models" / "teachers.py", package), ("Teacher",))
-
-
 def extra_folders() -> list[Path]:
     """Return the folders that the environment variable DDLIGHT_METHODS names, each once, in order.
 
@@ -242,10 +232,6 @@ def _listed(files: Iterable[Path]) -> list[Path]:
 def _read_folder(folder: Path, package: Path) -> _Index:
     files = sorted(folder.rglob("*.py"))
     return _Index(c for file in files for c in _read(file, _module(file, package)))
-
-
-def _read_one(file: Path, package: Path) -> _Index:
-    return _Index(_read(file, _module(file, package)) if file.is_file() else [])
 
 
 def _read_extra(folder: Path) -> _Index:

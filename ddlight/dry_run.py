@@ -1,6 +1,7 @@
 """`--dry-run`: what a command would do, from the config, the tables and one measured step; nothing is written."""
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,11 @@ class Line:
     bytes: int
     slope: float
 
+    @classmethod
+    def through(cls, images: Sequence[int], taken: Sequence[int]) -> "Line":
+        """The line through the first and the last of some measured batch sizes, in order, and the bytes they took."""
+        return cls(images[-1], taken[-1], (taken[-1] - taken[0]) / max(1, images[-1] - images[0]))
+
     def at(self, images: int) -> int:
         """Bytes of a step of so many images."""
         return int(self.bytes + max(0, images - self.images) * self.slope)
@@ -103,15 +109,9 @@ class Probe:
     def __init__(
         self, run: Run, model: Regime, data: CondensedDataModule, device: torch.device, teachers: list[Teacher]
     ) -> None:
-        self.run, self.info, self.space, self.device, self.teachers = (
-            run,
-            data.dataset.info,
-            data.space,
-            device,
-            teachers,
-        )
+        info = data.dataset.info
+        self.run, self.info, self.space, self.device, self.teachers = run, info, data.space, device, teachers
         self.before = _reset_peak(device)
-        info = self.info
         self.network = build_checked(model.student, info.num_classes, info.channels, info.size).to(device)
         self.optimizer = build_optimizer(self.network, run.plan.recipe)
 
@@ -124,8 +124,7 @@ class Probe:
             while len(seconds) < 2 and time.perf_counter() - start < PROBE_SECONDS:
                 seconds.append(self._step(images))
             peaks.append(_peak(self.device) - self.before)
-        slope = (peaks[-1] - peaks[0]) / max(1, sizes[-1] - sizes[0])
-        return Line(most, peaks[-1], slope), min(seconds), most
+        return Line.through(sizes, peaks), min(seconds), most
 
     def _step(self, images: int) -> float:
         start = time.perf_counter()
@@ -159,8 +158,7 @@ class Probe:
             pixels = torch.zeros((count, info.channels, info.size, info.size), dtype=torch.uint8, device=self.device)
             self.network(normalise(pixels, info.mean, info.std))
             peaks.append(_peak(self.device) - self.before)
-        slope = (peaks[-1] - peaks[0]) / max(1, sizes[-1] - sizes[0])
-        return Line(sizes[-1], peaks[-1], slope).at(images)
+        return Line.through(sizes, peaks).at(images)
 
 
 def _reset_peak(device: torch.device) -> int:

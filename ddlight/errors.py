@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+STOPPED = 143
+"""Exit code of a process that saved what it did after a signal: 128 + SIGTERM."""
+
 
 class DDLightError(Exception):
     """A mistake that is reported in one message, without a traceback. `code` is the exit code."""

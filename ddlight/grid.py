@@ -17,10 +17,10 @@ from statistics import fmean
 from typing import Any
 
 from ddlight.emit import RUNS, Asked, array, put, sweep
-from ddlight.errors import DDLightError, UsageError, nearest
+from ddlight.errors import STOPPED, DDLightError, UsageError, nearest
 from ddlight.slurm import Job, add_resources
 from ddlight.study import Cell, Study, check_unchanged, first_line, read_study, state
-from ddlight.workers import STOPPED, Outcome, Run, run_cells, train
+from ddlight.workers import Outcome, Run, run_cells, train
 
 SMALL_STEP = 0.05
 """Seconds of a training step on all cores below which several runs at once are faster than one."""
@@ -43,19 +43,8 @@ def main(argv: Sequence[str]) -> int:
             since it was run, or no cell is chosen.
     """
     options = _parser().parse_args(list(argv))
-    if options.jobs is not None and options.jobs < 1:
-        raise UsageError(f"--jobs is {options.jobs}; it takes 1 or more: --jobs 1")
     resources = {name: value for name, value in vars(options).items() if name in RESOURCES}
-    if (resources and options.emit != "slurm") or (options.out and not options.emit):
-        given = f"--{next(iter(resources), 'out')}"
-        raise UsageError(f"{given} is an option of --emit{' slurm' if resources else ''}: add that, or leave it out.")
-    if options.emit and options.before:
-        raise UsageError("What --emit writes begins with the runs that cells need: leave out --before.")
-    if options.emit == "wandb" and options.jobs is not None:
-        raise UsageError(
-            f"--jobs is {options.jobs}; a sweep runs as many cells at once as it has agents: leave out --jobs, "
-            "and start as many agents."
-        )
+    _check(options, resources)
     cells = _chosen(options)
     check_unchanged(cells)
     if options.emit:
@@ -76,6 +65,22 @@ def main(argv: Sequence[str]) -> int:
     if code == STOPPED:
         sys.stdout.write(f"Stopped. The same command continues:\n  ddlight grid {shlex.join(argv)}\n")
     return code
+
+
+def _check(options: argparse.Namespace, resources: dict[str, Any]) -> None:
+    """Refuse options that do not go together. Raises UsageError."""
+    if options.jobs is not None and options.jobs < 1:
+        raise UsageError(f"--jobs is {options.jobs}; it takes 1 or more: --jobs 1")
+    if (resources and options.emit != "slurm") or (options.out and not options.emit):
+        given = f"--{next(iter(resources), 'out')}"
+        raise UsageError(f"{given} is an option of --emit{' slurm' if resources else ''}: add that, or leave it out.")
+    if options.emit and options.before:
+        raise UsageError("What --emit writes begins with the runs that cells need: leave out --before.")
+    if options.emit == "wandb" and options.jobs is not None:
+        raise UsageError(
+            f"--jobs is {options.jobs}; a sweep runs as many cells at once as it has agents: leave out --jobs, "
+            "and start as many agents."
+        )
 
 
 def _chosen(options: argparse.Namespace) -> list[Cell]:

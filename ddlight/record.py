@@ -9,7 +9,7 @@ from torch import nn
 from ddlight.callbacks.test_curve import TestCurve
 from ddlight.errors import UsageError
 from ddlight.methods.base import CondensedDataModule
-from ddlight.models.flops import forward_flops
+from ddlight.models.flops import TRAINING, forward_flops
 from ddlight.models.teachers import RunTeacher, Teacher
 from ddlight.regimes.base import Regime
 from ddlight.result import (
@@ -28,9 +28,6 @@ from ddlight.result import (
     versions,
 )
 from ddlight.trainer import Trainer
-
-BACKWARD = 2.0
-"""FLOPs of a backward pass in units of the forward pass."""
 
 
 def record(trainer: Trainer, model: Regime, data: CondensedDataModule, config: str, seconds: Seconds) -> Result:
@@ -116,7 +113,7 @@ def _budget(model: Regime) -> BudgetRecord:
 def _flops(model: Regime, data: CondensedDataModule) -> Flops:
     info, seen = data.dataset.info, model.images_seen(model.run.steps)
     assert model.network is not None
-    student = forward_flops(model.network, info.channels, info.size) * (1 + BACKWARD) * seen
+    student = forward_flops(model.network, info.channels, info.size) * TRAINING * seen
     teachers = sum(t.flops for t in model.all_teachers) * model.labelled_images()
     scoring, synthesis = (_recorded(data, f"flops_{what}") for what in ("scoring", "synthesis"))
     return Flops(student=student, teachers=teachers, scoring=scoring, synthesis=synthesis)

@@ -17,7 +17,7 @@ from lightning.pytorch.accelerators import Accelerator
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import Strategy
 
-from ddlight.callbacks.checkpoint import STOPPED, RunCheckpoint, RunCheckpointIO
+from ddlight.callbacks.checkpoint import RunCheckpoint, RunCheckpointIO
 from ddlight.callbacks.clock import Clock
 from ddlight.callbacks.curve import Curve
 from ddlight.callbacks.difficulty import Difficulty
@@ -26,7 +26,7 @@ from ddlight.callbacks.export import Export
 from ddlight.callbacks.progress import RunBar
 from ddlight.callbacks.test_curve import TestCurve
 from ddlight.condensed.hand_out import hand_out
-from ddlight.errors import UsageError
+from ddlight.errors import STOPPED, UsageError
 from ddlight.methods.base import CondensedDataModule
 from ddlight.scoring.run import ScoringRun
 from ddlight.scoring.table import write_csv
@@ -80,18 +80,10 @@ class Trainer(lightning.Trainer):
         deterministic: bool | Literal["warn"] | None = None,
         sync_batchnorm: bool = False,
     ) -> None:
-        if precision not in get_args(Precision):
-            allowed = ", ".join(get_args(Precision))
-            raise UsageError(
-                f"precision is {precision!r}; allowed: {allowed}. For example --trainer.precision=bf16-mixed"
-            )
+        _require_precision(precision)
         keep_big_blocks()
-        self.run, self.resume = Path(run or "runs/run"), resume
-        own: list[Callback] = [RunBar()] if progress else []
-        self.clock = Clock()
-        own += [self.clock, StudentEMA(), Curve(self.run), TestCurve(self.run), Difficulty(self.run), Export(self.run)]
-        own += callbacks or []
-        own.append(RunCheckpoint(self.run, checkpoint_every))
+        self.run, self.resume, self.clock, self.evaluate_seconds = Path(run or "runs/run"), resume, Clock(), 0.0
+        own = [*([RunBar()] if progress else []), *self._own(), *(callbacks or [])]
         self.machine: dict[str, Any] = {
             "accelerator": accelerator,
             "strategy": strategy,
@@ -106,7 +98,7 @@ class Trainer(lightning.Trainer):
         super().__init__(
             **self.machine,
             logger=logger,
-            callbacks=own,
+            callbacks=[*own, RunCheckpoint(self.run, checkpoint_every)],
             max_epochs=1,
             num_sanity_val_steps=0,
             enable_model_summary=False,
@@ -115,7 +107,11 @@ class Trainer(lightning.Trainer):
             default_root_dir=self.run,
             plugins=[RunCheckpointIO()],
         )
-        self.evaluate_seconds = 0.0
+
+    def _own(self) -> list[Callback]:
+        """What every run has, in the order in which it is called."""
+        run = self.run
+        return [self.clock, StudentEMA(), Curve(run), TestCurve(run), Difficulty(run), Export(run)]
 
     def fit_run(self, model: LightningModule, datamodule: CondensedDataModule) -> None:
         """Fit from the run folder's checkpoint, or from the start, and read the test split once."""
@@ -206,6 +202,12 @@ class Trainer(lightning.Trainer):
             log.info("condensed set: %s", datamodule.folder)
             if files is not None:
                 log.info("%d files in %s", hand_out(datamodule, Path(files), copy), files)
+
+
+def _require_precision(precision: str) -> None:
+    if precision not in get_args(Precision):
+        allowed = ", ".join(get_args(Precision))
+        raise UsageError(f"precision is {precision!r}; allowed: {allowed}. For example --trainer.precision=bf16-mixed")
 
 
 def _pass_on_sigterm(fabric: Fabric) -> None:

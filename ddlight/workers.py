@@ -15,13 +15,11 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Literal
 
-from ddlight.errors import BusyError, DDLightError, FinishedError, MissingSetError
+from ddlight.errors import STOPPED, BusyError, DDLightError, FinishedError, MissingSetError
 from ddlight.result import FILE
 from ddlight.slurm import requeue
 from ddlight.study import Cell, note_failure, note_start, note_success, read_result
 
-STOPPED = 143
-"""Exit code of a run that saved itself after SIGTERM: 128 + SIGTERM."""
 AGAIN = 5.0
 """Seconds after which workers are asked again to stop: a run hears it only while it trains."""
 

@@ -79,8 +79,6 @@ def package(write: Write, tmp_path: Path) -> Path:
     write("p/methods/baselines/_private.py", "class Private(Selector): ...\n")
     write("p/regimes/base.py", "class Regime(L.LightningModule): ...\n")
     write("p/regimes/hard.py", '"""Hard."""\nclass Hard(Regime): ...\nclass Loss(nn.Module): ...\n')
-    write("p/models/students.py", "class Student(ABC): ...\nclass Net(Student):\n    'A net.'\n")
-    write("p/models/teachers.py", "class Teacher(ABC): ...\nclass File(Teacher): ...\n")
     return tmp_path / "p"
 
 
@@ -115,12 +113,10 @@ def test_methods_are_resolved_across_files(package: Path) -> None:
     assert (found["Full"].summary, found["Full"].paper) == ("", "")
 
 
-def test_regimes_students_and_teachers(package: Path) -> None:
+def test_regimes(package: Path) -> None:
     assert [(e.name, e.summary, e.module) for e in discover.regimes(package)] == [
         ("Hard", "Hard.", "ddlight.regimes.hard")
     ]
-    assert [(e.name, e.summary) for e in discover.students(package)] == [("Net", "A net.")]
-    assert [e.name for e in discover.teachers(package)] == ["File"]
 
 
 def test_a_name_in_the_same_file_goes_first(write: Write, tmp_path: Path) -> None:
@@ -216,8 +212,8 @@ def test_package_methods_are_importable_and_as_described() -> None:
     import importlib
 
     discover.import_all()
-    entries = [*discover.methods(), *discover.regimes(), *discover.students(), *discover.teachers()]
-    assert {"FullData", "Random", "HardLabel", "ConvNet"} <= {e.name for e in entries}
+    entries = [*discover.methods(), *discover.regimes()]
+    assert {"FullData", "Random", "HardLabel"} <= {e.name for e in entries}
     for entry in entries:
         cls = getattr(importlib.import_module(entry.module), entry.name)
         above = {c.__name__ for c in cls.__mro__}

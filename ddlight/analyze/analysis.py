@@ -20,14 +20,14 @@ from ddlight.analyze.sets import Asked
 from ddlight.analyze.stored_labels import label_entropy
 from ddlight.condensed import pixels, store
 from ddlight.condensed.store import StoredSet
-from ddlight.condensed.whitening import dataset_whitening
+from ddlight.condensed.whitening import set_whitening
 from ddlight.datasets.base import RealDataset
 from ddlight.errors import DataError, DDLightError
 from ddlight.methods.base import cache_folder
 from ddlight.models.device import own_device
 from ddlight.models.teachers import Teacher
 from ddlight.show import open_dataset
-from ddlight.transforms.whiten import RECIPES, Whitening
+from ddlight.transforms.whiten import Whitening
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Analyst:
         real = self.real(manifest)
         selected = manifest["kind"] == "indices"
         stored = store.load(asked.folder, real.dataset if selected else None, pixels.memory_limit())
-        whitening = _whitening(stored, real.dataset)
+        whitening = set_whitening(manifest["space"], real.dataset, cache_folder(None))
         key = str(asked.folder.resolve())
         if key not in self.measured:
             self.measured[key] = self._measure(stored, real, whitening)
@@ -180,11 +180,6 @@ def _labels(
         return label_entropy(asked, stored, dataset, whitening)
     except DDLightError as error:
         return None, " ".join(str(error).rstrip(".").split())
-
-
-def _whitening(stored: StoredSet, dataset: RealDataset) -> Whitening | None:
-    recipe = next((recipe for recipe in RECIPES if recipe == stored.manifest["space"]), None)
-    return None if recipe is None else dataset_whitening(dataset, recipe, cache_folder(None))
 
 
 def _class_notes(labels: np.ndarray, real_labels: np.ndarray, classes: int) -> list[str]:

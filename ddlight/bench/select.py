@@ -24,7 +24,8 @@ from ddlight.scoring.recorder import Recorder
 from ddlight.transforms.view import View
 
 CLASSES, WIDTH = 10, 512
-Order = Callable[[np.ndarray], list[int]]
+Order = Callable[[np.ndarray], np.ndarray]
+Plain = Callable[[Tensor], list[int]]
 
 
 def measure(folder: Path, quick: bool, rounds: int) -> Iterator[Measure]:
@@ -44,31 +45,15 @@ def measure(folder: Path, quick: bool, rounds: int) -> Iterator[Measure]:
     )  # as after a ReLU
     classes = np.split(points, CLASSES)
     similarity = Similarity.of_features(points[:own]).matrix()
-
-    def centres(x: np.ndarray) -> list[int]:
-        return kcenter(x, picks, 0).tolist()
-
-    def herd(x: np.ndarray) -> list[int]:
-        return herding(x, picks).tolist()
-
-    def plain_centres(x: np.ndarray) -> list[int]:
-        return plain_kcenter(torch.from_numpy(x), picks)
-
-    def plain_herd(x: np.ndarray) -> list[int]:
-        return plain_herding(torch.from_numpy(x), picks)
-
+    centres, herd = partial(kcenter, count=picks, first=0), partial(herding, count=picks)
+    plain_centres, plain_herd = partial(plain_kcenter, count=picks), partial(plain_herding, count=picks)
     yield from _recording(rounds, quick)
     yield _compare("P18", "k-center class by class: DeepCore's way", 5, plain_centres, centres, classes, rounds)
     yield Measure("P18m", "k-center: bytes an image beyond the features", 128, _memory(centres, points), most=True)
     yield _compare("P19a", "k-center over all: DeepCore's way", 2.2, plain_centres, centres, [points], rounds)
     yield _compare("P19b", "herding over all: DeepCore's way, with argmin", 2.2, plain_herd, herd, [points], rounds)
-
-    def plain_locations(s: np.ndarray) -> list[int]:
-        return plain_facility_location(s, few)
-
-    def locations(s: np.ndarray) -> list[int]:
-        return facility_location(s, few).tolist()
-
+    locations: Order = partial(facility_location, count=few)
+    plain_locations: Plain = lambda s: plain_facility_location(s.numpy(), few)  # noqa: E731
     what = "facility location given similarities: naive greedy"
     yield _compare("P20", what, 5, plain_locations, locations, [similarity], rounds)
 
@@ -94,14 +79,15 @@ def _recording(rounds: int, quick: bool) -> list[Measure]:
 
 
 def _compare(
-    id: str, what: str, goal: float, plain: Order, ours: Order, inputs: list[np.ndarray], rounds: int
+    id: str, what: str, goal: float, plain: Plain, ours: Order, inputs: list[np.ndarray], rounds: int
 ) -> Measure:
     """Time of `plain` / `ours`, both in the inputs' precision, once they pick the same with `plain` in float64."""
     for x in inputs:
-        if plain(x.astype(np.float64)) != ours(x):
+        if plain(torch.from_numpy(x.astype(np.float64))) != ours(x).tolist():
             raise AssertionError(f"{what} / ddlight's pick other images")
     return ratio(
-        id, f"{what} / ddlight's", goal, lambda: [plain(x) for x in inputs], lambda: [ours(x) for x in inputs],
+        id, f"{what} / ddlight's", goal,
+        lambda: [plain(torch.from_numpy(x)) for x in inputs], lambda: [ours(x).tolist() for x in inputs],
         rounds, WALL,
     )  # fmt: skip
 

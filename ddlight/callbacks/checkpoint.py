@@ -19,7 +19,8 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from ddlight import files
 from ddlight.callbacks.curve import Curve
-from ddlight.errors import DataError
+from ddlight.callbacks.each_step import EachStep
+from ddlight.errors import STOPPED, DataError
 from ddlight.slurm import requeue
 
 UNREADABLE = (
@@ -27,8 +28,6 @@ UNREADABLE = (
     *(struct.error, zlib.error, zipfile.BadZipFile, pickle.UnpicklingError),
 )
 """What reading a damaged file of torch or zip may raise."""
-STOPPED = 143
-"""Exit code after a signal: 128 + SIGTERM."""
 
 
 class RunCheckpointIO(TorchCheckpointIO):
@@ -66,7 +65,7 @@ class RunCheckpointIO(TorchCheckpointIO):
         )
 
 
-class RunCheckpoint(Checkpoint):
+class RunCheckpoint(EachStep, Checkpoint):
     """Keeps `last.ckpt` in the run folder, and saves it when SIGTERM or SIGUSR1 arrives.
 
     Lightning's own handler runs collectives inside the signal handler and can deadlock; here the handler sets a flag,
@@ -82,7 +81,6 @@ class RunCheckpoint(Checkpoint):
         self.folder, self.every = folder, every
         self.signalled: int | None = None
         self._previous: dict[int, Any] = {}
-        self._seen = 0
 
     @property
     def path(self) -> Path:
@@ -91,7 +89,7 @@ class RunCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the signals over from Lightning; a run inside another thread hears none."""
-        self._seen = trainer.global_step
+        super().on_train_start(trainer, pl_module)
         if threading.current_thread() is not threading.main_thread():
             return
         for number in (signal.SIGTERM, signal.SIGUSR1):
@@ -100,22 +98,17 @@ class RunCheckpoint(Checkpoint):
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signalled = number
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """At optimiser steps: save where one is due; save and exit where a signal came."""
-        if trainer.global_step == self._seen:
-            return
-        self._seen = step = trainer.global_step
+    def after_step(self, trainer: Trainer, model: Any, step: int) -> None:
+        """Save where a checkpoint is due; save and exit where a signal came."""
         total = int(trainer.estimated_stepping_batches)
-        stop = self._agree(trainer, step)
+        stop = self._agree(trainer)
         period = max(1, round(self.every * total)) if self.every else 0
         if stop or (period and step % period == 0 and step < total):
             self.save(trainer)
         if stop:
             self._exit(trainer)
 
-    def _agree(self, trainer: Trainer, step: int) -> bool:
+    def _agree(self, trainer: Trainer) -> bool:
         if trainer.world_size == 1:
             return self.signalled is not None
         return trainer.strategy.reduce_boolean_decision(self.signalled is not None, all=False)

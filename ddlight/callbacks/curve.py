@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
 from ddlight import files
+from ddlight.callbacks.each_step import EachStep
 from ddlight.errors import DataError, DDLightError
 
 POINTS = 100
@@ -31,7 +32,7 @@ def require_finite(loss: float, step: int) -> None:
         )
 
 
-class Curve(Callback):
+class Curve(EachStep):
     """Reads the loss a hundred times per run and keeps the rows; nothing is read from the device in between.
 
     The rows are part of the checkpoint, so that a continued run has the curve of one that was never stopped.
@@ -45,13 +46,12 @@ class Curve(Callback):
         self.rows: list[dict[str, float]] = []
         self._sum: Tensor | None = None
         self._count = 0
-        self._seen = 0
         self._rate = 0.0
         self._written = (0, -float("inf"))  # rows in the file, and when they were written
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start where the checkpoint ended."""
-        self._seen = trainer.global_step
+        super().on_train_start(trainer, pl_module)
         self._sum = torch.zeros((), device=pl_module.device) if self._sum is None else self._sum.to(pl_module.device)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
@@ -61,16 +61,17 @@ class Curve(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Add the loss, which Lightning has divided by the number of micro-batches; at a point, read it."""
+        """Add the loss, which Lightning has divided by the number of micro-batches."""
         assert self._sum is not None
         self._sum += outputs["loss"].detach()
-        if trainer.global_step == self._seen:
-            return
-        self._seen = step = trainer.global_step
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def after_step(self, trainer: Trainer, model: Any, step: int) -> None:
+        """At a point, read the loss."""
         self._count += 1
         total = int(trainer.estimated_stepping_batches)
         if step % max(1, total // POINTS) == 0 or step == total:
-            self._point(trainer, pl_module, step)
+            self._point(trainer, model, step)
 
     def _point(self, trainer: Trainer, model: Any, step: int) -> None:
         assert self._sum is not None

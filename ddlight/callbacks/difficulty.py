@@ -9,7 +9,7 @@ from lightning import Trainer
 from torch import Tensor
 
 from ddlight import files
-from ddlight.callbacks.each_step import EachStep
+from ddlight.callbacks.each_step import EachStep, is_due
 from ddlight.condensed.loader import eval_batch
 from ddlight.regimes.losses import hard_classes
 from ddlight.scoring import signals
@@ -41,11 +41,10 @@ class Difficulty(EachStep):
 
     def after_step(self, trainer: Trainer, model: Any, step: int) -> None:
         """Read where a reading is due."""
-        times = model.difficulty_curve
-        if not times:
+        if not model.difficulty_curve:
             return
         total = int(trainer.estimated_stepping_batches)
-        if step * times // total > (step - 1) * times // total:
+        if is_due(step, total, model.difficulty_curve):
             scores = self._read(trainer, model).items()
             self.rows += [row(step, step / total, name, values.numpy(force=True)) for name, values in scores]
             if trainer.is_global_zero:

@@ -25,3 +25,8 @@ class EachStep(Callback):
     def after_step(self, trainer: Trainer, model: Any, step: int) -> None:
         """What is done after optimiser step `step`, counted from 1."""
         raise NotImplementedError
+
+
+def is_due(step: int, total: int, times: int) -> bool:
+    """Whether one of `times` evenly spaced moments falls on optimiser step `step` of `total`; the last ends the run."""
+    return step * times // total > (step - 1) * times // total

@@ -1,5 +1,7 @@
 """The exponential average of the student's weights, evaluated in the student's place."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,16 +18,12 @@ class StudentEMA(Callback):
     min(decay, (1 + t) / (10 + t)), so that a short run never evaluates nearly untrained weights; at 0.99 both use the
     same decay from step 890 on.
 
-    It is always among the Trainer's callbacks and does nothing where the recipe has no average.
-
-    Args:
-        decay: in (0, 1); null takes the recipe's `ema`, where 0 is no average.
+    It is always among the Trainer's callbacks and does nothing where the recipe's decay, `ema`, is 0.
     """
 
-    def __init__(self, decay: float | None = None) -> None:
-        self.decay = decay
+    def __init__(self) -> None:
         self.steps = 0
-        self._used = 0.0
+        self._decay = 0.0
         self.average: dict[str, Tensor] = {}
         self._live: dict[str, Tensor] = {}
 
@@ -38,8 +36,8 @@ class StudentEMA(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin at the student's weights, or go on from a checkpoint."""
         model: Any = pl_module
-        self._used = model.run.plan.recipe.ema if self.decay is None else self.decay
-        if not self._used:
+        self._decay = model.run.plan.recipe.ema
+        if not self._decay:
             return
         named = dict(self._network(pl_module).named_parameters())
         if trainer.global_step == 0:
@@ -51,10 +49,10 @@ class StudentEMA(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move the average towards the student, once per optimiser step."""
-        if not self._used or trainer.global_step == self.steps:
+        if not self._decay or trainer.global_step == self.steps:
             return
         self.steps = trainer.global_step
-        weight = 1 - min(self._used, (1 + self.steps) / (10 + self.steps))
+        weight = 1 - min(self._decay, (1 + self.steps) / (10 + self.steps))
         live = dict(self._network(pl_module).named_parameters())
         names = list(self.average)
         torch._foreach_lerp_([self.average[n] for n in names], [live[n].detach() for n in names], weight)
@@ -99,3 +97,16 @@ class StudentEMA(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a checkpoint."""
         self.steps, self.average = state_dict["steps"], dict(state_dict["average"])
+
+
+@contextmanager
+def averaged(trainer: Trainer, model: LightningModule) -> Iterator[None]:
+    """Put the average into the student, where the trainer keeps one, for as long as the body runs."""
+    averages = [c for c in trainer.callbacks if isinstance(c, StudentEMA)]  # type: ignore[attr-defined]
+    for average in averages:
+        average.swap_in(model)
+    try:
+        yield
+    finally:
+        for average in averages:
+            average.swap_out(model)

@@ -7,7 +7,7 @@ import torch
 from lightning import LightningModule, Trainer
 
 from ddlight.callbacks.each_step import EachStep
-from ddlight.callbacks.ema import StudentEMA
+from ddlight.callbacks.ema import averaged
 from ddlight.models.export import save_student
 
 
@@ -37,23 +37,19 @@ class Export(EachStep):
     def _write(self, trainer: Trainer, model: Any, epoch: int | None) -> None:
         if not trainer.is_global_zero:
             return
-        averages = [c for c in trainer.callbacks if isinstance(c, StudentEMA)]  # type: ignore[attr-defined]
-        for average in averages:
-            average.swap_in(model)
         data, whitened = model.data.dataset, model.data.whitening is not None
         info = data.info
-        save_student(
-            self.folder,
-            model.network,
-            model.student,
-            num_classes=data.num_classes,
-            channels=info.channels,
-            size=info.size,
-            mean=info.mean,
-            std=info.std,
-            classes=info.classes,
-            epoch=epoch,
-            whitening=model.data.space if whitened else None,
-        )
-        for average in averages:
-            average.swap_out(model)
+        with averaged(trainer, model):
+            save_student(
+                self.folder,
+                model.network,
+                model.student,
+                num_classes=data.num_classes,
+                channels=info.channels,
+                size=info.size,
+                mean=info.mean,
+                std=info.std,
+                classes=info.classes,
+                epoch=epoch,
+                whitening=model.data.space if whitened else None,
+            )

@@ -9,11 +9,13 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ddlight.callbacks.each_step import EachStep, is_due
+
 log = logging.getLogger("ddlight")
 LINES = 4
 
 
-class RunBar(ProgressBar):
+class RunBar(EachStep, ProgressBar):
     """Shows optimiser steps out of the budget, twice a second, and reads nothing from tensors."""
 
     def __init__(self) -> None:
@@ -22,7 +24,6 @@ class RunBar(ProgressBar):
         self._bar: Progress | None = None
         self._drawn = 0.0
         self._start = 0.0
-        self._seen = 0
 
     def disable(self) -> None:
         """Show nothing (ranks other than 0)."""
@@ -34,7 +35,8 @@ class RunBar(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar."""
-        self._start, self._seen = time.perf_counter(), trainer.global_step
+        super().on_train_start(trainer, pl_module)
+        self._start = time.perf_counter()
         self._total = int(trainer.estimated_stepping_batches)
         if self._enabled and sys.stderr.isatty():
             columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -42,19 +44,13 @@ class RunBar(ProgressBar):
             self._bar.start()
             self._task = self._bar.add_task("training", total=self._total, completed=trainer.global_step)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def after_step(self, trainer: Trainer, model: Any, step: int) -> None:
         """Move the bar, or write a line at each quarter."""
-        step = trainer.global_step
-        if step == self._seen:
-            return
-        self._seen = step
         if self._bar is not None:
             if time.perf_counter() - self._drawn > 0.5 or step == self._total:
                 self._drawn = time.perf_counter()
                 self._bar.update(self._task, completed=step)
-        elif self._enabled and step * LINES // self._total > (step - 1) * LINES // self._total:
+        elif self._enabled and is_due(step, self._total, LINES):
             log.info("step %d of %d, %.0f s", step, self._total, time.perf_counter() - self._start)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -7,8 +7,8 @@ import torch
 from lightning import LightningModule, Trainer
 
 from ddlight import files
-from ddlight.callbacks.each_step import EachStep
-from ddlight.callbacks.ema import StudentEMA
+from ddlight.callbacks.each_step import EachStep, is_due
+from ddlight.callbacks.ema import averaged
 from ddlight.metrics.judge import Judge
 
 
@@ -35,27 +35,22 @@ class TestCurve(EachStep):
 
     def after_step(self, trainer: Trainer, model: Any, step: int) -> None:
         """Read where a reading is due."""
-        times = model.test_curve
-        if not times:
+        if not model.test_curve:
             return
         total = int(trainer.estimated_stepping_batches)
-        if step < total and step * (times + 1) // total > (step - 1) * (times + 1) // total:
+        if step < total and is_due(step, total, model.test_curve + 1):
             self.readings.append({"step": step, "acc": self._read(trainer, model)})
 
     @torch.no_grad()
     def _read(self, trainer: Trainer, model: Any) -> float:
-        averages = [c for c in trainer.callbacks if isinstance(c, StudentEMA)]  # type: ignore[attr-defined]
         judge = Judge(model.data.dataset.num_classes, model.device)
-        for average in averages:
-            average.swap_in(model)
-        model.eval()
-        model.share_buffers()
-        with trainer.precision_plugin.forward_context():
-            for images, labels in model.data.test_dataloader():
-                judge.update(model.logits(images.to(model.device)), labels.to(model.device))
-        model.train()
-        for average in averages:
-            average.swap_out(model)
+        with averaged(trainer, model):
+            model.eval()
+            model.share_buffers()
+            with trainer.precision_plugin.forward_context():
+                for images, labels in model.data.test_dataloader():
+                    judge.update(model.logits(images.to(model.device)), labels.to(model.device))
+            model.train()
         return judge.scores().acc
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -148,7 +148,6 @@ class PublishedLabels:
         batches: batches of a pass.
         batch_size: images of a batch; the last one of a pass may hold fewer.
         classes: K.
-        dtype: of the logits.
         items: 6 (SRe2L, CDA, CV-DD, FADRM, LPLD), 7 (G-VBSM) or 8 (EDC).
         mixing: how all batches are mixed.
         sizes: int64 (epochs, batches): bytes of the files.
@@ -161,16 +160,10 @@ class PublishedLabels:
     batches: int
     batch_size: int
     classes: int
-    dtype: torch.dtype
     items: int
     mixing: Mixing
     sizes: np.ndarray
     order: SamplerOrder | None
-
-    @property
-    def bytes(self) -> int:
-        """Size on disk."""
-        return int(self.sizes.sum())
 
     def batch(self, epoch: int, index: int) -> StoredBatch:
         """Read one batch.
@@ -263,7 +256,6 @@ def open_labels(folder: Path | str, images: int, draws: int = 2) -> PublishedLab
         batches=batches,
         batch_size=len(first.flips),
         classes=first.logits.shape[1],
-        dtype=first.logits.dtype,
         items=items,
         mixing=first.mixing,
         sizes=sizes,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ddlight.datasets.decoded import channels_first
 from ddlight.errors import DataError, UsageError
 
 PICTURES = ("image", "img")
@@ -67,7 +68,6 @@ def decode_picture(content: bytes, channels: int) -> np.ndarray:
     """Decode one picture: uint8 (C, H, W). Raises DataError where it is damaged."""
     try:
         with Image.open(io.BytesIO(content)) as image:
-            pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+            return channels_first(np.asarray(image.convert("L" if channels == 1 else "RGB")))
     except Exception as error:  # a damaged picture makes Pillow raise almost anything
         raise DataError(f"A picture of {len(content):,} bytes cannot be decoded: {error}") from error
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)

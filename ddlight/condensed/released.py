@@ -45,7 +45,7 @@ from torch.nn import functional
 from ddlight.condensed.flax import is_flax, read_flax
 from ddlight.condensed.parquet import decode_picture, parquet_files, read_parquet
 from ddlight.datasets.base import RealDataset
-from ddlight.datasets.decoded import decode_files
+from ddlight.datasets.decoded import channels_first, decode_files
 from ddlight.datasets.table import TABLE, DatasetInfo
 from ddlight.errors import DataError, UsageError
 from ddlight.transforms.whiten import RECIPES
@@ -262,8 +262,7 @@ def _decoder(channels: int, size: int) -> Callable[[Path], np.ndarray]:
             picture = image.convert("L" if channels == 1 else "RGB")
         if picture.size != (size, size):
             raise ValueError(f"it has {picture.width} x {picture.height} pixels where others have {size} x {size}")
-        pixels = np.asarray(picture)
-        return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+        return channels_first(np.asarray(picture))
 
     return read
 

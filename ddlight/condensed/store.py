@@ -31,7 +31,7 @@ from safetensors.numpy import load_file, save
 
 from ddlight import files
 from ddlight.condensed.pixels import Encoded, FullSize
-from ddlight.datasets.decoded import decode_files, read_full
+from ddlight.datasets.decoded import channels_first, decode_files, read_full
 from ddlight.errors import DataError
 
 log = logging.getLogger("ddlight")
@@ -609,5 +609,4 @@ def _held(paths: Sequence[Path], read: Callable[[Path], np.ndarray], shape: tupl
 
 def _read_picture(path: Path) -> np.ndarray:
     with Image.open(path) as image:
-        pixels = np.asarray(image)
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+        return channels_first(np.asarray(image))

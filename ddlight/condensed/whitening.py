@@ -15,7 +15,7 @@ from ddlight.condensed import store
 from ddlight.datasets.base import RealDataset, Split
 from ddlight.datasets.table import TABLE
 from ddlight.errors import UsageError
-from ddlight.transforms.whiten import Recipe, Whitening, fit_whitening
+from ddlight.transforms.whiten import RECIPES, Recipe, Whitening, fit_whitening
 
 log = logging.getLogger("ddlight")
 
@@ -58,6 +58,12 @@ def dataset_whitening(dataset: RealDataset, recipe: Recipe, cache: Path) -> Whit
     store.verify(folder, "whitening", "the same command")
     arrays = load_file(folder / "whitening.safetensors")
     return Whitening(arrays["mean"], arrays["forward"], arrays.get("back"))
+
+
+def set_whitening(space: str, dataset: RealDataset, cache: Path) -> Whitening | None:
+    """The whitening of a set that lies in `space`; None where that is none. The rest is as `dataset_whitening`."""
+    recipe = next((recipe for recipe in RECIPES if recipe == space), None)
+    return None if recipe is None else dataset_whitening(dataset, recipe, cache)
 
 
 def _fit(folder: Path, dataset: RealDataset, recipe: Recipe, named: dict[str, Any]) -> None:

@@ -19,6 +19,11 @@ def decoded_folder() -> Path:
     return Path(os.environ.get("DDLIGHT_CACHE") or "~/.cache/ddlight/condensed").expanduser() / "decoded"
 
 
+def channels_first(pixels: np.ndarray) -> np.ndarray:
+    """A picture as Pillow gives it, (H, W) or (H, W, C), as (C, H, W)."""
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
 def decode_files(
     files: Sequence[Path], read: Callable[[Path], np.ndarray], shape: tuple[int, ...], threads: int | None = None
 ) -> np.ndarray:
@@ -32,7 +37,7 @@ def decode_files(
 
     Returns:
         uint8 (len(files), C, H, W), in memory row by row with the channels of a pixel together, which crops are
-        resized from twice as fast.
+        resized from faster.
 
     Raises:
         DataError: some cannot be read; they are named.

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ddlight.discover import methods
 from ddlight.errors import DataError
-from ddlight.report.cells import names
+from ddlight.report.cells import names, regime_order
 from ddlight.report.statistics import EQUAL_COMPUTE, FULL, RANDOM, confidence
 
 REGIMES = {
@@ -96,21 +96,10 @@ def regime_label(regime: str) -> str:
     return f"{stored[1]} labels" if stored else REGIMES.get(regime, regime)
 
 
-def regime_order(regimes: Iterable[str]) -> dict[str, int]:
-    """Rank of regimes by class name: no teacher, stored labels by their number, one teacher, several, then others."""
-    known = ["HardLabel", "SoftLabel", "StoredLabel", "TeacherLabel", "MultiTeacherLabel"]
-
-    def key(regime: str) -> tuple[int, int, str]:
-        name, _, options = regime.partition("(")
-        labels = re.search(r"M=(\d+)", options)
-        return known.index(name) if name in known else len(known), int(labels[1]) if labels else 0, regime
-
-    return {regime: rank for rank, regime in enumerate(sorted(set(regimes), key=key))}
-
-
 def in_order(t: pd.DataFrame, then: Sequence[str] = ("row", "ipc")) -> pd.DataFrame:
     """The same trainings, sorted: regimes from no teacher to many, then by the columns named."""
-    rank = t["regime"].map(regime_order(t["regime"]))
+    regimes = sorted(set(t["regime"]), key=regime_order)
+    rank = t["regime"].map({regime: place for place, regime in enumerate(regimes)})
     order = ["rank", "protocol", "teachers", *then]
     return t.assign(rank=rank).sort_values(order, kind="stable").drop(columns="rank")
 

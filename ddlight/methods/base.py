@@ -23,14 +23,14 @@ from ddlight.condensed import pixels, store
 from ddlight.condensed.loader import Batch, EvalLoader, RunLoader, eval_batch
 from ddlight.condensed.pixels import Pixels, WorkerLoader
 from ddlight.condensed.store import Made, Selection, StoredSet, Synthesis, Unit, Workspace
-from ddlight.condensed.whitening import dataset_whitening
+from ddlight.condensed.whitening import set_whitening
 from ddlight.datasets.base import RealDataset
 from ddlight.errors import MissingSetError, UsageError
 from ddlight.models.teachers import Teacher, check_teacher
 from ddlight.naming import named
 from ddlight.randomness import generator
 from ddlight.result import peak_host_memory, versions
-from ddlight.transforms.whiten import RECIPES, Whitening
+from ddlight.transforms.whiten import Whitening
 
 log = logging.getLogger("ddlight")
 
@@ -273,8 +273,7 @@ class CondensedDataModule(LightningDataModule):
     @cached_property
     def whitening(self) -> Whitening | None:
         """How images become what the student takes, where the set is whitened. Raises as `dataset_whitening`."""
-        recipe = next((recipe for recipe in RECIPES if recipe == self.space), None)
-        return None if recipe is None else dataset_whitening(self.dataset, recipe, cache_folder(self.cache))
+        return set_whitening(self.space, self.dataset, cache_folder(self.cache))
 
     def require(self) -> StoredSet:
         """The loaded set. Raises UsageError before `setup`."""

@@ -47,13 +47,13 @@ def scoring_facts(runs: Sequence[ScoringRun]) -> dict[str, Any]:
 
 def scoring_seconds(runs: Sequence[ScoringRun]) -> float:
     """Rough time of those scoring runs that are missing."""
-    from ddlight.models.flops import build_checked, forward_flops
+    from ddlight.models.flops import TRAINING, build_checked, forward_flops
 
     seconds = 0.0
     for run in (run for run in runs if not run.exists):
         info = run.dataset.info
         network = build_checked(run.student, info.num_classes, info.channels, info.size)
-        images = 3 * run.images + run.scoring.clean * info.train
+        images = TRAINING * run.images + run.scoring.clean * info.train
         seconds += forward_flops(network, info.channels, info.size) * images / operations_per_second()
     return seconds
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from ddlight.budget import images_seen
 from ddlight.methods.base import cache_folder
 from ddlight.methods.scored import TINY_SCORING, ScoredSelector, operations_per_second
-from ddlight.models.flops import build_checked, forward_flops
+from ddlight.models.flops import TRAINING, build_checked, forward_flops
 from ddlight.models.students import ConvNet, Student
 from ddlight.regimes.hard_label import HardLabel
 from ddlight.scoring.search import Choice, Search, describe, search
@@ -83,7 +83,7 @@ class SearchedSelector(ScoredSelector):
         """Operations of training the search's students on so many images in all."""
         info = self.dataset.info
         network = build_checked(self.student, info.num_classes, info.channels, info.size)
-        return 3 * forward_flops(network, info.channels, info.size) * images
+        return TRAINING * forward_flops(network, info.channels, info.size) * images
 
     def facts(self) -> dict[str, Any]:
         """What was tried and what it cost, which is part of the cost of scoring."""

@@ -83,12 +83,8 @@ def save_student(
     """
     from safetensors.torch import save
 
-    if type(spec).__module__ == students.__name__:
-        name = type(spec).__name__
-    else:
-        name = f"{type(spec).__module__}.{type(spec).__qualname__}"
     card = {
-        "class": name,
+        "class": _class_name(type(spec)),
         "args": asdict(spec),  # type: ignore[call-overload]
         "num_classes": num_classes,
         "channels": channels,
@@ -141,6 +137,11 @@ def _no_run(folder: Path) -> str:
         f"There is no run at {folder}: a run's folder holds student.safetensors and {CARD}. Train one, then give the "
         "folder that it prints:\n  ddlight fit --config YOUR_TEACHER.yaml"
     )
+
+
+def _class_name(kind: type) -> str:
+    """Name by which `_student_class` finds a student: its own where it is one of ddlight's, else with its module."""
+    return kind.__name__ if kind.__module__ == students.__name__ else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _student_class(name: str) -> Any:

@@ -9,6 +9,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from ddlight.errors import DDLightError, UsageError
 from ddlight.models.students import Student
 
+TRAINING = 3.0
+"""FLOPs of a training step in units of the forward pass: the backward pass takes two."""
+
 
 def build_checked(student: Student, num_classes: int, channels: int, size: int) -> nn.Module:
     """Build a student and try an image's shape on it.

@@ -83,9 +83,9 @@ class Teacher(ABC):
     Subclasses say in `_open` where the network comes from.
 
     Args:
-        precision: "fp32", or whatever a Trainer in mixed precision makes of it; or "bf16": about twice as fast where
-            the processor has it, with logits that differ in the third digit. Its labels are other labels: the
-            teacher's name and fingerprint say so.
+        precision: "fp32", or whatever a Trainer in mixed precision makes of it; or "bf16": faster where the processor
+            has it (P9 of `ddlight bench train`), with logits that differ in the third digit. Its labels are other
+            labels: the teacher's name and fingerprint say so.
     """
 
     classes: list[int] | None = None
@@ -182,7 +182,7 @@ class Teacher(ABC):
     def compile(self, batch_statistics: bool) -> None:
         """Compile the network in place; its weights are constants where `logits` never takes the statistics of a batch.
 
-        Constant weights make bf16 about twice as fast on a CPU, for networks of the size of ConvNet-D3.
+        Constant weights make bf16 faster on a CPU, for networks of the size of ConvNet-D3.
         Logits differ in the last digits. Call it after `load`; needs a C++ compiler, or Triton on a GPU.
 
         Args:

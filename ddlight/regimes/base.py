@@ -7,7 +7,7 @@ protocol, resolved in `setup` when the condensed set is known.
 
 import logging
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -75,6 +75,9 @@ class Regime(LightningModule):
         compile_networks: compile the student, and teachers that label views, in place.
     """
 
+    online: ClassVar[bool] = False
+    """Whether each training step asks the teachers."""
+
     def __init__(
         self,
         student: Student,
@@ -107,11 +110,6 @@ class Regime(LightningModule):
     @property
     def all_teachers(self) -> list[Teacher]:
         """The teachers, held outside module registration."""
-        return []
-
-    @property
-    def view_teachers(self) -> list[Teacher]:
-        """Those of them that each training step asks."""
         return []
 
     def view(self, batch: Batch, step: int) -> View:
@@ -240,7 +238,7 @@ class Regime(LightningModule):
                 module.momentum = recipe.bn_momentum
         if self.compile_networks:
             self.network.compile()
-            for teacher in self.view_teachers:
+            for teacher in self.all_teachers if self.online else []:
                 teacher.compile(recipe.batch_statistics)
 
     # --- steps ---

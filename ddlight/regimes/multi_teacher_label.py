@@ -31,6 +31,8 @@ class MultiTeacherLabel(Regime):
         compile_networks: compile the student, and teachers that label views, in place.
     """
 
+    online = True
+
     def __init__(
         self,
         student: Student,
@@ -53,11 +55,6 @@ class MultiTeacherLabel(Regime):
     def all_teachers(self) -> list[Teacher]:
         """The teachers."""
         return self.teachers
-
-    @property
-    def view_teachers(self) -> list[Teacher]:
-        """All."""
-        return self.all_teachers
 
     def targets(self, view: View) -> Tensor:
         """Mean logits of the teachers on this view: (B, K)."""

@@ -29,6 +29,8 @@ class TeacherLabel(Regime):
         compile_networks: compile the student, and teachers that label views, in place.
     """
 
+    online = True
+
     def __init__(
         self,
         student: Student,
@@ -51,11 +53,6 @@ class TeacherLabel(Regime):
     def all_teachers(self) -> list[Teacher]:
         """The teacher."""
         return [self.teacher]
-
-    @property
-    def view_teachers(self) -> list[Teacher]:
-        """All."""
-        return self.all_teachers
 
     def targets(self, view: View) -> Tensor:
         """Softened probabilities of the teacher on this view: (B, K)."""

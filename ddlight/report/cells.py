@@ -202,7 +202,7 @@ def compare(frame: pd.DataFrame) -> list[Cell]:
     Returns:
         Cells of all tables in order of dataset, student, method and column; then one a failed or damaged file.
     """
-    records = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    records = _records(frame)
     runs = [_run(r) for r in records if r["status"] == "done"]
     tables = sorted(_grouped(runs, lambda run: run.table), key=lambda table: table[0])
     cells = [cell for _, table in tables for cell in _table(table)]
@@ -217,7 +217,7 @@ def names(frame: pd.DataFrame) -> pd.DataFrame:
         which trainings of one set share.
     """
     done = frame[frame["status"] == "done"]
-    runs = [_run(r) for r in done.astype(object).where(done.notna(), None).to_dict("records")]
+    runs = [_run(r) for r in _records(done)]
     split = {key: _differing(own)[0] for key, own in _grouped(runs, lambda run: (run.table, run.method))}
     condensed = {id(run): number for number, members in enumerate(_sets(runs)) for run in members}
     called = [row_name(run.method, run.settings, split[run.table, run.method]) for run in runs]
@@ -242,6 +242,11 @@ def long_form(cells: Sequence[Cell]) -> pd.DataFrame:
 def csv(cells: Sequence[Cell]) -> str:
     """One row a cell with every number, failed and damaged files included. Empty fields stand for "not known"."""
     return long_form(cells).to_csv(index=False, lineterminator="\n")
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a table, None where nothing is known."""
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 
 def _run(record: Record) -> _Run:
@@ -319,15 +324,19 @@ def _table(runs: list[_Run]) -> list[Cell]:
     return sorted(judged, key=_order)
 
 
+def regime_order(regime: str) -> tuple[int, float, str]:
+    """Key that sorts regimes: no teacher, stored labels by their number, one teacher, several, then others by name."""
+    known = ("HardLabel", "SoftLabel", "StoredLabel", "TeacherLabel", "MultiTeacherLabel")
+    name, _, options = regime.partition("(")
+    labels = re.search(r"M=(\d+)", options)
+    return known.index(name) if name in known else len(known), int(labels[1]) if labels else math.inf, regime
+
+
 def column_order(column: Column) -> tuple[object, ...]:
     """Key that sorts columns: regimes from no teacher to many, then protocol, teachers, budget; small sets first."""
-    known = ("HardLabel", "SoftLabel", "StoredLabel", "TeacherLabel", "MultiTeacherLabel")
-    name, _, options = column.regime.partition("(")
-    labels = re.search(r"M=(\d+)", options)
-    rank = (known.index(name) if name in known else len(known), int(labels[1]) if labels else math.inf)
     small = (column.ipc is None, column.ipc or 0, column.size is None, column.size or 0)
     budget = (column.budget_unit, column.budget_asked or 0.0)
-    return (rank, column.regime, column.protocol, column.teachers, *small, *budget)
+    return (*regime_order(column.regime), column.protocol, column.teachers, *small, *budget)
 
 
 def row_order(cell: Cell) -> tuple[int, str]:

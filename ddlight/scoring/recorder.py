@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from lightning import Callback, LightningModule
+from lightning import LightningModule
 from torch import Tensor
 
+from ddlight.callbacks.each_step import EachStep
 from ddlight.condensed.loader import EvalLoader, eval_batch
 from ddlight.scoring import signals
 from ddlight.transforms.view import View
@@ -20,9 +21,11 @@ PASS = ("prob_true", "el2n", "margin_prob", "margin_logit", "correct")
 """What is read from every training view."""
 LAST = ("entropy", "least_confidence", "top_margin", "cross_entropy")
 """What is read from the last clean pass alone."""
+COUNTERS = ("passes", "readings", "windows", "dual_windows")
+"""What is counted beside the statistics."""
 
 
-class Recorder(Callback):
+class Recorder(EachStep):
     """Streaming statistics of every training image; the same on any number of ranks, and resumable.
 
     On each rank the current pass adds into sums and counts; at its end they are added over the ranks, so that every
@@ -58,28 +61,18 @@ class Recorder(Callback):
         self.names = (*PASS, *(["el2n_sl"] if temperature else []))
         self.passes = self.readings = self.windows = self.dual_windows = 0
         self.device = torch.device("cpu")
-        zeros = torch.zeros
-        self.state: dict[str, Tensor] = {
-            "value": zeros(len(self.names), images),
-            "count": zeros(images),
-            "sum": zeros(len(self.names), images),
-            "seen": zeros(images),
-            "el2n": zeros(images),
-            "early_seen": zeros(images),
-            "dual_prob": zeros(images),
-            "before": zeros(images),
-            "events": zeros(images),
-            "learned": zeros(images),
-            "ring": zeros(ring, images),
-            "dyn_unc": zeros(images),
-            "dual": zeros(images),
-            "clean_prob_true": zeros(clean, images),
-            "clean_el2n": zeros(clean, images),
-            "last": zeros(len(LAST), images),
-        }
-        if tdds:
-            self.state["answer"], self.state["answer_before"] = zeros(images, classes), zeros(images, classes)
-            self.state["change"] = zeros(tdds - 1, images)
+        self.state = {name: torch.zeros(shape) for name, shape in self._shapes(classes).items()}
+
+    def _shapes(self, classes: int) -> dict[str, tuple[int, ...]]:
+        """Every statistic's shape, by name."""
+        n, read = self.images, len(self.names)
+        single = ("count", "seen", "el2n", "early_seen", "dual_prob", "before", "events", "learned", "dyn_unc", "dual")
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(single, (n,))
+        shapes |= {"value": (read, n), "sum": (read, n), "ring": (self.ring, n), "last": (len(LAST), n)}
+        shapes |= {"clean_prob_true": (self.clean, n), "clean_el2n": (self.clean, n)}
+        if self.tdds:
+            shapes |= {"answer": (n, classes), "answer_before": (n, classes), "change": (self.tdds - 1, n)}
+        return shapes
 
     @property
     def state_bytes(self) -> int:
@@ -184,19 +177,13 @@ class Recorder(Callback):
 
     def on_train_start(self, trainer: Any, pl_module: LightningModule) -> None:
         """Move the statistics to the training device."""
+        super().on_train_start(trainer, pl_module)
         self.device = pl_module.device
         self.state = {name: tensor.to(self.device) for name, tensor in self.state.items()}
-        self._step = trainer.global_step
 
-    def on_train_batch_end(
-        self, trainer: Any, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """After an optimiser step: close the pass at its last batch, and read the images where that is due."""
-        if trainer.global_step == self._step:
-            return
-        self._step = step = trainer.global_step
-        model: Any = pl_module
-        if batch.index == model.run.steps_per_pass - 1 or step == model.run.steps:
+    def after_step(self, trainer: Any, model: Any, step: int) -> None:
+        """Close the pass at its last step, and read the images where that is due."""
+        if step % model.run.steps_per_pass == 0 or step == model.run.steps:
             self.end_pass()
         while self.due(step, model.run.steps):
             self.read(model)
@@ -205,8 +192,7 @@ class Recorder(Callback):
         """Statistics and counters; called on every rank, and what the ranks have of the pass in work is added up."""
         tensors = {name: tensor.cpu().clone() for name, tensor in self.state.items()}
         tensors |= {name: _add_up(self.state[name]).cpu() for name in self.in_work}
-        counters = ("passes", "readings", "windows", "dual_windows")
-        return {"state": tensors, **{name: getattr(self, name) for name in counters}}
+        return {"state": tensors, **{name: getattr(self, name) for name in COUNTERS}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a checkpoint: rank 0 takes what all ranks had of the pass in work."""
@@ -214,7 +200,7 @@ class Recorder(Callback):
         if parallel.is_available() and parallel.is_initialized() and parallel.get_rank():
             kept |= {name: torch.zeros_like(kept[name]) for name in self.in_work}
         self.state = {name: tensor.to(self.device) for name, tensor in kept.items()}
-        for name in ("passes", "readings", "windows", "dual_windows"):
+        for name in COUNTERS:
             setattr(self, name, int(state_dict[name]))
 
     # --- the end ---

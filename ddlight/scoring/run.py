@@ -251,7 +251,7 @@ class ScoringRun:
 
     def _finish(self, work: Workspace, trainer: "Trainer", model: "Regime", recorder: Recorder) -> None:
         """Write the unit of a trained run: its columns, and the facts of its manifest beside its student."""
-        from ddlight.models.flops import forward_flops
+        from ddlight.models.flops import TRAINING, forward_flops
 
         info = self.dataset.info
         assert model.network is not None
@@ -263,7 +263,7 @@ class ScoringRun:
             "readings": recorder.readings,
             "images_seen": self.images,
             "images_read": recorder.readings * info.train,
-            "flops": forward * (3 * self.images + recorder.readings * info.train),
+            "flops": forward * (TRAINING * self.images + recorder.readings * info.train),
             "state_bytes": recorder.state_bytes,
             "held_out_acc": scores.acc if scores else None,
         }

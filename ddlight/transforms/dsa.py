@@ -57,7 +57,7 @@ class Strategy:
         return tuple(self.name.lower().split("_"))
 
 
-def draw(strategy: Strategy, u_op: float, u: np.ndarray, size: int, siamese: bool = False) -> tuple[str, np.ndarray]:
+def draw(strategy: Strategy, u_op: float, u: np.ndarray, size: int) -> tuple[str, np.ndarray]:
     """Turn uniform numbers into the operation of one mini-batch.
 
     Args:
@@ -65,13 +65,12 @@ def draw(strategy: Strategy, u_op: float, u: np.ndarray, size: int, siamese: boo
         u_op: one uniform number in [0, 1): which operation.
         u: (B, `DSA_UNIFORMS`) uniform numbers in [0, 1), one row per image.
         size: side of the images in pixels.
-        siamese: use the first row for all images; the result then fits batches of any size.
 
     Returns:
-        The operation, and its parameters (B, k), or (1, k) if `siamese`, as `parameters` describes them.
+        The operation, and its parameters (B, k) as `parameters` describes them.
     """
     op = strategy.ops[int(u_op * len(strategy.ops))]
-    return op, parameters(op, u[:1] if siamese else u, size)
+    return op, parameters(op, u, size)
 
 
 def parameters(op: str, u: np.ndarray, size: int) -> np.ndarray:

@@ -11,34 +11,25 @@ CACHED = 2**18
 """Numbers that are worked on at once where they are to stay in a CPU's cache: 1 MB of float32."""
 
 
-def normalise(
-    images: Tensor,
-    mean: Sequence[float],
-    std: Sequence[float],
-    dtype: torch.dtype | None = None,
-    memory_format: torch.memory_format = torch.contiguous_format,
-) -> Tensor:
+def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Compute (x - mean) / std per channel, where uint8 images count as x = value / 255.
 
     Agrees with `ToTensor` followed by `Normalize` to 2e-6 in float32. The memory format is changed first, while
-    pixels are bytes, and channels-last images are worked on as long rows: several times as fast on a CPU as
-    broadcasting three numbers over them.
+    pixels are bytes.
 
     Args:
-        images: (B, C, H, W), uint8 or floating point in [0, 1], in either memory format.
+        images: (B, C, H, W), uint8 or floating point in [0, 1], in any memory format.
         mean: one number per channel, of images in [0, 1].
         std: likewise, > 0.
-        dtype: dtype of the result; None gives float32 for uint8 images and the images' own dtype otherwise.
-        memory_format: `torch.contiguous_format` or `torch.channels_last`, of the result.
 
     Returns:
-        A new (B, C, H, W) batch, dense in `memory_format`; gradients flow to floating-point images.
+        A new (B, C, H, W) batch, contiguous, float32 for uint8 images and of the images' own dtype otherwise; gradients
+        flow to floating-point images.
     """
     unit = 255.0 if images.dtype == torch.uint8 else 1.0
     scale = [1 / (unit * s) for s in std]
     shift = [-m / s for m, s in zip(mean, std, strict=True)]
-    result = dtype or (torch.float32 if images.dtype == torch.uint8 else images.dtype)
-    return _affine(images.contiguous(memory_format=memory_format), scale, shift).to(result)
+    return _affine(images.contiguous(), scale, shift).to(torch.float32 if unit > 1 else images.dtype)
 
 
 def denormalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
@@ -56,14 +47,10 @@ def denormalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> 
 
 
 def _affine(images: Tensor, scale: Sequence[float], shift: Sequence[float]) -> Tensor:
-    """Compute x scale + shift per channel in float32 or wider, in a new tensor of the same memory format."""
-    channels, width = images.shape[1], images.shape[3]
+    """Compute x scale + shift per channel in float32 or wider, in a new tensor."""
     wide = torch.promote_types(images.dtype, torch.float32)
-    factor, offset = beside(scale, images, wide), beside(shift, images, wide)
-    if images.is_contiguous() or not images.is_contiguous(memory_format=torch.channels_last):
-        return _multiply_add(images, factor.view(-1, 1, 1), offset.view(-1, 1, 1))
-    rows = _multiply_add(images.permute(0, 2, 3, 1).flatten(2), factor.repeat(width), offset.repeat(width))
-    return rows.unflatten(2, (width, channels)).permute(0, 3, 1, 2)
+    factor, offset = (beside(numbers, images, wide).view(-1, 1, 1) for numbers in (scale, shift))
+    return _multiply_add(images, factor, offset)
 
 
 def _multiply_add(pixels: Tensor, factor: Tensor, offset: Tensor) -> Tensor:

@@ -142,7 +142,7 @@ class Viewer:
                 boxes = crop.crop_boxes(u, side, a.crop_scale, a.crop_ratio)
         if boxes is not None and a.patches == 1 and isinstance(source, Tensor):
             return crop.resized_crop(source, boxes, self.info.size, rows=ids, mirrored=mirrored)
-        rows = _index(ids, source)  # index_select copies whole images, ten times as fast as indexing
+        rows = _index(ids, source)  # index_select copies whole images, faster than indexing
         images = source.index_select(0, rows) if isinstance(source, Tensor) else source[rows]
         if a.patches > 1:
             orders = patches.patch_orders(drawn("patches", 2 * a.patches), a.patches)

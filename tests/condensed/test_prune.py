@@ -11,9 +11,8 @@ def pairs(array):
     return [tuple(row) for row in array.tolist()]
 
 
-@pytest.mark.parametrize("unit", ["batch", "epoch"])
-def test_everything_is_kept_in_order(unit):
-    assert pairs(kept(3, 4, 1.0, 0, unit)) == [(epoch, batch) for epoch in range(3) for batch in range(4)]
+def test_everything_is_kept_in_order():
+    assert pairs(kept(3, 4, 1.0, 0)) == [(epoch, batch) for epoch in range(3) for batch in range(4)]
 
 
 def test_single_batches_are_kept_over_all_passes():
@@ -25,13 +24,6 @@ def test_single_batches_are_kept_over_all_passes():
     assert len({batch for _, batch in chosen}) == 49
 
 
-def test_whole_passes_are_kept():
-    chosen = pairs(kept(300, 3, 0.1, 1, "epoch"))
-    passes = sorted({epoch for epoch, _ in chosen})
-    assert chosen == [(epoch, batch) for epoch in passes for batch in range(3)]
-    assert len(passes) == 30 and passes != list(range(30))
-
-
 def test_every_batch_is_kept_equally_often():
     count = np.zeros((4, 3))
     for seed in range(600):
@@ -41,9 +33,8 @@ def test_every_batch_is_kept_equally_often():
     assert ((count - 150) ** 2 / 150).sum() < 31  # chi-squared with 11 degrees of freedom: p = 0.001
 
 
-def test_at_least_one_unit_is_kept():
+def test_at_least_one_batch_is_kept():
     assert len(kept(5, 4, 1e-6, 0)) == 1
-    assert len(kept(5, 4, 1e-6, 0, "epoch")) == 4
 
 
 def test_the_draw_depends_on_the_seed_alone():
@@ -59,8 +50,3 @@ def test_less_is_part_of_more():
 def test_impossible_shares_are_refused(keep):
     with pytest.raises(UsageError, match="above 0 and not above 1"):
         kept(5, 4, keep, 0)
-
-
-def test_unknown_units_are_refused():
-    with pytest.raises(UsageError, match="batch or epoch"):
-        kept(5, 4, 0.5, 0, "class")
