@@ -13,17 +13,34 @@ from typing import Any
 
 from ddlight.errors import DataError
 
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.ENOENT)
+"""What the system says where a folder cannot be made."""
 SIGNATURE = "sha256"
 """Field of a JSON file that holds the checksum of its other fields."""
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, where they are missing.
+
+    Raises:
+        DataError: it cannot be made there, or the disk is full.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in UNWRITABLE:
+            text = f"The folder {folder} cannot be made: {error.strerror}. Name one in a place where you may write."
+            raise DataError(text) from error
+        raise explain(error, folder) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` under a temporary name beside `path`, flush it to disk and rename it into place.
 
     Raises:
-        DataError: the disk is full; what was there before stays.
+        DataError: the disk is full, or the folder cannot be made; what was there before stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         with part.open("wb") as file:

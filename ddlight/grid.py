@@ -26,6 +26,8 @@ SMALL_STEP = 0.05
 """Seconds of a training step on all cores below which several runs at once are faster than one."""
 RESOURCES = ("gpus", "cpus", "time", "partition", "account", "logs")
 """Options of a SLURM job."""
+UNKNOWN = "not known"
+"""Said of the time of a run that cannot be measured."""
 MOST_JOBS = 4
 """Worker processes that are started where nothing is said."""
 
@@ -74,6 +76,9 @@ def _check(options: argparse.Namespace, resources: dict[str, Any]) -> None:
     if (resources and options.emit != "slurm") or (options.out and not options.emit):
         given = f"--{next(iter(resources), 'out')}"
         raise UsageError(f"{given} is an option of --emit{' slurm' if resources else ''}: add that, or leave it out.")
+    if options.list and (options.jobs is not None or options.wandb):
+        given = f"--jobs {options.jobs}" if options.jobs is not None else f"--wandb {options.wandb}"
+        raise UsageError(f"--list runs nothing and takes no {given}: leave out one of the two.")
     if options.emit and options.before:
         raise UsageError("What --emit writes begins with the runs that cells need: leave out --before.")
     if options.emit == "wandb" and options.jobs is not None:
@@ -319,13 +324,17 @@ def estimates(cells: Sequence[Cell], jobs: int) -> list[str]:
         kinds.setdefault(cell.kind, []).append(cell)
     wide = max(map(len, kinds))
     lines = [f"{'':<{wide}}  {'left':>9}  {'each':>8}  {'together':>8}"]
-    total = 0.0
+    total, unknown = 0.0, False
     for name, members in kinds.items():
         left, seconds, source = _time_of(members, threads_of(jobs))
         total += left * seconds
-        times = f"{_clock(seconds):>8}  {_clock(left * seconds):>8}"
+        unknown = unknown or source == UNKNOWN
+        each, together = ("-", "-") if source == UNKNOWN else (_clock(seconds), _clock(left * seconds))
+        times = f"{each:>8}  {together:>8}"
         lines.append(f"{name:<{wide}}  {f'{left} of {len(members)}':>9}  {times}  {source}")
     both = f"{_clock(total)} in all, {_clock(total / jobs)} for each of {jobs} jobs"
+    if unknown:
+        both += f", without what is {UNKNOWN} ('ddlight fit ... --dry-run' says why)"
     return [*lines, f"{both}. Estimated is training alone, without teachers that are still to be trained."]
 
 
@@ -337,7 +346,7 @@ def _time_of(members: Sequence[Cell], threads: int) -> tuple[int, float, str]:
     if spent:
         return left, fmean(spent), f"measured in {len(spent)}"
     found = measure(members[0], threads)
-    return (left, found.seconds, "estimated") if found else (left, 0.0, "not known")
+    return (left, found.seconds, "estimated") if found else (left, 0.0, UNKNOWN)
 
 
 def _clock(seconds: float) -> str:

@@ -5,7 +5,7 @@ import importlib
 import inspect
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,6 +25,8 @@ from ddlight.regimes.base import Regime
 
 log = logging.getLogger("ddlight")
 
+FLAGS = {"tiny", "dry-run"}
+"""Options of the training commands that are taken out before the others are parsed."""
 LENGTHS = ("max_epochs", "max_steps", "max_time", "min_epochs", "min_steps", "limit_train_batches")
 FAMILIES = {
     "model": ("regime", Regime),
@@ -51,6 +53,26 @@ def import_choices() -> None:
     discover.import_all()
     for name in datasets.__all__:
         getattr(datasets, name)
+
+
+def check_class(key: str, path: str) -> None:
+    """Refuse a class that others are derived from and that does nothing by itself, such as Selector.
+
+    Args:
+        key: "model" or "data".
+        path: dotted name of the class.
+
+    Raises:
+        UsageError: it is such a class.
+    """
+    what, family = FAMILIES[key]
+    name, allowed = path.rsplit(".", 1)[-1], choices(family)
+    if name not in allowed:
+        raise UsageError(_unknown(what, name, allowed))
+
+
+def _unknown(what: str, value: str, allowed: Sequence[str]) -> str:
+    return f"Unknown {what} '{value}'.{nearest(value, allowed)} Allowed: {', '.join(allowed)}."
 
 
 def choices(family: type) -> list[str]:
@@ -156,10 +178,16 @@ def _option(message: str, parser: argparse.ArgumentParser) -> str | None:
             f"'{option}' is not an option here: a run's length is its budget, and the schedule ends with it. "
             "Write for example --model.budget.epochs=300 (or steps, images, full_epochs)."
         )
-    known = _known(parser)
+    known = _known(parser) | FLAGS
     if option.split(".")[0] not in {name.split(".")[0] for name in known}:
         option = option.split(".")[0]
-    return f"Unknown option '{option}'.{nearest(option, known)} '{_command(parser)} --help' lists all of them."
+    close = nearest(option, known) or nearest(option, [*_common("data"), *_common("model")])
+    return f"Unknown option '{option}'.{close} '{_command(parser)} --help' lists all of them."
+
+
+def _common(key: str) -> list[str]:
+    """Options that every class of a family has, such as data.seed."""
+    return [f"{key}.{name}" for name in inspect.signature(FAMILIES[key][1]).parameters if name != "self"]
 
 
 def _command(parser: argparse.ArgumentParser) -> str:
@@ -200,8 +228,7 @@ def _class(message: str, keys: list[str]) -> str | None:
     if "/" in value or value.endswith(".yaml"):
         return f"{'.'.join(keys)}: there is no file {value}."
     what, family = FAMILIES[given[-1]]
-    allowed = choices(family)
-    return f"Unknown {what} '{value}'.{nearest(value, allowed)} Allowed: {', '.join(allowed)}."
+    return _unknown(what, value, choices(family))
 
 
 def _missing(message: str, keys: list[str]) -> str | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import yaml
 
 from ddlight.errors import DataError, UsageError
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 RESULT = "result.json"
+CONFIG = "config.yaml"
 TILE = 56
 """Images smaller than this many pixels are enlarged by a whole factor."""
 GAP = 2
@@ -151,7 +153,7 @@ def run_lines(folder: Path, result: "Result") -> list[str]:
         "machine": f"{r.machine.device}, {r.machine.ranks} ranks on {r.machine.nodes} nodes, {r.machine.precision}",
         "versions": _versions(vars(r.versions)),
         "finished": r.finished,
-        "again": f"ddlight fit --config {folder / 'config.yaml'}" if (folder / "config.yaml").is_file() else "",
+        "again": f"ddlight fit --config {folder / CONFIG}" if (folder / CONFIG).is_file() else "",
     }
     return [title, *_facts(facts)]
 
@@ -301,6 +303,18 @@ def hard(labels: np.ndarray) -> np.ndarray:
 
 def _count(labels: np.ndarray, classes: int) -> list[int]:
     return np.bincount(hard(labels), minlength=classes).tolist()
+
+
+def data_root(run: Path | None) -> str | None:
+    """The folder of real data that a run was given (`data.dataset.root` of its config.yaml); None where it was none."""
+    if run is None or not (run / CONFIG).is_file():
+        return None
+    content = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
+    arguments = content["data"]["init_args"]
+    while "dataset" in arguments:  # that of NoisyLabels is given inside it
+        arguments = arguments["dataset"].get("init_args", {})
+    root: str | None = arguments.get("root")
+    return root
 
 
 def open_dataset(manifest: Mapping[str, Any], root: str | None) -> "RealDataset":

@@ -115,6 +115,7 @@ class Trainer(lightning.Trainer):
 
     def fit_run(self, model: LightningModule, datamodule: CondensedDataModule) -> None:
         """Fit from the run folder's checkpoint, or from the start, and read the test split once."""
+        datamodule.progress = self.progress_bar_callback is not None
         datamodule.prepare_fit()
         checkpoint = self.run / "last.ckpt"
         again = self.resume and checkpoint.exists()
@@ -186,6 +187,7 @@ class Trainer(lightning.Trainer):
         """
         if datamodule is None:
             raise UsageError("There is nothing to condense: give --data, for example --data=Random.")
+        datamodule.progress = self.progress_bar_callback is not None
         datamodule.prepare()
         devices = self.num_devices
         strategy = "ddp" if devices * self.num_nodes > 1 else "auto"

@@ -135,8 +135,11 @@ class CLI(LightningCLI):
         for key in ("model", "data"):
             if self.options.get(key) is None and not (key == "model" and self.config["subcommand"] in WITHOUT_MODEL):
                 raise UsageError(
-                    f"There is no {key}: give --config, or --{key} with a class. 'ddlight configs' lists configs."
+                    f"There is no {key}: give --config, or --{key} with a class. 'ddlight configs' lists configs. "
+                    f"For example: ddlight {self.config['subcommand']} --config configs/quickstart.yaml"
                 )
+            if self.options.get(key) is not None:
+                parsing.check_class(key, self.options[key].class_path)
         name = f"tiny/{self.config_name}" if self.tiny else self.config_name
         if self.tiny:
             self._shrink(parser)
@@ -210,7 +213,7 @@ class CLI(LightningCLI):
     def _take_run(self, folder: Path) -> None:
         """Lock an unfinished run's folder and drop what a killed process was writing there."""
         _refuse_finished(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(folder)
         while self.lock is None:
             self.lock = _locked(folder / ".lock")
         _refuse_finished(folder)  # by the process that had the lock a moment ago
@@ -336,7 +339,7 @@ def run(arguments: list[str]) -> CLI:
     """
     quiet()
     parsing.import_choices()
-    flags = {"--tiny", "--dry-run"}
+    flags = {f"--{flag}" for flag in parsing.FLAGS}
     rest = [a for a in arguments if a not in flags]
     try:
         return CLI(rest, tiny="--tiny" in arguments, dry_run="--dry-run" in arguments)

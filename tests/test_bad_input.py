@@ -53,6 +53,11 @@ WORDS = {
     "dataset": (["--data.dataset=Digit"], "Unknown dataset 'Digit'. Did you mean Digits", "CIFAR10"),
     "teacher": ([TEACHER[0], "--model.teacher=RunTeachr"], "Unknown teacher 'RunTeachr'. Did you mean RunTeacher"),
     "family": (["--data=Digits"], "Unknown method 'Digits'.", "Allowed: "),
+    "base of methods": (["--data=Selector"], "Unknown method 'Selector'.", "Allowed: AUM, "),
+    "half a method": (["--data=MosaicSynthesiser"], "Unknown method 'MosaicSynthesiser'.", "RDED"),
+    "base of regimes": (["--model=Regime"], "Unknown regime 'Regime'.", "Allowed: HardLabel, "),
+    "flag": (["--tinny"], "Unknown option 'tinny'. Did you mean tiny"),
+    "seed": (["--seed=3"], "Unknown option 'seed'. Did you mean data.seed or model.seed?"),
     "import path": (["--data=no.Such"], "Unknown method 'no.Such'.", "Allowed: "),
     "other class": (["--data=collections.OrderedDict"], "Unknown method 'collections.OrderedDict'.", "Allowed: "),
     "option": (["--trainer.device=1"], "Unknown option 'trainer.device'. Did you mean trainer.devices"),
@@ -140,7 +145,15 @@ def test_a_file_that_is_no_config(command, home, text):
 
 def test_nothing_given(command):
     check(command("fit"), 2, "There is no model: give --config")
-    check(command("condense"), 2, "There is no data: give --config")
+    check(
+        command("condense"), 2, "There is no data: give --config", "ddlight condense --config configs/quickstart.yaml"
+    )
+
+
+def test_a_run_folder_that_cannot_be_made(command, home):
+    (home / "file").write_text("mine")
+    check(command(*FIT, "--trainer.run=file/run"), 3, "The folder file/run cannot be made: Not a directory. Name one")
+    assert (home / "file").read_text() == "mine"
 
 
 def test_debug_shows_where_it_happened(command, monkeypatch):

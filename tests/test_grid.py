@@ -571,6 +571,12 @@ def test_the_list_shows_where_each_cell_stands(write, capsys):
     ]
 
 
+@pytest.mark.parametrize("given", [("--jobs", "3"), ("--wandb", "mine")])
+def test_the_list_takes_no_option_of_running(write, given):
+    with pytest.raises(UsageError, match=f"--list runs nothing and takes no {' '.join(given)}: leave out"):
+        grid.main([str(write(STUDY)), "--list", *given])
+
+
 def test_a_damaged_result_is_not_done(read):
     (cell,) = read(acting(a="")).cells
     cell.run.mkdir(parents=True)
@@ -592,6 +598,14 @@ def test_estimates_count_what_is_left_by_kind(read, monkeypatch):
         "0:08:44 in all, 0:04:22 for each of 2 jobs. "
         "Estimated is training alone, without teachers that are still to be trained.",
     ]
+
+
+def test_a_time_that_is_not_known_is_not_nought(read, monkeypatch):
+    known = grid.Measured(50.0, 1.0)
+    monkeypatch.setattr(grid, "measure", lambda cell, threads: known if "HL" in cell.name else None)
+    lines = grid.estimates(read().cells, jobs=1)
+    assert lines[3] == "SL ipc1      2 of 2         -         -  not known"
+    assert lines[-1].startswith("0:03:20 in all, 0:03:20 for each of 1 jobs, without what is not known")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from ddlight.errors import DataError, DDLightError
 from ddlight.methods.base import cache_folder
 from ddlight.models.device import own_device
 from ddlight.models.teachers import Teacher
-from ddlight.show import open_dataset
+from ddlight.show import data_root, open_dataset
 from ddlight.transforms.whiten import Whitening
 
 
@@ -104,7 +105,7 @@ class Analyst:
         manifest = store.read_manifest(asked.folder)
         if not manifest["images"]:
             raise DataError(f"{asked.folder} holds no images: there is nothing to analyse.")
-        real = self.real(manifest)
+        real = self.real(manifest, asked.run)
         selected = manifest["kind"] == "indices"
         stored = store.load(asked.folder, real.dataset if selected else None, pixels.memory_limit())
         whitening = set_whitening(manifest["space"], real.dataset, cache_folder(None))
@@ -116,11 +117,15 @@ class Analyst:
         notes = [*measured.notes, *([f"label entropy: {why}"] if why else []), *made.notes, *_data_notes(stored, real)]
         return Analysis(asked, manifest, measured, entropy, made, _bytes_pixels(stored), notes)
 
-    def real(self, manifest: Mapping[str, Any]) -> Real:
-        """The real images of a set's dataset. Raises DataError where its classes are not those of the set."""
+    def real(self, manifest: Mapping[str, Any], run: Path | None = None) -> Real:
+        """The real images of a set's dataset, where `run` read them if no root is given.
+
+        Raises:
+            DataError: its classes are not those of the set.
+        """
         key = naming.digest(manifest["dataset_identity"])
         if key not in self.reals:
-            dataset = open_dataset(manifest, self.root)
+            dataset = open_dataset(manifest, self.root or data_root(run))
             self.reals[key] = Real(dataset, self.network, self.fid_network)
         info = self.reals[key].dataset.info
         if list(info.classes) != list(manifest["classes"]):

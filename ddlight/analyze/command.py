@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
     about = [line for real in analyst.reals.values() for line in real.lines()]
     missing = [] if network else ["No network: representativeness and diversity need --features FOLDER_OF_A_RUN."]
     sys.stdout.write("\n".join([*about, *missing, "", *screen(rows), ""]))
-    _deliver(options, rows, [row for a in found for row in pair_rows(a, analyst.real(a.manifest).dataset)])
+    _deliver(options, rows, [row for a in found for row in pair_rows(a, analyst.real(a.manifest, a.asked.run).dataset)])
     for error in errors:
         sys.stderr.write(f"ddlight analyze: left out: {error}\n")
     return errors[0].code if errors else 0

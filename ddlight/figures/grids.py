@@ -34,10 +34,12 @@ def data(frame: pd.DataFrame) -> pd.DataFrame:
         frame: of one dataset, as `ddlight.report.collect.collect` returns it.
 
     Returns:
-        dataset, ipc, row (method), set_seed, folder. Sets that are gone are left out, with a line that says so.
+        dataset, ipc, row (method), set_seed, folder, run (the folder of a run). Sets that are gone are left out,
+            with a line that says so.
     """
     t = trainings(frame)
-    t = t.assign(folder=frame.loc[t.index, "set.path"])[t["method"] != FULL]
+    runs = frame.loc[t.index, "path"].map(lambda path: str(Path(path).parent))
+    t = t.assign(folder=frame.loc[t.index, "set.path"], run=runs)[t["method"] != FULL]
     there = t["folder"].map(lambda folder: Path(folder, MANIFEST).is_file()).astype(bool)
     gone = t.loc[~there, "folder"].unique()
     if len(gone):
@@ -45,7 +47,7 @@ def data(frame: pd.DataFrame) -> pd.DataFrame:
             "grids: %d of %d sets are not where they were made, such as %s", len(gone), t["folder"].nunique(), gone[0]
         )
     sets = t[there].sort_values("set_seed", kind="stable").drop_duplicates(["ipc", "row"])
-    kept = sets[["dataset", "ipc", "row", "set_seed", "folder"]]
+    kept = sets[["dataset", "ipc", "row", "set_seed", "folder", "run"]]
     return kept.sort_values(["ipc", "row"], kind="stable", ignore_index=True)
 
 
@@ -93,7 +95,8 @@ def _strip(row: pd.Series) -> dict[str, np.ndarray] | None:
     folder = Path(row["folder"])
     try:
         manifest = store.read_manifest(folder)
-        dataset = show.open_dataset(manifest, None) if manifest["kind"] == "indices" else None
+        root = show.data_root(Path(row["run"]))
+        dataset = show.open_dataset(manifest, root) if manifest["kind"] == "indices" else None
         stored = store.load(folder, dataset, LIMIT)
         picked = chosen(show.hard(np.asarray(stored.labels)), len(manifest["classes"]))
         pixels = show.tiles(_images(stored.images, np.array(list(picked.values()), np.int64)), *show.stretch(stored))

@@ -88,6 +88,7 @@ class CondensedDataModule(LightningDataModule):
         self.dataset, self.ipc, self.seed, self.cache = dataset, ipc, seed, cache
         self.stored: StoredSet | None = None
         self._on_device: tuple[Pixels, Tensor] | None = None
+        self.progress = False  # whether scoring runs that the set needs say how far they are; the Trainer says so
 
     # --- the method ---
 

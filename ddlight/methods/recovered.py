@@ -214,7 +214,7 @@ class RecoveredSynthesiser(Synthesiser):
         if self.init == "real":
             require_images(self.dataset, self.ipc)
         for run in self.scoring_runs:
-            run.make()
+            run.make(progress=self.progress)
         self._require_layers()
         _ = self.teachers_acc
 

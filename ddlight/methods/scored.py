@@ -82,7 +82,7 @@ class ScoringSelector(Selector):
         """Make the scoring runs that are missing, once the classes are known to be large enough."""
         super().prepare()
         for run in self.scoring_runs:
-            run.make()
+            run.make(progress=self.progress)
 
     def facts(self) -> dict[str, Any]:
         """Cost of the scoring runs: the set's own seconds leave them out."""
@@ -140,7 +140,7 @@ class RankedSelector(ScoringSelector):
                 f"ipc={self.ipc} asks for {self.expected_images:,} images; there are {there:,}. Take less."
             )
         for run in self.scoring_runs:
-            run.make()
+            run.make(progress=self.progress)
 
     def units(self) -> list[Unit]:
         """One unit per class; one for all where classes are not balanced exactly."""

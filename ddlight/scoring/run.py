@@ -172,7 +172,7 @@ class ScoringRun:
 
     # --- making it ---
 
-    def make(self, build: "Build | None" = None, ranks: int = 1) -> Path:
+    def make(self, build: "Build | None" = None, ranks: int = 1, progress: bool = False) -> Path:
         """Make the run where it is missing; a stopped one continues.
 
         One rank works like any unit of work: another process that wants the same run waits for it. Several ranks train
@@ -181,6 +181,7 @@ class ScoringRun:
         Args:
             build: builds the Trainer from run= and callbacks=; by default one device is used.
             ranks: processes that call this together.
+            progress: say how far the training is, where `build` is not given.
 
         Raises:
             BusyError: several ranks want to train and another process is at it.
@@ -190,11 +191,11 @@ class ScoringRun:
         log.info("scoring %s: %d steps of %s", self.dataset.info.name, self.steps, type(self.student).__name__)
         if ranks > 1 and not self._train_together(build):
             return self.folder
-        store.assemble(self.folder, [UNIT], lambda work, unit: self._train(work, build), self._seal)
+        store.assemble(self.folder, [UNIT], lambda work, unit: self._train(work, build, progress), self._seal)
         return self.folder
 
-    def _train(self, work: Workspace, build: "Build | None") -> None:
-        trainer, model, recorder = self._parts(work, build)
+    def _train(self, work: Workspace, build: "Build | None", progress: bool) -> None:
+        trainer, model, recorder = self._parts(work, build, progress)
         self._fit(trainer, model)
         self._finish(work, trainer, model, recorder)
 
@@ -212,7 +213,9 @@ class ScoringRun:
             self._finish(work, trainer, model, recorder)
         return True
 
-    def _parts(self, work: Workspace, build: "Build | None") -> "tuple[Trainer, Regime, Recorder]":
+    def _parts(
+        self, work: Workspace, build: "Build | None", progress: bool = False
+    ) -> "tuple[Trainer, Regime, Recorder]":
         """Trainer, model and recorder, before they are put to work."""
         from ddlight.trainer import Trainer
 
@@ -221,7 +224,7 @@ class ScoringRun:
         recorded = (asked.early, asked.dual, asked.ring, asked.clean, temperature, asked.tdds)
         recorder = Recorder(self.dataset.info.train, *recorded, classes=self.dataset.info.num_classes)
         own: dict[str, Any] = {"run": str(work.folder / "run"), "callbacks": [recorder]}
-        trainer = build(**own) if build else Trainer(progress=False, devices=1, **own)
+        trainer = build(**own) if build else Trainer(progress=progress, devices=1, **own)
         return trainer, self._model(recorder), recorder
 
     def _fit(self, trainer: "Trainer", model: "Regime") -> None:

@@ -25,8 +25,9 @@ class Moderate(FeatureScoredSelector):
     """The images of each class that are neither near its centre nor far from it: those around the median distance.
 
     Paper: Xia et al., Moderate coreset, ICLR 2023.
-    The authors' code sorts all classes' distances together, which is balance "none" here, and takes features with
-    BatchNorm in training mode, which mixes the images of a batch; here the network is in evaluation mode.
+
+    Deviation: the authors' code sorts all classes' distances together, which is balance "none" here, and takes
+    features with BatchNorm in training mode, which mixes the images of a batch; here the network is in evaluation mode.
 
     Args:
         dataset: the real dataset.
