@@ -17,7 +17,7 @@ def config_chain(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
         above: files that led here.
 
     Raises:
-        UsageError: a file is missing, is not valid YAML, holds no keys, or builds on itself.
+        UsageError: a file is missing, is not valid YAML, holds no keys, is a study, or builds on itself.
     """
     if path.resolve() in above:
         raise UsageError(f"The config {path} builds on itself: see the key config: in {above[-1]}.")
@@ -67,6 +67,8 @@ def _read_config(path: Path) -> dict[str, Any]:
     content = _read(path)
     if not isinstance(content, dict):
         raise UsageError(f"{path} is not a config: it holds no keys such as data:, model: or trainer:.")
+    if "axes" in content:
+        raise UsageError(f"{path} is a study, many runs in one file: ddlight grid {path}")
     return content
 
 

@@ -1,10 +1,12 @@
 """The command line of the training commands: LightningCLI with short class names and errors that say what to type."""
 
 import argparse
+import dataclasses
 import importlib
 import inspect
 import logging
 import re
+import typing
 from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -213,9 +215,17 @@ def _class_option(message: str, keys: list[str]) -> str | None:
     path, *options = matches[-1]
     option = next(filter(None, options))
     module, name = path.rsplit(".", 1)
-    allowed = [n for n in inspect.signature(getattr(importlib.import_module(module), name)).parameters if n != "self"]
-    close = nearest(option.split(".")[0], allowed)
+    parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+    allowed = [n for n in parameters if n != "self"]
+    within = [f"{n}.{option}" for n, p in parameters.items() if option in _inner_options(p.annotation)]
+    close = f" Did you mean {' or '.join(within)}?" if within else nearest(option.split(".")[0], allowed)
     return f"{name} has no option '{option}'.{close} Its options: {', '.join(allowed)}."
+
+
+def _inner_options(annotation: Any) -> set[str]:
+    """Options of the dataclasses that an argument takes, such as `epochs` of a budget."""
+    kinds = [kind for kind in (annotation, *typing.get_args(annotation)) if dataclasses.is_dataclass(kind)]
+    return {field.name for kind in kinds for field in dataclasses.fields(kind)}
 
 
 def _class(message: str, keys: list[str]) -> str | None:

@@ -34,6 +34,7 @@ from ddlight.trainer import Trainer
 log = logging.getLogger("ddlight")
 WITHOUT_MODEL = ("condense", "score")
 """Commands that need no `model`."""
+FLAGS_HELP = "and anywhere: --dry-run says what would be done and what is missing; --tiny shrinks any config to seconds"
 SHAPING = ("precision", "accumulate_grad_batches", "gradient_clip_val", "sync_batchnorm")
 """Trainer options that change what a run computes."""
 
@@ -83,7 +84,7 @@ class CLI(LightningCLI):
     def __init__(self, args: list[str], tiny: bool = False, dry_run: bool = False) -> None:
         self.tiny, self.dry_run, self.started = tiny, dry_run, time.perf_counter()
         self.lock: TextIO | None = None
-        kwargs = {"logger": parsing.parser_logger(), "allow_abbrev": False}
+        kwargs = {"logger": parsing.parser_logger(), "allow_abbrev": False, "epilog": FLAGS_HELP}
         super().__init__(
             Regime,
             CondensedDataModule,
@@ -188,14 +189,14 @@ class CLI(LightningCLI):
     def _test(self) -> None:
         self.model.network, _ = load_student(self.trainer.run)
         self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
-        log.info("acc %.1f %%", self.model.scores["test"].acc)
+        log.info("acc %.1f %%  %s", self.model.scores["test"].acc, self.trainer.run)
 
     def _validate(self) -> None:
         self.model.network, _ = load_student(self.trainer.run)
         self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
         if "held_out" not in self.model.scores:
             raise UsageError("This dataset holds nothing out: give --data.dataset.held_out (images per class).")
-        log.info("held-out acc %.1f %%", self.model.scores["held_out"].acc)
+        log.info("held-out acc %.1f %%  %s", self.model.scores["held_out"].acc, self.trainer.run)
 
     def _fit(self) -> None:
         trainer, model, data = self.trainer, self.model, self.datamodule
