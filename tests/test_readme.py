@@ -80,12 +80,19 @@ def test_command_resolves(words, tmp_path, capsys):
 
 def test_python_block_is_a_method(tmp_path, monkeypatch):
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "brightest.py").write_text(blocks("python")[0])
+    (tmp_path / "mine" / "brightest.py").write_text(blocks("python")[1])
     monkeypatch.setenv("DDLIGHT_METHODS", str(tmp_path / "mine"))
     assert "Brightest" in [entry.name for entry in discover.extra_methods(tmp_path / "mine")]
     fit = ["fit", "--config", "configs/quickstart.yaml", "--data=Brightest", "--tiny", "--trainer.progress=false"]
     assert cli.main(fit) == 0
     assert len(list(tmp_path.glob("cache/Digits/Brightest/ipc10/*/selection.csv"))) == 1
+
+
+def test_the_python_example_trains(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    exec(blocks("python")[0], {})
+    assert float(capsys.readouterr().out) > 80
+    assert (tmp_path / "runs" / "python" / "student.safetensors").is_file()
 
 
 def test_protocols_in_the_table_are_all_there_are():
