@@ -100,3 +100,9 @@ def test_protocols_in_the_table_are_all_there_are():
 
     row = next(line for line in README.splitlines() if line.startswith("| Protocols"))
     assert set(re.findall(r"`(\w+)`", row.split(":")[0])) == set(PROTOCOLS)
+
+
+def test_the_quickstart_says_the_run_that_it_writes(capsys):
+    assert cli.main(["fit", "--config", "configs/quickstart.yaml", "--dry-run"]) == 0
+    folder = re.search(r"runs/quickstart/seed0-\w+", capsys.readouterr().out)
+    assert folder is not None and f"run       {folder[0]}\n" in README
