@@ -268,6 +268,15 @@ class Regime(LightningModule):
         """
         return to_unit(images, self.data.dataset.info, "normalised", self.data.whitening)
 
+    def on_train_start(self) -> None:
+        """Refuse a trainer that would take other than the budget's steps. Raises UsageError."""
+        asked = self.trainer.estimated_stepping_batches
+        if asked != self.run.steps and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            raise UsageError(
+                f"The trainer would take {asked:,} steps; the budget is {self.run.steps:,}, which are one epoch. Take "
+                "ddlight.trainer.Trainer, or lightning.Trainer(max_epochs=1), and set the length by `budget`."
+            )
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Forget the optimiser's state at the drops of a step schedule, where the recipe says so."""
         first = batch_idx % self.trainer.accumulate_grad_batches == 0
