@@ -101,7 +101,7 @@ class Workspace:
 
     def __init__(self, folder: Path, suffix: str = ".safetensors") -> None:
         self.folder, self.suffix = working_folder(folder), suffix
-        self.folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(self.folder)
 
     def path(self, unit: Unit) -> Path:
         """File of a finished unit."""
@@ -312,10 +312,12 @@ def _make_all(folder: Path, work: Workspace, todo: list[Unit], make: Callable[[W
 
 def _make_one(work: Workspace, missing: list[Unit], make: Callable[[Workspace, Unit], None]) -> bool:
     for unit in missing:
-        if not work.path(unit).exists() and work.claim(unit):
-            with work.hold(unit):
+        if work.path(unit).exists() or not work.claim(unit):
+            continue
+        with work.hold(unit):
+            if not work.path(unit).exists():  # by another process, after the first look
                 make(work, unit)
-            return True
+                return True
     return False
 
 

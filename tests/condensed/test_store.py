@@ -272,6 +272,19 @@ def test_a_long_unit_keeps_its_claim_as_other_machines_see_it(tmp_path, monkeypa
     assert threading.active_count() == threads and not list(work.folder.glob("*.claim"))
 
 
+def test_a_unit_that_another_finished_before_it_was_claimed_is_not_made_again(tmp_path, monkeypatch):
+    work = Workspace(tmp_path / "set")
+    claim = work.claim
+
+    def late(unit):
+        work.write(unit, b"of another process")
+        return claim(unit)
+
+    monkeypatch.setattr(work, "claim", late)
+    assert not store._make_one(work, [UNIT], lambda work, unit: pytest.fail("made again"))
+    assert not list(work.folder.glob("*.claim"))
+
+
 # --- condensing ---
 
 
