@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from ddlight.errors import DataError, UsageError
+from ddlight.files import make_folder
 
 log = logging.getLogger("ddlight")
 MARK = "# Written by `ddlight submit`."
@@ -228,7 +229,7 @@ def submit(job: Job, text: str) -> str:
     file = Path(f"{Path(job.config).stem}.sbatch")
     if file.exists() and MARK not in file.read_text(errors="replace"):
         raise UsageError(f"{file} exists and was not written by `ddlight submit`. Move it: mv {file} {file}.old")
-    Path(job.logs).mkdir(parents=True, exist_ok=True)
+    make_folder(Path(job.logs))
     file.write_text(text)
     if shutil.which("sbatch") is None:
         raise UsageError(

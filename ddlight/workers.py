@@ -16,6 +16,7 @@ from types import FrameType, TracebackType
 from typing import Any, Literal
 
 from ddlight.errors import STOPPED, BusyError, DDLightError, FinishedError, MissingSetError
+from ddlight.files import make_folder
 from ddlight.result import FILE
 from ddlight.slurm import requeue
 from ddlight.study import Cell, note_failure, note_start, note_success, read_result
@@ -152,7 +153,7 @@ def attempt(cell: Cell, run: Run) -> Outcome:
 
 def write_to(path: Path) -> None:
     """Let everything that this process writes from here on go to the end of a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     sys.stdout.flush()
     sys.stderr.flush()
     with path.open("a") as log:

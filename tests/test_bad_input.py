@@ -159,6 +159,12 @@ def test_a_run_folder_that_cannot_be_made(command, home):
     assert (home / "file").read_text() == "mine"
 
 
+def test_a_cache_that_cannot_be_made(command, home, monkeypatch):
+    (home / "file").write_text("mine")
+    monkeypatch.setenv("DDLIGHT_CACHE", str(home / "file" / "cache"))
+    check(command("condense", "--data=Random", "--data.dataset=Digits", *CPU), 3, "file/cache", "cannot be made")
+
+
 def test_debug_shows_where_it_happened(command, monkeypatch):
     monkeypatch.setenv("DDLIGHT_DEBUG", "1")
     with pytest.raises(UsageError, match="Randon"):

@@ -6,6 +6,7 @@ from typing import Any
 
 from ddlight.condensed.store import read_selection
 from ddlight.errors import DataError, UsageError
+from ddlight.files import make_folder
 
 
 def hand_out(data: Any, folder: Path, copy: bool = False) -> int:
@@ -37,7 +38,7 @@ def hand_out(data: Any, folder: Path, copy: bool = False) -> int:
     if len({target for _, target in pairs}) < len(pairs):
         raise DataError("Two of the chosen files have one name and class, so that one folder cannot hold both.")
     for source, target in pairs:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         if copy:
             shutil.copy2(source, target)
         else:

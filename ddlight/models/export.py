@@ -95,7 +95,6 @@ def save_student(
         "whitening": whitening,
     }
     path = weights_file(folder, epoch)
-    path.parent.mkdir(parents=True, exist_ok=True)
     state = {k: v.detach().cpu().contiguous().clone() for k, v in network.state_dict().items()}
     files.write_bytes(path, save(state, metadata={"format": "pt"}))
     kept = {p.name: files.sha256(p) for p in sorted(path.parent.glob("student*.safetensors"))}
