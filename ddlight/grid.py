@@ -26,8 +26,6 @@ SMALL_STEP = 0.05
 """Seconds of a training step on all cores below which several runs at once are faster than one."""
 RESOURCES = ("gpus", "cpus", "time", "partition", "account", "logs")
 """Options of a SLURM job."""
-UNKNOWN = "not known"
-"""Said of the time of a run that cannot be measured."""
 MOST_JOBS = 4
 """Worker processes that are started where nothing is said."""
 
@@ -327,26 +325,26 @@ def estimates(cells: Sequence[Cell], jobs: int) -> list[str]:
     total, unknown = 0.0, False
     for name, members in kinds.items():
         left, seconds, source = _time_of(members, threads_of(jobs))
-        total += left * seconds
-        unknown = unknown or source == UNKNOWN
-        each, together = ("-", "-") if source == UNKNOWN else (_clock(seconds), _clock(left * seconds))
+        total += left * (seconds or 0.0)
+        unknown = unknown or seconds is None
+        each, together = ("-", "-") if seconds is None else (_clock(seconds), _clock(left * seconds))
         times = f"{each:>8}  {together:>8}"
         lines.append(f"{name:<{wide}}  {f'{left} of {len(members)}':>9}  {times}  {source}")
     both = f"{_clock(total)} in all, {_clock(total / jobs)} for each of {jobs} jobs"
     if unknown:
-        both += f", without what is {UNKNOWN} ('ddlight fit ... --dry-run' says why)"
+        both += ", without what is not known ('ddlight fit ... --dry-run' says why)"
     return [*lines, f"{both}. Estimated is training alone, without teachers that are still to be trained."]
 
 
-def _time_of(members: Sequence[Cell], threads: int) -> tuple[int, float, str]:
-    """Cells of one kind that are left, seconds of each, and where that is from."""
+def _time_of(members: Sequence[Cell], threads: int) -> tuple[int, float | None, str]:
+    """Cells of one kind that are left, seconds of each (None where they cannot be measured), and where that is from."""
     states = [state(cell) for cell in members]
     spent = [found.seconds for found in states if found.word == "done"]
     left = len(members) - len(spent)
     if spent:
         return left, fmean(spent), f"measured in {len(spent)}"
     found = measure(members[0], threads)
-    return (left, found.seconds, "estimated") if found else (left, 0.0, UNKNOWN)
+    return (left, found.seconds, "estimated") if found else (left, None, "not known")
 
 
 def _clock(seconds: float) -> str:

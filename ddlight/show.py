@@ -14,6 +14,7 @@ import numpy as np
 import yaml
 
 from ddlight.errors import DataError, UsageError
+from ddlight.files import make_folder
 
 if TYPE_CHECKING:
     from ddlight.condensed.store import StoredSet
@@ -252,7 +253,7 @@ def _draw(stored: "StoredSet", options: argparse.Namespace) -> str:
     names = manifest["classes"][: options.classes]
     rows = [(name, np.flatnonzero(labels == c)[: options.per_class]) for c, name in enumerate(names)]
     picture = grid(np.asarray(stored.images), rows, *stretch(stored))
-    options.grid.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(options.grid.parent)
     Image.fromarray(picture).save(options.grid)
     shown = sum(len(chosen) for _, chosen in rows)
     return (
@@ -305,12 +306,20 @@ def _count(labels: np.ndarray, classes: int) -> list[int]:
     return np.bincount(hard(labels), minlength=classes).tolist()
 
 
-def data_root(run: Path | None) -> str | None:
+def run_arguments(run: Path, of: str) -> dict[str, Any]:
+    """Arguments of a run's `model` or `data`, from its config.yaml. Raises DataError where it is missing or damaged."""
+    try:
+        arguments: dict[str, Any] = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))[of]["init_args"]
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise DataError(f"{run / CONFIG} is missing or damaged: the arguments of its {of} cannot be found.") from error
+    return arguments
+
+
+def root_of(run: Path | None) -> str | None:
     """The folder of real data that a run was given (`data.dataset.root` of its config.yaml); None where it was none."""
     if run is None or not (run / CONFIG).is_file():
         return None
-    content = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
-    arguments = content["data"]["init_args"]
+    arguments = run_arguments(run, "data")
     while "dataset" in arguments:  # that of NoisyLabels is given inside it
         arguments = arguments["dataset"].get("init_args", {})
     root: str | None = arguments.get("root")

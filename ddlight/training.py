@@ -134,13 +134,13 @@ class CLI(LightningCLI):
         """Parse, shrink where asked to, and choose the run folder."""
         super().parse_arguments(parser, args)
         for key in ("model", "data"):
-            if self.options.get(key) is None and not (key == "model" and self.config["subcommand"] in WITHOUT_MODEL):
+            if self.options.get(key) is not None:
+                parsing.check_class(key, self.options[key].class_path)
+            elif not (key == "model" and self.config["subcommand"] in WITHOUT_MODEL):
                 raise UsageError(
                     f"There is no {key}: give --config, or --{key} with a class. 'ddlight configs' lists configs. "
                     f"For example: ddlight {self.config['subcommand']} --config configs/quickstart.yaml"
                 )
-            if self.options.get(key) is not None:
-                parsing.check_class(key, self.options[key].class_path)
         name = f"tiny/{self.config_name}" if self.tiny else self.config_name
         if self.tiny:
             self._shrink(parser)

@@ -39,8 +39,8 @@ def test_the_folder_of_a_run_is_read_from_its_config(tmp_path):
     for dataset, root in ((inner, "there"), (noisy, "there"), ({"class_path": "Digits", "init_args": {}}, None)):
         content = {"data": {"class_path": "Random", "init_args": {"dataset": dataset}}}
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
-        assert show.data_root(tmp_path) == root
-    assert show.data_root(tmp_path / "gone") is None and show.data_root(None) is None
+        assert show.root_of(tmp_path) == root
+    assert show.root_of(tmp_path / "gone") is None and show.root_of(None) is None
 
 
 @pytest.mark.parametrize("progress", ["true", "false"])

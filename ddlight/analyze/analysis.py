@@ -27,7 +27,7 @@ from ddlight.errors import DataError, DDLightError
 from ddlight.methods.base import cache_folder
 from ddlight.models.device import own_device
 from ddlight.models.teachers import Teacher
-from ddlight.show import data_root, open_dataset
+from ddlight.show import open_dataset, root_of
 from ddlight.transforms.whiten import Whitening
 
 
@@ -125,7 +125,7 @@ class Analyst:
         """
         key = naming.digest(manifest["dataset_identity"])
         if key not in self.reals:
-            dataset = open_dataset(manifest, self.root or data_root(run))
+            dataset = open_dataset(manifest, self.root or root_of(run))
             self.reals[key] = Real(dataset, self.network, self.fid_network)
         info = self.reals[key].dataset.info
         if list(info.classes) != list(manifest["classes"]):

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from ddlight.analyze.entropy import mean_entropy, own_entropy
 from ddlight.analyze.pixels import set_images
@@ -24,6 +23,7 @@ from ddlight.models.device import own_device
 from ddlight.models.teachers import Teacher
 from ddlight.parsing import parse_teacher
 from ddlight.result import Result
+from ddlight.show import run_arguments
 from ddlight.transforms.whiten import Whitening
 
 ROWS = 4096
@@ -47,19 +47,10 @@ def label_entropy(
     assert result is not None and asked.run is not None
     if regime not in ("SoftLabel", "StoredLabel"):
         return None, f"{regime} makes labels anew at every step and keeps none"
-    config = _config(asked.run)
+    config = run_arguments(asked.run, "model")
     if regime == "SoftLabel":
         return _once(config, result, stored, dataset, whitening), ""
     return _kept(config, result)
-
-
-def _config(run: Path) -> dict[str, Any]:
-    """Arguments of a run's regime."""
-    try:
-        arguments: dict[str, Any] = yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise DataError(f"{run / 'config.yaml'} is missing or damaged: its regime's labels cannot be found.") from error
-    return arguments
 
 
 def _once(

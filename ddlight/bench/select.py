@@ -52,8 +52,7 @@ def measure(folder: Path, quick: bool, rounds: int) -> Iterator[Measure]:
     yield Measure("P18m", "k-center: bytes an image beyond the features", 128, _memory(centres, points), most=True)
     yield _compare("P19a", "k-center over all: DeepCore's way", 2.2, plain_centres, centres, [points], rounds)
     yield _compare("P19b", "herding over all: DeepCore's way, with argmin", 2.2, plain_herd, herd, [points], rounds)
-    locations: Order = partial(facility_location, count=few)
-    plain_locations: Plain = lambda s: plain_facility_location(s.numpy(), few)  # noqa: E731
+    locations, plain_locations = partial(facility_location, count=few), partial(plain_facility_location, count=few)
     what = "facility location given similarities: naive greedy"
     yield _compare("P20", what, 5, plain_locations, locations, [similarity], rounds)
 
@@ -133,8 +132,9 @@ def _distances(some: Tensor, others: Tensor) -> Tensor:
     return squares.addmm(some, others.T, alpha=-2).clamp(min=1e-12).sqrt()
 
 
-def plain_facility_location(similarity: np.ndarray, count: int) -> list[int]:
+def plain_facility_location(similarities: np.ndarray | Tensor, count: int) -> list[int]:
     """Greedy order with every gain computed anew at every pick."""
+    similarity = np.asarray(similarities)
     covered, order = np.zeros(len(similarity)), list[int]()
     for _ in range(count):
         gains = np.maximum(similarity - covered, 0).sum(1)

@@ -5,11 +5,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from torch import Tensor, nn
 
+from ddlight.callbacks.each_step import EachStep
 
-class StudentEMA(Callback):
+
+class StudentEMA(EachStep):
     """Averages the student's parameters after each optimiser step and swaps them in for evaluation.
 
     Buffers (BatchNorm statistics) stay the live student's, as in EDC's code (arXiv 2404.13733). Teachers are not seen.
@@ -35,6 +37,7 @@ class StudentEMA(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin at the student's weights, or go on from a checkpoint."""
+        super().on_train_start(trainer, pl_module)
         model: Any = pl_module
         self._decay = model.run.plan.recipe.ema
         if not self._decay:
@@ -45,15 +48,13 @@ class StudentEMA(Callback):
         self.average = {name: value.to(named[name].device) for name, value in self.average.items()}
 
     @torch.no_grad()
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Move the average towards the student, once per optimiser step."""
-        if not self._decay or trainer.global_step == self.steps:
+    def after_step(self, trainer: Trainer, model: Any, step: int) -> None:
+        """Move the average towards the student."""
+        if not self._decay:
             return
-        self.steps = trainer.global_step
-        weight = 1 - min(self._decay, (1 + self.steps) / (10 + self.steps))
-        live = dict(self._network(pl_module).named_parameters())
+        self.steps = step
+        weight = 1 - min(self._decay, (1 + step) / (10 + step))
+        live = dict(self._network(model).named_parameters())
         names = list(self.average)
         torch._foreach_lerp_([self.average[n] for n in names], [live[n].detach() for n in names], weight)
 

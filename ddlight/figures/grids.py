@@ -95,7 +95,7 @@ def _strip(row: pd.Series) -> dict[str, np.ndarray] | None:
     folder = Path(row["folder"])
     try:
         manifest = store.read_manifest(folder)
-        root = show.data_root(Path(row["run"]))
+        root = show.root_of(Path(row["run"]))
         dataset = show.open_dataset(manifest, root) if manifest["kind"] == "indices" else None
         stored = store.load(folder, dataset, LIMIT)
         picked = chosen(show.hard(np.asarray(stored.labels)), len(manifest["classes"]))

@@ -202,11 +202,11 @@ def compare(frame: pd.DataFrame) -> list[Cell]:
     Returns:
         Cells of all tables in order of dataset, student, method and column; then one a failed or damaged file.
     """
-    records = _records(frame)
-    runs = [_run(r) for r in records if r["status"] == "done"]
+    found = records(frame)
+    runs = [_run(r) for r in found if r["status"] == "done"]
     tables = sorted(_grouped(runs, lambda run: run.table), key=lambda table: table[0])
     cells = [cell for _, table in tables for cell in _table(table)]
-    return cells + [_unfinished(r) for r in records if r["status"] != "done"]
+    return cells + [_unfinished(r) for r in found if r["status"] != "done"]
 
 
 def names(frame: pd.DataFrame) -> pd.DataFrame:
@@ -217,7 +217,7 @@ def names(frame: pd.DataFrame) -> pd.DataFrame:
         which trainings of one set share.
     """
     done = frame[frame["status"] == "done"]
-    runs = [_run(r) for r in _records(done)]
+    runs = [_run(r) for r in records(done)]
     split = {key: _differing(own)[0] for key, own in _grouped(runs, lambda run: (run.table, run.method))}
     condensed = {id(run): number for number, members in enumerate(_sets(runs)) for run in members}
     called = [row_name(run.method, run.settings, split[run.table, run.method]) for run in runs]
@@ -244,8 +244,8 @@ def csv(cells: Sequence[Cell]) -> str:
     return long_form(cells).to_csv(index=False, lineterminator="\n")
 
 
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of a table, None where nothing is known."""
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of the table that `collect` returns, by column; None where nothing is known."""
     return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ddlight.report.blocks import MISSING, Entry, Grid, Head, words
-from ddlight.report.cells import Record
+from ddlight.report.cells import Record, records
 from ddlight.result import Machine, Versions
 
 ASKED = {
@@ -76,12 +76,12 @@ class Runs:
 def runs(frame: pd.DataFrame) -> Runs | None:
     """List the done runs of the table that `collect` returns; None where no run is done."""
     done = frame[frame["status"] == "done"]
-    records = done.astype(object).where(done.notna(), None).to_dict("records")
-    if not records:
+    if done.empty:
         return None
+    found = records(done)
     asked: dict[tuple[object, ...], Asked] = {}
     rows = []
-    for record in records:
+    for record in found:
         key = tuple(record[name] for name in ASKED.values())
         if key not in asked:
             asked[key] = _asked(record, len(asked) + 1)
@@ -89,7 +89,7 @@ def runs(frame: pd.DataFrame) -> Runs | None:
     heads = [Head("run", number=False), *(Head(name, number=key in NUMBERS) for name, key in SHOWN.items())]
     heads += [Head("test accuracy"), Head("asked", number=False)]
     caption = "One training of one student on one condensed set each. Accuracy in percent, of the last step."
-    return Runs(Grid(f"Runs: {len(rows)}", caption, heads, rows), list(asked.values()), _environment(records))
+    return Runs(Grid(f"Runs: {len(rows)}", caption, heads, rows), list(asked.values()), _environment(found))
 
 
 def _asked(record: Record, number: int) -> Asked:

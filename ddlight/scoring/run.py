@@ -9,7 +9,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -181,25 +181,28 @@ class ScoringRun:
         Args:
             build: builds the Trainer from run= and callbacks=; by default one device is used.
             ranks: processes that call this together.
-            progress: say how far the training is, where `build` is not given.
+            progress: say how far a training on one device is.
 
         Raises:
             BusyError: several ranks want to train and another process is at it.
         """
         if self.exists:
             return self.folder
+        from ddlight.trainer import Trainer
+
+        build = build or partial(Trainer, progress=progress, devices=1)
         log.info("scoring %s: %d steps of %s", self.dataset.info.name, self.steps, type(self.student).__name__)
         if ranks > 1 and not self._train_together(build):
             return self.folder
-        store.assemble(self.folder, [UNIT], lambda work, unit: self._train(work, build, progress), self._seal)
+        store.assemble(self.folder, [UNIT], lambda work, unit: self._train(work, build), self._seal)
         return self.folder
 
-    def _train(self, work: Workspace, build: "Build | None", progress: bool) -> None:
-        trainer, model, recorder = self._parts(work, build, progress)
+    def _train(self, work: Workspace, build: "Build") -> None:
+        trainer, model, recorder = self._parts(work, build)
         self._fit(trainer, model)
         self._finish(work, trainer, model, recorder)
 
-    def _train_together(self, build: "Build | None") -> bool:
+    def _train_together(self, build: "Build") -> bool:
         """Train on all ranks. Whether this is the first of them, which goes on to seal."""
         work = Workspace(self.folder)
         trainer, model, recorder = self._parts(work, build)
@@ -213,18 +216,13 @@ class ScoringRun:
             self._finish(work, trainer, model, recorder)
         return True
 
-    def _parts(
-        self, work: Workspace, build: "Build | None", progress: bool = False
-    ) -> "tuple[Trainer, Regime, Recorder]":
+    def _parts(self, work: Workspace, build: "Build") -> "tuple[Trainer, Regime, Recorder]":
         """Trainer, model and recorder, before they are put to work."""
-        from ddlight.trainer import Trainer
-
         asked = self.scoring
         temperature = self.plan.recipe.temperature if asked.teacher is not None else 0.0
         recorded = (asked.early, asked.dual, asked.ring, asked.clean, temperature, asked.tdds)
         recorder = Recorder(self.dataset.info.train, *recorded, classes=self.dataset.info.num_classes)
-        own: dict[str, Any] = {"run": str(work.folder / "run"), "callbacks": [recorder]}
-        trainer = build(**own) if build else Trainer(progress=progress, devices=1, **own)
+        trainer = build(run=str(work.folder / "run"), callbacks=[recorder])
         return trainer, self._model(recorder), recorder
 
     def _fit(self, trainer: "Trainer", model: "Regime") -> None:
