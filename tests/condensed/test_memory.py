@@ -26,13 +26,13 @@ def measure(task, folder, ipc, student, batch):
 
 def test_a_set_is_made_piece_by_piece_and_held_once(tmp_path):
     """1,500 images take 226 MB: making them holds pieces, training holds them once, and both are predicted."""
-    made = measure("condense", tmp_path, 750, "convnet", 20)
+    made = measure("condense", tmp_path, 750, "convnet", 8)
     assert made["memory"] < 1500 * PIXELS * 0.75
-    predicted = measure("predict", tmp_path, 750, "convnet", 20)
-    taken = measure("fit", tmp_path, 750, "convnet", 20)
+    predicted = measure("predict", tmp_path, 750, "convnet", 8)
+    taken = measure("fit", tmp_path, 750, "convnet", 8)
     assert predicted["memory"] == pytest.approx(taken["memory"], rel=0.2)
     assert predicted["disk"] == pytest.approx(taken["disk"], rel=0.2)
-    small = measure("fit", tmp_path / "small", 10, "convnet", 20)
+    small = measure("fit", tmp_path / "small", 10, "convnet", 8)
     assert taken["memory"] - small["memory"] < 1.2 * 1500 * PIXELS
 
 
