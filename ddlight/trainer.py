@@ -28,6 +28,7 @@ from ddlight.callbacks.test_curve import TestCurve
 from ddlight.condensed.hand_out import hand_out
 from ddlight.errors import STOPPED, UsageError
 from ddlight.methods.base import CondensedDataModule
+from ddlight.models.device import on_device
 from ddlight.scoring.run import ScoringRun
 from ddlight.scoring.table import write_csv
 
@@ -116,6 +117,10 @@ class Trainer(lightning.Trainer):
     def fit_run(self, model: LightningModule, datamodule: CondensedDataModule) -> None:
         """Fit from the run folder's checkpoint, or from the start, and read the test split once."""
         datamodule.progress = self.progress_bar_callback is not None
+        with on_device(self.strategy.root_device):
+            self._fit_run(model, datamodule)
+
+    def _fit_run(self, model: LightningModule, datamodule: CondensedDataModule) -> None:
         datamodule.prepare_fit()
         checkpoint = self.run / "last.ckpt"
         again = self.resume and checkpoint.exists()
@@ -188,7 +193,8 @@ class Trainer(lightning.Trainer):
         if datamodule is None:
             raise UsageError("There is nothing to condense: give --data, for example --data=Random.")
         datamodule.progress = self.progress_bar_callback is not None
-        datamodule.prepare()
+        with on_device(self.strategy.root_device):
+            datamodule.prepare()
         devices = self.num_devices
         strategy = "ddp" if devices * self.num_nodes > 1 else "auto"
         fabric = Fabric(
@@ -199,7 +205,8 @@ class Trainer(lightning.Trainer):
         )
         fabric.launch()
         _pass_on_sigterm(fabric)
-        datamodule.condense(fabric.global_rank, fabric.world_size)
+        with on_device(fabric.device):
+            datamodule.condense(fabric.global_rank, fabric.world_size)
         if fabric.is_global_zero:
             log.info("condensed set: %s", datamodule.folder)
             if files is not None:

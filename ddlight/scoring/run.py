@@ -21,6 +21,7 @@ from ddlight.condensed import store
 from ddlight.condensed.store import Unit, Workspace
 from ddlight.datasets.base import RealDataset
 from ddlight.errors import BusyError, UsageError
+from ddlight.models.device import own_accelerator
 from ddlight.models.students import ConvNet, ResNet, Student
 from ddlight.models.teachers import Teacher
 from ddlight.naming import named
@@ -179,7 +180,7 @@ class ScoringRun:
         together, and the first of them keeps other processes out.
 
         Args:
-            build: builds the Trainer from run= and callbacks=; by default one device is used.
+            build: builds the Trainer from run= and callbacks=; by default `own_device` alone is used.
             ranks: processes that call this together.
             progress: say how far a training on one device is.
 
@@ -190,7 +191,7 @@ class ScoringRun:
             return self.folder
         from ddlight.trainer import Trainer
 
-        build = build or partial(Trainer, progress=progress, devices=1)
+        build = build or partial(Trainer, progress=progress, **own_accelerator())
         log.info("scoring %s: %d steps of %s", self.dataset.info.name, self.steps, type(self.student).__name__)
         if ranks > 1 and not self._train_together(build):
             return self.folder

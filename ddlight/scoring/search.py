@@ -17,6 +17,7 @@ from ddlight.condensed import store
 from ddlight.condensed.store import Unit, Workspace
 from ddlight.errors import UsageError
 from ddlight.methods.base import CondensedDataModule
+from ddlight.models.device import own_accelerator
 from ddlight.models.students import ConvNet, Student
 from ddlight.naming import named
 from ddlight.protocols import Override
@@ -113,7 +114,7 @@ def _trial(how: Search, data: CondensedDataModule, seed: int, run: Path) -> dict
 
     student = how.student or ConvNet()
     model = HardLabel(student, how.protocol, how.recipe, how.budget, seed)
-    trainer = Trainer(run=str(run), progress=False, devices=1)
+    trainer = Trainer(run=str(run), progress=False, **own_accelerator())
     checkpoint = run / "last.ckpt"
     trainer.fit(model, datamodule=data, ckpt_path=checkpoint if checkpoint.exists() else None)
     if "held_out" not in model.scores:
