@@ -331,12 +331,13 @@ def open_dataset(manifest: Mapping[str, Any], root: str | None) -> "RealDataset"
 
     Args:
         manifest: of the set.
-        root: folder that holds the data, where they are not at the usual place.
+        root: folder that holds the data; None means where they were when the set was made.
 
     Raises:
         DataError: the dataset is none of ddlight's.
     """
-    return _construct(manifest["dataset_identity"], manifest["dataset"], manifest["classes"], root)
+    place = root or manifest.get("dataset_root")
+    return _construct(manifest["dataset_identity"], manifest["dataset"], manifest["classes"], place)
 
 
 def _construct(identity: Mapping[str, Any], title: str, classes: Sequence[str], root: str | None) -> "RealDataset":
@@ -448,7 +449,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--grid", type=Path, metavar="FILE.png", help="draw the set's images, one class a row")
     parser.add_argument("--per-class", type=_positive, default=10, metavar="N", help="images in a row of the grid (10)")
     parser.add_argument("--classes", type=_positive, default=20, metavar="N", help="rows of the grid (20)")
-    parser.add_argument("--root", help="folder of the real dataset, for the grid of a set of indices")
+    parser.add_argument("--root", help="folder of the real images, if not the one that the set was made from")
     return parser.parse_args(argv)
 
 

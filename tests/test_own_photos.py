@@ -33,6 +33,23 @@ def test_reports_find_the_images_where_the_run_read_them(command, photos):
     assert told.code == 0 and "Random" in told.out, told.err
 
 
+def test_a_set_without_a_run_is_shown_from_the_folder_that_it_was_made_from(command, photos, monkeypatch):
+    made = command("condense", "--data=Random", *PHOTOS, *CPU)
+    assert made.code == 0, made.err
+    folder = made.err.split("condensed set: ")[1].strip()
+    other = photos / "other"
+    other.mkdir()
+    monkeypatch.chdir(other)  # the folder was given as seen from elsewhere
+    for words in (("show", folder, "--grid", "grid.png"), ("analyze", folder)):
+        told = command(*words)
+        assert told.code == 0 and "Random" in told.out, told.err
+    assert Image.open(other / "grid.png").size[0] > 0
+    (photos / "photos").rename(photos / "moved")
+    gone = command("show", folder, "--grid", "grid.png")
+    assert gone.code != 0 and str(photos / "photos") in gone.err
+    assert command("show", folder, "--grid", "grid.png", "--root", str(photos / "moved")).code == 0
+
+
 def test_the_folder_of_a_run_is_read_from_its_config(tmp_path):
     inner = {"class_path": "ImageFolder", "init_args": {"root": "there", "size": 8}}
     noisy = {"class_path": "NoisyLabels", "init_args": {"dataset": inner, "share": 0.2}}

@@ -43,7 +43,12 @@ def parser() -> Parser:
         help="likewise, for FID and KID: --features by default; where neither is given, torchvision's inception_v3 "
         "if its weights are here (they are not those of published FIDs)",
     )
-    own.add_argument("--root", type=str | None, default=None, help="folder of the real data, if not the usual one")
+    own.add_argument(
+        "--root",
+        type=str | None,
+        default=None,
+        help="folder of the real images, if not the one that runs and sets name",
+    )
     own.add_argument(
         "--threshold", type=float, default=0.999, help="cosine from which a test image is a near duplicate"
     )

@@ -148,6 +148,11 @@ class RealDataset(ABC):
         """Return the folders to search, in order."""
         return [self._data_root()]
 
+    @property
+    def given_root(self) -> str | None:
+        """The folder that `root` names, as an absolute path; None where it is not given."""
+        return None if self.root is None else str(self._data_root().absolute())
+
     def _data_root(self) -> Path:
         return Path(self.root).expanduser() if self.root is not None else data_root()
 

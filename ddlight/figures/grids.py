@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,8 @@ from ddlight.report.statistics import FULL
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from ddlight.datasets.base import RealDataset
 
 NEEDS = "the folders of condensed sets that the results name, where they were made"
 MANIFEST = "manifest.json"
@@ -57,7 +59,8 @@ def draw(data: pd.DataFrame, title: str) -> "Figure":
     Raises:
         DataError: no set can be read.
     """
-    strips = {index: strip for index, row in data.iterrows() if (strip := _strip(row)) is not None}
+    reals: dict[str, RealDataset] = {}
+    strips = {index: strip for index, row in data.iterrows() if (strip := _strip(row, reals)) is not None}
     if not strips:
         raise DataError("none of the sets can be read here")
     data = data.loc[list(strips)]
@@ -87,16 +90,18 @@ def _panel(panel: "Axes", strips: Mapping[str, Mapping[str, np.ndarray]], names:
     panel.spines[:].set_visible(False)
 
 
-def _strip(row: pd.Series) -> dict[str, np.ndarray] | None:
-    """One image of each class that is drawn, uint8 (H, W, 3) by name of the class; None where the set is unreadable."""
+def _strip(row: pd.Series, reals: "dict[str, RealDataset]") -> dict[str, np.ndarray] | None:
+    """One image of each class that is drawn, uint8 (H, W, 3) by name of the class; None where the set is unreadable.
+
+    `reals` holds the real datasets that were opened, and takes the set's.
+    """
     from ddlight import show
     from ddlight.condensed import store
 
     folder = Path(row["folder"])
     try:
         manifest = store.read_manifest(folder)
-        root = show.root_of(Path(row["run"]))
-        dataset = show.open_dataset(manifest, root) if manifest["kind"] == "indices" else None
+        dataset = _real(manifest, Path(row["run"]), reals) if manifest["kind"] == "indices" else None
         stored = store.load(folder, dataset, LIMIT)
         picked = chosen(show.hard(np.asarray(stored.labels)), len(manifest["classes"]))
         pixels = show.tiles(_images(stored.images, np.array(list(picked.values()), np.int64)), *show.stretch(stored))
@@ -104,6 +109,17 @@ def _strip(row: pd.Series) -> dict[str, np.ndarray] | None:
         log.warning("grids: %s, %s, left out: %s", row["row"], ipc_text(row["ipc"]), error)
         return None
     return dict(zip((manifest["classes"][label] for label in picked), pixels, strict=True))
+
+
+def _real(manifest: Mapping[str, Any], run: Path, reals: "dict[str, RealDataset]") -> "RealDataset":
+    """The real dataset of a set, where its run read it; opened once."""
+    from ddlight import naming, show
+
+    root = show.root_of(run)
+    key = naming.digest([manifest["dataset_identity"], manifest["classes"], root, manifest.get("dataset_root")])
+    if key not in reals:
+        reals[key] = show.open_dataset(manifest, root)
+    return reals[key]
 
 
 def chosen(labels: np.ndarray, classes: int, most: int = CLASSES) -> dict[int, int]:

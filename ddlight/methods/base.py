@@ -214,6 +214,7 @@ class CondensedDataModule(LightningDataModule):
             "fingerprint": self.fingerprint,
             "dataset": info.name,
             "dataset_identity": self.dataset.identity(),
+            "dataset_root": self.dataset.given_root,
             "classes": list(info.classes),
             "ipc": self.ipc,
             "seed": self.seed,

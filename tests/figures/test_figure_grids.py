@@ -5,8 +5,12 @@ import logging
 import numpy as np
 import pytest
 
+from ddlight import show
 from ddlight.condensed.store import Synthesis, seal
+from ddlight.datasets import Digits
 from ddlight.figures import draw, grids
+from ddlight.methods.baselines.full import FullData
+from ddlight.methods.baselines.random import Random
 
 CLASSES = ["zero", "one", "two"]
 
@@ -84,3 +88,14 @@ def test_without_any_set_it_says_what_it_needs(study, results):
     study.add("Random", 50.0)
     (drawn,) = draw(results(), ["grids"])
     assert drawn.figure is None and "folders of condensed sets" in drawn.problem
+
+
+def test_the_real_images_are_opened_once_for_all_sets(study, results, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(show, "open_dataset", lambda *words, real=show.open_dataset: opened.append(1) or real(*words))
+    for method in (Random, FullData):
+        data = method(Digits(size=8), ipc=1, cache=str(tmp_path))
+        study.add(method.__name__ + "s", 50.0, 1, set_seed=1, set__path=str(data.condense()))
+    (drawn,) = draw(results(), ["grids"])
+    assert len(drawn.figure.axes[0].images) == 2 * 10
+    assert len(opened) == 1
