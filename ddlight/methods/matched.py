@@ -15,15 +15,13 @@ from ddlight.methods.base import cache_folder
 from ddlight.methods.recovered import TINY_SQUEEZE, Carried, RecoveredSynthesiser
 from ddlight.models.students import ConvNet, ResNet, Student, Torchvision
 from ddlight.models.teachers import Teacher
-from ddlight.recovery.gathered import RealStatistics
+from ddlight.recovery.gathered import LARGE, RealStatistics
 from ddlight.recovery.loop import Block, recover
 from ddlight.recovery.matching import LayerInputs, SmoothedStatistics, packed, unpack
 from ddlight.recovery.observer import Observer
 from ddlight.recovery.options import RecoveryOverride
 from ddlight.scoring.run import Scoring
 
-LARGE = 96
-"""From this many pixels on, a dataset is treated as the papers treat photographs of 224 pixels."""
 LARGE_TEACHERS = ("resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5")
 
 
@@ -44,6 +42,7 @@ class MatchedSynthesiser(RecoveredSynthesiser):
         carry_state: whether running means go on from block to block.
     """
 
+    recipe_version: ClassVar[int] = 2
     tiny: ClassVar[dict[str, Any]] = {
         "squeezes": [TINY_SQUEEZE, {**TINY_SQUEEZE, "budget": {"steps": 20}}],
         "teachers": None,

@@ -50,22 +50,27 @@ def real(tmp_path, untrained, monkeypatch):
         def load(self, num_classes, channels, size):
             super().load(10, channels, size)
 
-    def build(size=8, cache="cache", seed=0, data=None):
+    def build(size=8, cache="cache", seed=0, data=None, photographs=False):
+        monkeypatch.setattr(gathered, "LARGE", 8 if photographs else 9)
         teacher = Ten(ConvNet(2, 5, "batch"), 1, size, Input((0.2,), (0.4,), size), seed)
         return RealStatistics(teacher, data or FewDigits(size=8), tmp_path / cache, 4)
 
     return build
 
 
-def views(real, label):
-    """The crops of a class as torchvision cuts them, normalised."""
+def views(real, label, photographs=False):
+    """A class's images as torchvision cuts them, or as slices of a frame of zeros, normalised."""
     dataset, size = real.dataset, real.teacher.input.size
     rows = np.flatnonzero(dataset.index("train").labels == label)
     u = generator(0, "real statistics", label).random((len(rows), CROP_UNIFORMS + 1))
     seen = []
     for row, draws in zip(rows, u, strict=True):
         image = torch.from_numpy(dataset.take("train", np.array([row])))
-        top, left, height, width = crop_boxes(draws[:-1], 8, (0.08, 1.0)).tolist()
+        if photographs:
+            top, left, height, width = crop_boxes(draws[:-1], 8, (0.08, 1.0)).tolist()
+        else:  # one pixel is an eighth of the side
+            image = torch.from_numpy(np.pad(image.numpy(), ((0, 0), (0, 0), (1, 1), (1, 1))))
+            top, left, height, width = int(3 * draws[0]), int(3 * draws[1]), 8, 8
         view = functional.resized_crop(image, top, left, height, width, [size, size], antialias=True)
         view = functional.hflip(view) if draws[-1] < 0.5 and dataset.flips else view
         seen.append((view.float() / 255 - 0.2) / 0.4)
@@ -93,11 +98,11 @@ def groups(layer, maps, side=4):
     return found
 
 
-@pytest.mark.parametrize("size", [8, 12])
-def test_statistics_are_those_of_a_plain_loop(real, size):
-    one = real(size)
+@pytest.mark.parametrize(("size", "photographs"), [(8, False), (12, False), (8, True), (12, True)])
+def test_statistics_are_those_of_a_plain_loop(real, size, photographs):
+    one = real(size, photographs=photographs)
     one.make()
-    network, all_views = one.teacher.network, {c: views(one, c) for c in range(10)}
+    network, all_views = one.teacher.network, {c: views(one, c, photographs) for c in range(10)}
     found = one.of_all(CPU)
     for k, (layer, maps) in enumerate(inputs(network, torch.cat(list(all_views.values())))):
         for place, parts in enumerate(groups(layer, maps)):
@@ -125,6 +130,7 @@ def test_the_pass_is_made_once_and_found_by_name(real, monkeypatch):
     assert not seen
     assert store.read_manifest(folder)["images"] == sum(range(3, 13))
     assert len({first.fingerprint, real(seed=1).fingerprint, real(size=12).fingerprint}) == 3
+    assert real(photographs=True).fingerprint != first.fingerprint
 
 
 def test_a_stopped_pass_goes_on_and_two_processes_share_it(real, monkeypatch):
