@@ -46,7 +46,8 @@ class RealStatistics:
 
     Each image is seen once, mirrored at random: a photograph under a random crop (`CROP`), an image below 96 pixels
     moved by up to an eighth of its side inside a frame of zeros (4 pixels of 32, 8 of 64), as G-VBSM's and EDC's
-    scripts for CIFAR and Tiny-ImageNet see them. Draws do not depend on a set's seed. A class's statistics are means over its images of each image's own mean and variance, as in EDC's code.
+    scripts for CIFAR and Tiny-ImageNet see them. Draws do not depend on a set's seed. A class's statistics are means
+    over its images of each image's own mean and variance, as in EDC's code.
     Deviation: variances over all images are those of all pixels together. The codes average the variances of random
     batches of 64 or 256, which leaves out one 64th or 256th of what differs from image to image.
 
