@@ -7,6 +7,7 @@ Every number can be overridden one by one (`Override`), and all resolved numbers
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
+from math import ceil
 from typing import Any, Literal
 
 from ddlight.budget import Budget
@@ -108,7 +109,8 @@ class Override:
         gamma: factor of each drop.
         warmup: fraction of the run with a linear rise.
         cooldown: last fraction of a wsd schedule.
-        stepped: "epoch" or "step".
+        stepped: "epoch" holds the rate during each pass, "step" does not; null keeps the protocol's, but "step" in a
+            run of fewer than 20 passes.
         momentum: of sgd.
         nesterov: Nesterov's form of momentum.
         betas: of adam and adamw.
@@ -207,6 +209,10 @@ def _only(kind: type, given: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in given.items() if key in names}
 
 
+FEW_PASSES = 20
+"""In a run of fewer passes the learning rate is not held during each of them."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """A resolved protocol: recipe, augmentation and length."""
@@ -214,6 +220,23 @@ class Plan:
     recipe: Recipe
     augment: Augment
     budget: Budget
+
+    def over(self, images: int, full_images: int, override: Override | None = None) -> "Plan":
+        """This plan over a set of `images`: its batch at most the set, and its schedule complete in a short run too.
+
+        In a run of fewer than 20 passes the rate changes at every step: held during each pass, a cosine would end above
+        0.6 % of its peak (half of it after two passes), and a short run of full data would not be a complete one.
+
+        Args:
+            images: size of the set that is trained on.
+            full_images: size of the full training set.
+            override: numbers that were given; its `stepped` is kept.
+        """
+        recipe = replace(self.recipe, batch=min(self.recipe.batch, images))
+        steps = self.budget.total_steps(images, recipe.batch, full_images)
+        if steps < FEW_PASSES * ceil(images / recipe.batch) and (override is None or override.stepped is None):
+            recipe = replace(recipe, schedule=replace(recipe.schedule, stepped="step"))
+        return replace(self, recipe=recipe)
 
     def as_override(self) -> dict[str, Any]:
         """Recipe and augmentation as plain values under `Override`'s names: applied to the same protocol, this plan.

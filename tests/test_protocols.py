@@ -461,3 +461,31 @@ def test_a_batch_is_capped_at_the_set_but_not_one_that_was_asked_for():
     assert HardLabel(ConvNet()).resolve_run(data, 30, 1438).batch == 30
     with pytest.raises(UsageError, match=r"batch of 31.*recipe\.batch=30"):
         HardLabel(ConvNet(), recipe=Override(batch=31)).resolve_run(data, 30, 1438)
+
+
+# --- short runs ---
+
+
+@pytest.mark.parametrize(
+    ("images", "budget", "held"),
+    [  # batches of 256: passes of 20 steps over 5,000 images, of one over 100
+        (5000, Budget(full_epochs=2), False),
+        (5000, Budget(full_epochs=19.9), False),
+        (5000, Budget(full_epochs=20), True),
+        (100, Budget(full_epochs=2), True),
+        (100, Budget(steps=19), False),
+        (100, Budget(epochs=300), True),
+    ],
+)
+def test_the_rate_of_a_run_of_few_passes_is_not_held(images, budget, held):
+    plan = resolve("ht_small_soft", Setting(10, 10, size=28), budget=budget).over(images, 5000)
+    assert plan.recipe.schedule.stepped == ("epoch" if held else "step")
+    assert plan.recipe.batch == min(256, images)
+    steps, pass_steps = budget.total_steps(images, plan.recipe.batch, 5000), -(-images // plan.recipe.batch)
+    assert plan.recipe.schedule.at(steps - 1, steps, pass_steps) < 0.01
+
+
+def test_a_given_step_or_epoch_is_kept_in_a_short_run():
+    given = Override(stepped="epoch")
+    plan = resolve("ht_small_soft", Setting(10, 10, size=28), given, Budget(full_epochs=2)).over(5000, 5000, given)
+    assert plan.recipe.schedule.stepped == "epoch"

@@ -62,6 +62,11 @@ def order(seed: int, epoch: int, images: int) -> np.ndarray:
     return generator(seed, "order", epoch).permutation(images)
 
 
+def rows_of_part(count: int, part: int, parts: int) -> tuple[int, int]:
+    """First row and row after the last of one of `parts` nearly equal parts of a batch of `count` images."""
+    return part * count // parts, (part + 1) * count // parts
+
+
 class RunLoader:
     """Yields the batches of a whole run.
 
@@ -122,7 +127,7 @@ class RunLoader:
         ids = visit[index * self.batch : (index + 1) * self.batch]
         parts = self.ranks * self.accumulate
         part = micro * self.ranks + self.rank
-        start, stop = part * len(ids) // parts, (part + 1) * len(ids) // parts
+        start, stop = rows_of_part(len(ids), part, parts)
         weight = (stop - start) * parts / len(ids)
         if stop == start:
             start, stop = 0, 1

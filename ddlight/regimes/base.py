@@ -6,7 +6,7 @@ protocol, resolved in `setup` when the condensed set is known.
 """
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -179,8 +179,8 @@ class Regime(LightningModule):
             )
         if batch > images:
             log.info("batch %d of protocol %s is capped at the set's %d images", batch, self.protocol, images)
-        batch = min(batch, images)
-        plan = replace(plan, recipe=replace(plan.recipe, batch=batch))
+        plan = plan.over(images, full_images, self.recipe)
+        batch = plan.recipe.batch
         return Run(plan, images, full_images, batch, plan.budget.total_steps(images, batch, full_images), self.seed)
 
     def images_seen(self, step: int) -> int:

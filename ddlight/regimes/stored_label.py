@@ -13,7 +13,7 @@ from ddlight.condensed import prune
 from ddlight.condensed.fkd import PublishedLabels, open_labels
 from ddlight.condensed.fkd import replay as published_view
 from ddlight.condensed.labels import LabelPlan, LabelStore, Storage
-from ddlight.condensed.loader import Batch, RunLoader
+from ddlight.condensed.loader import Batch, RunLoader, rows_of_part
 from ddlight.errors import UsageError
 from ddlight.methods.base import CondensedDataModule, cache_folder
 from ddlight.models.students import Student
@@ -184,6 +184,7 @@ class StoredLabel(Regime):
         info, recipe = self.data.dataset.info, self.run.plan.recipe
         return {
             **{name: True for name in ("balance", "batch_statistics") if getattr(recipe, name)},
+            **({"parts": self._parts} if self._parts > 1 else {}),
             "set": self.data.require().manifest["content_sha256"],
             "teachers": [teacher.fingerprint() for teacher in self.all_teachers],
             "augment": named(self.run.plan.augment),
@@ -203,7 +204,17 @@ class StoredLabel(Regime):
         """Mean logits (B, K) on a view; what teachers in training mode draw depends on its pass and batch alone."""
         seed_torch(int(generator(self.run.seed, "teacher", *place).integers(2**63)), self.device)
         recipe, images = self.run.plan.recipe, self.unit_images(view.images)
-        return mean_logits(self.all_teachers, images, recipe.balance, recipe.batch_statistics)
+        rows = [rows_of_part(len(images), part, self._parts) for part in range(self._parts)]
+        found = [images[start:stop] for start, stop in rows if stop > start]
+        return torch.cat([mean_logits(self.all_teachers, x, recipe.balance, recipe.batch_statistics) for x in found])
+
+    @property
+    def _parts(self) -> int:
+        """Into so many parts a batch is cut for teachers whose answer depends on what else they see, as in training."""
+        recipe = self.run.plan.recipe
+        if not (recipe.balance or recipe.batch_statistics):
+            return 1
+        return int(self.trainer.world_size * self.trainer.accumulate_grad_batches)
 
     # --- training on them ---
 

@@ -8,7 +8,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,7 +122,7 @@ class ScoringRun:
                 f"Protocol {asked.protocol} mixes images ({plan.augment.mix}), and a mixed image scores no single one. "
                 "Take another, such as --data.scoring.protocol=ccs, or --data.scoring.recipe.mix=none."
             )
-        return replace(plan, recipe=replace(plan.recipe, batch=min(plan.recipe.batch, info.train)))
+        return plan.over(info.train, info.train, asked.recipe)
 
     @cached_property
     def fingerprint(self) -> str:

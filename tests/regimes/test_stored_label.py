@@ -21,7 +21,7 @@ from ddlight.regimes.stored_label import StoredLabel
 from ddlight.regimes.teacher_label import TeacherLabel
 from ddlight.trainer import Trainer
 
-MIXED = Override(batch=8, mix="cutmix", crop_scale=(0.3, 1.0), temperature=4.0)
+MIXED = Override(batch=8, mix="cutmix", crop_scale=(0.3, 1.0), temperature=4.0, stepped="epoch")
 
 
 def test_labels_of_which_a_bit_changed_before_they_were_sealed_are_made_again(tmp_path):
@@ -59,9 +59,9 @@ def teachers(tmp_path_factory):
     return folders
 
 
-def fit(model, home, ipc=2, run="."):
+def fit(model, home, ipc=2, run=".", **options):
     data = Random(Digits(), ipc=ipc, cache=str(home / "sets"))
-    trainer = Trainer(run=str(home / run), accelerator="cpu", devices=1, progress=False)
+    trainer = Trainer(run=str(home / run), accelerator="cpu", devices=1, progress=False, **options)
     trainer.fit(model, datamodule=data)
     return {k: v.clone() for k, v in model.network.state_dict().items()}
 
@@ -99,6 +99,21 @@ def test_mean_logits_of_several_teachers_are_stored_as_they_answer_online(teache
     model = stored(teachers, tmp_path, Budget(epochs=3), storage="fp32", match="mse")
     model.protocol = "edc"
     assert same(expected, fit(model, tmp_path, run="stored"))
+
+
+def test_labels_that_depend_on_the_batch_are_stored_for_the_parts_that_are_trained_on(tmp_path):
+    normed = HardLabel(ConvNet(2, 8, "batch"), budget=Budget(steps=40))
+    fit(normed, tmp_path, ipc=5, run="normed")
+    names, recipe = [str(tmp_path / "normed")], Override(**{**vars(MIXED), "batch_statistics": True})
+    whole = stored(names, tmp_path, storage="fp32", recipe=recipe)
+    halves = stored(names, tmp_path, storage="fp32", recipe=recipe)
+    online = TeacherLabel(ConvNet(2, 8), RunTeacher(names[0]), "rded", recipe, FOUR)
+    first = fit(whole, tmp_path, run="whole")
+    second = fit(halves, tmp_path, run="halves", accumulate_grad_batches=2)
+    expected = fit(online, tmp_path, run="online", accumulate_grad_batches=2)
+    assert same(second, expected)
+    assert not same(second, first)
+    assert whole.labels.folder != halves.labels.folder
 
 
 def test_fewer_labels_replay_the_first_views_in_turn(teachers, tmp_path):

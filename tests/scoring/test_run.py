@@ -17,6 +17,7 @@ from ddlight.methods.coresets.entropy import Entropy
 from ddlight.models.students import MLP, ConvNet
 from ddlight.models.teachers import RunTeacher
 from ddlight.protocols import Override
+from ddlight.scoring import scores
 from ddlight.scoring.recorder import Recorder
 from ddlight.scoring.run import Scoring, ScoringRun
 from ddlight.scoring.table import read_table
@@ -180,10 +181,14 @@ def test_the_student_of_the_same_seed_trains_alike_with_and_without_a_recorder(d
         ({}, (9, 6, 2, 60000)),
         ({"k": 20}, (20, 6, 2, 60000)),
         ({"k_mode": "exact"}, (42, 6, 2, 60000)),
-        ({"k_mode": "exact", "j_mode": "span"}, (42, 39, 2, 60000)),
-        ({"k_mode": "exact", "budget": Budget(epochs=30)}, (4, 2, 1, 6000)),
-        ({"k_mode": "floor", "budget": Budget(epochs=30)}, (9, 6, 2, 9 * 1438)),
+        ({"k_mode": "exact", "j_mode": "span"}, (42, 40, 2, 60000)),
+        ({"k_mode": "exact", "budget": Budget(epochs=30)}, (4, 2, 2, 6000)),
+        ({"k_mode": "floor", "budget": Budget(epochs=30)}, (8, 6, 2, 8 * 1438)),
         ({"k_mode": "fixed", "k": 12}, (12, 6, 2, 12 * 1438)),
+        ({"k_mode": "fixed", "k": 8}, (8, 6, 2, 8 * 1438)),  # the paper's J and W at the K that they need
+        ({"k_mode": "fixed", "k": 7}, (7, 5, 2, 7 * 1438)),
+        ({"k_mode": "fixed", "k": 7, "include_last_epoch": True}, (7, 6, 2, 7 * 1438)),
+        ({"k_mode": "fixed", "k": 3}, (3, 2, 1, 3 * 1438)),
         ({"budget": Budget(full_epochs=2)}, (9, 6, 2, 2876)),
     ],
 )
@@ -192,6 +197,8 @@ def test_budget_gives_k_j_and_w(data, options, expected):
     asked = method._asked()
     assert (method.readings, method.window, method.last) == expected[:3]
     assert asked.clean == expected[0]
+    history = np.zeros((method.readings, 3))
+    assert scores.cad(history, method.window, method.last, method.include_last_epoch).shape == (3,)
     assert asked.budget.images == pytest.approx(expected[3], abs=256)
 
 

@@ -45,17 +45,18 @@ class CADPrune(ScoredSelector):
         budget: the student's length, in epochs, steps or images of the condensed set or in full_epochs; null takes that
             of `scoring.protocol`.
         score: S: "el2n" or "prob_true", of the images as they are.
-        k_mode: "ticks": J + W + 1 readings (or `k`) equally spaced over the run; "exact": K = one reading per full
-            epoch of the run, at least 3, J and W shrunk to fit; "floor": the same, the run lengthened to J + W + 1
-            epochs where it is shorter; "fixed": `k` full epochs whatever the budget.
+        k_mode: "ticks": J + W + 1 readings (or `k`) equally spaced over the run, one more than the indices need;
+            "exact": K = one reading per full epoch of the run, at least 3, J and W shrunk to fit; "floor": the same,
+            the run lengthened to J + W epochs where it is shorter; "fixed": `k` full epochs whatever the budget.
         k: "ticks": readings, null for J + W + 1; "fixed": K.
-        j_mode: "paper" takes J as given; "span" makes it K - W - 1, so that the windows reach back to the beginning.
+        j_mode: "paper" takes J as given; "span" makes it K - W, so that the windows reach back to the beginning.
         j: J, readings in a window.
         w: W, windows that are averaged.
         exclude_top: share of a class with the largest CAD that is passed over, a guard against wrong labels.
         include_last_epoch: use the last reading too, which the paper's indices leave out.
     """
 
+    recipe_version: ClassVar[int] = 2
     tiny: ClassVar[dict[str, Any]] = {"scoring": TINY_SCORING, "budget": {"full_epochs": 2}, "j": 2, "w": 2}
 
     def __init__(
@@ -101,23 +102,21 @@ class CADPrune(ScoredSelector):
     @property
     def readings(self) -> int:
         """K."""
-        epochs, least = round(self.student_images / self.dataset.info.train), self.j + self.w + 1
-        if self.k_mode == "ticks":
-            return self.k or least
-        if self.k_mode == "fixed":
-            return self.k or least
-        return max(epochs, least if self.k_mode == "floor" else 3)
+        if self.k_mode in ("ticks", "fixed"):
+            return self.k or self.j + self.w + 1
+        epochs = round(self.student_images / self.dataset.info.train)
+        return max(epochs, self.j + self.w if self.k_mode == "floor" else 3)
 
     @property
     def window(self) -> int:
-        """J, at most K - W - 1."""
-        most = max(2, self.readings - self.last - (not self.include_last_epoch))
+        """J, at most K - W; one more with the last reading."""
+        most = max(2, self.readings - self.last + self.include_last_epoch)
         return most if self.j_mode == "span" else min(self.j, most)
 
     @property
     def last(self) -> int:
-        """W, at most K - 2 (K - 1 with the last reading)."""
-        return max(1, min(self.w, self.readings - 2 - (not self.include_last_epoch)))
+        """W, at most K - 2; one more with the last reading."""
+        return max(1, min(self.w, self.readings - 2 + self.include_last_epoch))
 
     def _asked(self) -> Scoring:
         """The configured run, with the student's length and K readings."""
