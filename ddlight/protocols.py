@@ -305,6 +305,8 @@ def dvc_hard(s: Setting) -> Plan:
     ipc 1/10/50/200/500/more; x2/3 floored to hundreds for 100 classes (code). ImageNet-1K: one value for both ipc
     in the text, its numeral unknown: 300 (guess; the code path would give 2000 and 1500).
     RandomResizedCrop (0.5, 1), flip, jitter 0.4, lighting 0.1, CutMix always, Beta(1, 1) (code).
+    Deviation: photographs are tested as under every other protocol, short side 256 before the central 224 pixels, so
+    that columns compare; the code resizes to 224 (`--data.dataset.resize=224`).
     """
     large = s.classes > 100
     epochs = next((e for top, e in ((1, 3000), (10, 2000), (50, 1500), (200, 1000), (500, 500)) if s.ipc <= top), 300)
@@ -385,7 +387,7 @@ def edc_in10(s: Setting) -> Plan:
     """EDC's evaluation of ImageNet-10 (arXiv 2404.13733, its `direct_train.py`): as `edc`, 1000 epochs of batch 50.
 
     Schedule `ssrs` with zeta 2 (code; the text says slow cosine), teachers EfficientNet-B0 in place of AlexNet.
-    Deviation: the code's RandAugment before the crop is left out.
+    Deviation: the code's RandAugment before the crop is left out; the paper does not name it (guess).
     """
     plan = edc(s)
     schedule = Schedule("ssrs", zeta=2.0, stepped="epoch")
@@ -398,6 +400,9 @@ def gvbsm(s: Setting) -> Plan:
     AdamW 1e-3, decay 0.01 on matrices, cosine to 0, 300 epochs, batch 1024, MSE of logits + 0.1 CE of the unmixed label
     (0.15 at 32 pixels), RandomResizedCrop (0.08, 1), flip, CutMix. Teachers are those of ImageNet-1K; smaller sets have
     five others, trained on them.
+    Deviation: images of 32 and 64 pixels have the rest of ImageNet-1K's recipe too, so that one protocol compares sets
+    of all sizes; the scripts for CIFAR-10 (batch 100, 1000 epochs, no decay) and Tiny-ImageNet (SGD 0.1, decay 5e-4,
+    batch 100 in two halves) differ.
     Deviation: with several ranks or micro-batches the norm is that of each part of the batch.
     """
     recipe = replace(ADAMW, batch=1024, ce_weight=0.15 if s.size <= 32 else 0.1, balance=True)
@@ -425,14 +430,15 @@ def cda(s: Setting) -> Plan:
 def dwa(s: Setting) -> Plan:
     """DWA's evaluation (arXiv 2409.17612, code): as `cda`; at 64 pixels SGD.
 
-    Tiny-ImageNet: SGD 0.2, momentum 0.9, decay 1e-4, batch 64, 200 epochs, cosine after 5 epochs of linear rise.
-    Deviation: the rise begins at 0, not at a hundredth of the peak.
+    Tiny-ImageNet: SGD 0.2, momentum 0.9, decay 1e-4, batch 64, 200 epochs, cosine after 5 epochs of linear rise; KL at
+    T = 1, its script's default, at which T squared is 1 too.
+    Deviation: the rise begins at 0, as every schedule's here, not at a hundredth of the peak.
     """
     plan = cda(s)
     if s.size != 64:
         return plan
     schedule = Schedule(warmup=5 / 200, stepped="epoch")
-    recipe = replace(SGD, lr=0.2, batch=64, weight_decay=1e-4, schedule=schedule)
+    recipe = replace(SGD, lr=0.2, batch=64, weight_decay=1e-4, schedule=schedule, temperature=1.0)
     return Plan(recipe, plan.augment, Budget(epochs=200))
 
 
@@ -441,10 +447,12 @@ def fadrm(s: Setting) -> Plan:
 
     AdamW with rate and zeta by student and ipc, decay 0.01 on matrices, KL at T = 20, batch 16 (10 on ten classes of
     96 pixels or more), 300 epochs (1000 at 32 pixels, and at 64 with ipc 1), RandomResizedCrop (0.08, 1), flip, CutMix.
-    The code splits each batch into halves, for the teachers' BatchNorm as for the student's:
-    `--trainer.accumulate_grad_batches=2`. Other students than ResNet-50 and 101 take ResNet-18's numbers, and
-    ResNet-101 on ImageNette at ipc 10, which its code cannot run, ResNet-50's (guess). FADRM+ (`fadrm_plus`) averages
-    four teachers; at ipc 1 its code has AlexNet in place of DenseNet-121.
+    The code splits each batch into halves, for the teachers' BatchNorm as for the student's: the configs have
+    `trainer.accumulate_grad_batches: 2`. Every part of a batch, be it a rank's or a micro-batch, is labelled by itself.
+    Rates are those of ImageNet-1K, and of ImageNette for ten classes of 96 pixels or more; the scripts for CIFAR,
+    Tiny-ImageNet and ImageWoof have others in places (guess). Other students than ResNet-50 and 101 take ResNet-18's,
+    and ResNet-101 on ImageNette at ipc 10, which its code cannot run, ResNet-50's (guess). FADRM+ (`fadrm_plus`)
+    averages four teachers; at ipc 1 its code has AlexNet in place of DenseNet-121.
     """
     few = s.classes <= 10 and s.size >= 96
     lr, zeta = _by_ipc(FADRM_NETTE if few else FADRM_LARGE, s)
@@ -577,9 +585,10 @@ def ccs(s: Setting) -> Plan:
     """The recipe that CCS trains its scoring networks with (arXiv 2210.15809, code), on the full data.
 
     SGD 0.1, momentum 0.9, batch 256, cosine to 0 per step. Below 96 pixels as for CIFAR: Nesterov, decay 5e-4, crops
-    from a frame of 4 pixels, flip, 200 epochs; from there on as for ImageNet: decay 1e-4, RandomResizedCrop (0.08, 1),
+    from a frame of an eighth of the side (4 of 32 pixels), flip, 200 epochs; from there on as for ImageNet: decay 1e-4, RandomResizedCrop (0.08, 1),
     flip, 60 epochs.
-    Deviation: the code's cosine ends at 1e-4 of the peak's 0.1, and pads CIFAR's images by reflection, not by zeros.
+    Deviation: the code's cosine ends at 1e-4 of the peak's 0.1, and pads CIFAR's images by reflection; here every
+    cosine ends at 0 and moved images come from a frame of zeros, as DSA's do.
     """
     large = s.size >= 96
     recipe = replace(SGD, lr=0.1, batch=256, schedule=Schedule("cosine"), nesterov=not large)

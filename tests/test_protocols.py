@@ -175,7 +175,7 @@ def test_gvbsm_balances_four_teachers():
 
 def test_dwa_on_tiny_imagenet():
     plan = numbers("dwa", 200, 50, size=64)
-    check(plan.recipe, optimizer="sgd", lr=0.2, momentum=0.9, weight_decay=1e-4, batch=64, temperature=20.0)
+    check(plan.recipe, optimizer="sgd", lr=0.2, momentum=0.9, weight_decay=1e-4, batch=64, temperature=1.0)
     assert plan.budget == Budget(epochs=200)
     values = [plan.recipe.schedule.at(e * 7, 200 * 7, 7) for e in range(200)]
     assert (values[1], values[4], values[5]) == pytest.approx((0.2, 0.8, 1.0))

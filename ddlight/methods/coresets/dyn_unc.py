@@ -15,6 +15,8 @@ class DynUnc(ScoredSelector):
     """The images of each class with the largest dynamic uncertainty.
 
     Paper: arXiv 2306.05175.
+    Deviation: by default the windows are those of the run's own augmented views, which cost no passes beside it and are
+    what all scores of one run share; the paper reads clean images after each epoch (`signal: clean`).
 
     Args:
         dataset: the real dataset.

@@ -15,7 +15,8 @@ class Forgetting(ScoredSelector):
     """The images of each class that were forgotten most often.
 
     Paper: arXiv 1812.05159; Forgetting-easy of arXiv 2604.18811 is `keep: easy`.
-    Counts have many ties, which a seeded draw breaks. One run, where the paper sums five.
+    Counts have many ties, which a seeded draw breaks.
+    Deviation: the counts of one run, which all scores share; the paper sums five.
 
     Args:
         dataset: the real dataset.

@@ -54,6 +54,8 @@ class DWA(RecoveredSynthesiser):
     images' first step, as they do in the code, which does not clear them.
     Deviation: real images are the dataset's squares (shorter side resized, centre) in random order, not the whole
     image squeezed into a square in the order of a folder's listing; images are kept as PNG, not as JPEG of quality 75.
+    Deviation: images up to 32 pixels are mirrored at random as well, as by every recovery here; the CIFAR script only
+    rolls them.
 
     Args:
         dataset: the real dataset.

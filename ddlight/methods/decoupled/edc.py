@@ -41,7 +41,8 @@ class Flatness:
 
     w KL(softmax(f(v(X')) / tau) | softmax(f(v(X)) / tau)), a mean over images; then X' <- beta X' + (1 - beta) X. X'
     begins as X; no gradient flows through it. Equation 7 of arXiv 2404.13733.
-    Deviation: the code for small images also divides by the number of classes.
+    Deviation: the code for small images also divides by the number of classes, unlike the paper and its own code for
+    photographs.
 
     Args:
         weight: w.
