@@ -585,8 +585,8 @@ def ccs(s: Setting) -> Plan:
     """The recipe that CCS trains its scoring networks with (arXiv 2210.15809, code), on the full data.
 
     SGD 0.1, momentum 0.9, batch 256, cosine to 0 per step. Below 96 pixels as for CIFAR: Nesterov, decay 5e-4, crops
-    from a frame of an eighth of the side (4 of 32 pixels), flip, 200 epochs; from there on as for ImageNet: decay 1e-4, RandomResizedCrop (0.08, 1),
-    flip, 60 epochs.
+    from a frame of an eighth of the side (4 of 32 pixels), flip, 200 epochs; from there on as for ImageNet: decay 1e-4,
+    RandomResizedCrop (0.08, 1), flip, 60 epochs.
     Deviation: the code's cosine ends at 1e-4 of the peak's 0.1, and pads CIFAR's images by reflection; here every
     cosine ends at 0 and moved images come from a frame of zeros, as DSA's do.
     """
