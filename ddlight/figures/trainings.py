@@ -1,7 +1,7 @@
 """What all figures start from: finished trainings under short names, and means over condensed sets."""
 
 import re
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -147,16 +147,15 @@ def summarise(t: pd.DataFrame, by: Sequence[str], also: Sequence[str] = (), valu
     Returns:
         `by`, `also`, then `mean`, `ci_low` and `ci_high` (Student's 95 %; missing for n < 2) and `n`, counting sets.
     """
-    rows = []
-    for key, part in t.groupby(list(by), sort=False, dropna=False):
-        sets = part.groupby("condensed")[[value, *also]].mean()
-        low, high = confidence(sets[value].tolist()) or (np.nan, np.nan)
-        rows.append([*_tuple(key), *sets[list(also)].mean(), sets[value].mean(), low, high, len(sets)])
-    return pd.DataFrame(rows, columns=[*by, *also, "mean", "ci_low", "ci_high", "n"])
-
-
-def _tuple(key: Hashable) -> tuple[Hashable, ...]:
-    return key if isinstance(key, tuple) else (key,)
+    if t.empty:
+        return pd.DataFrame(columns=[*by, *also, "mean", "ci_low", "ci_high", "n"])
+    sets = t.groupby([*by, "condensed"], sort=False, dropna=False)[[*also, value]].mean().reset_index()
+    groups = sets.groupby(list(by), sort=False, dropna=False)
+    means = groups[[*also, value]].mean().reset_index().rename(columns={value: "mean"})
+    each = [values.tolist() for _, values in groups[value]]
+    bounds = [confidence(values) or (np.nan, np.nan) for values in each]
+    low, high = zip(*bounds, strict=True)
+    return means.assign(ci_low=low, ci_high=high, n=[len(values) for values in each])
 
 
 def several(data: pd.DataFrame, by: Sequence[str], column: str, least: int = 2) -> pd.DataFrame:
