@@ -60,6 +60,7 @@ class CA2D(PrunedSynthesiser, RDED):
         include_last_epoch: of CAD-Prune: use the last reading too.
     """
 
+    recipe_version: ClassVar[int] = 2
     tiny: ClassVar[dict[str, Any]] = CADPrune.tiny
 
     def __init__(
