@@ -34,9 +34,8 @@ class Budget:
     def __post_init__(self) -> None:
         given = [unit for unit in UNITS if getattr(self, unit) is not None]
         if len(given) != 1:
-            example = (
-                f"--model.budget.{given[-1]}=null drops what a config gives" if given else "--model.budget.epochs=300"
-            )
+            own = f"--model.budget.{given[0]}={getattr(self, given[0])}" if given else "--model.budget.epochs=300"
+            example = f"--model.budget=null {own} drops what a config gives" if given else own
             raise UsageError(
                 f"A budget has exactly one unit; given: {', '.join(given) or 'none'}. "
                 f"Allowed: {', '.join(UNITS)}. For example: {example}"

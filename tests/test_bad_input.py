@@ -5,6 +5,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -78,7 +79,11 @@ WORDS = {
         "model.recipe.optimizer: expected one of sgd, adam, adamw; given: sdg.",
     ),
     "precision": (["--trainer.precision=8"], "trainer.precision: expected one of 32-true, ", "given: 8."),
-    "two units": (["--model.budget.epochs=4"], "exactly one unit; given: steps, epochs", "--model.budget.epochs=null"),
+    "two units": (
+        ["--model.budget.epochs=4"],
+        "exactly one unit; given: steps, epochs",
+        "--model.budget=null --model.budget.steps=",
+    ),
     "negative": (["--model.budget.steps=-3"], "The budget must be positive; given: steps=-3."),
     "max_epochs": (["--trainer.max_epochs=3"], "'trainer.max_epochs' is not an option here", BUDGET_LINE),
     "max_step": (["--trainer.max_step=3"], "'trainer.max_step' is not an option here", BUDGET_LINE),
@@ -448,6 +453,7 @@ SLOW = '''
 """Slow: a random subset that takes its time, made only when two processes are there."""
 
 import os
+import re
 import time
 from pathlib import Path
 
@@ -498,3 +504,11 @@ def test_two_processes_make_one_set_together(command, home):
     assert alone.code == 0
     random = next((home / "cache" / "Digits" / "Random").rglob("manifest.json")).parent
     assert store.verify(folder)["content_sha256"] == store.verify(random)["content_sha256"]
+
+
+def test_the_line_that_drops_a_config_s_budget_works_as_it_is_written(command, home):
+    refused = command(*FIT, "--model.budget.epochs=4")
+    words = re.search(r"(--model\.budget=null) (--model\.budget\.steps=\d+) drops", refused.err)
+    assert words is not None, refused.err
+    done = command(*FIT, *words.groups(), "--dry-run")
+    assert done.code == 0, done.err

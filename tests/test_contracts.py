@@ -17,6 +17,7 @@ from ddlight.budget import Budget
 from ddlight.condensed import store
 from ddlight.condensed.store import Synthesis, Unit
 from ddlight.datasets import Digits
+from ddlight.errors import DataError
 from ddlight.files import sha256
 from ddlight.methods.base import Selector, Synthesiser
 from ddlight.methods.baselines.random import Random
@@ -25,6 +26,7 @@ from ddlight.models.teachers import RunTeacher
 from ddlight.randomness import generator
 from ddlight.regimes.hard_label import HardLabel
 from ddlight.tiny import tiny_teachers
+from ddlight.trainer import Trainer
 
 METHODS = [entry.name for entry in discover.methods()]
 REGIMES = [entry.name for entry in discover.regimes()]
@@ -506,3 +508,25 @@ def test_a_method_of_the_users_meets_the_contract(method, mine, monkeypatch):
     check_same_bytes(method, "FirstOfEach", monkeypatch)
     check_round_trip(method, "FirstOfEach")
     check_names(method, "FirstOfEach")
+
+
+def test_a_synthesiser_that_does_not_say_how_long_it_takes_is_made_by_fit(tmp_path):
+    class Flat(Synthesiser):
+        def make(self, unit):
+            shape = (self.ipc, self.dataset.info.channels, 8, 8)
+            return Synthesis(np.full(shape, 20 * unit.classes[0], np.uint8), np.full(self.ipc, unit.classes[0]))
+
+    trainer = Trainer(run=str(tmp_path / "run"), accelerator="cpu", devices=1, progress=False)
+    data = Flat(Digits(size=8), ipc=1, cache=str(tmp_path))
+    trainer.fit_run(HardLabel(MLP(width=4, depth=1), budget=Budget(steps=2)), data)
+    assert data.stored is not None and len(data.stored.images) == 10
+
+
+@pytest.mark.parametrize("chosen", [lambda c: c[:1], lambda c: c[[0, 0, 1]], lambda c: c[:3] + 1438])
+def test_a_selector_of_ones_own_gives_ipc_different_images_of_the_class(tmp_path, chosen):
+    class Own(Selector):
+        def select(self, unit, candidates):
+            return chosen(candidates)
+
+    with pytest.raises(DataError, match=r"Own\.select gave \d positions, \d different ones of class 0 among them"):
+        Own(Digits(size=8), ipc=3, cache=str(tmp_path)).condense()

@@ -147,18 +147,23 @@ def read_released(path: Path, dataset: RealDataset, space: Space | None = None) 
 
 
 def source_digest(path: Path) -> str:
-    """Hash of what a released set was read from: a file's content, or names and sizes of a folder's files."""
+    """Hash of what a released set was read from: a file's content, or names and contents of a folder's files."""
     digest = hashlib.sha256()
     if path.is_file():
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
+        _add_content(digest, path)
         for sibling in _siblings(path):
             digest.update(sibling.read_bytes())
         return digest.hexdigest()
     for inner in sorted(p for p in path.rglob("*") if p.is_file()):
         digest.update(f"{inner.relative_to(path)}\0{inner.stat().st_size}\n".encode())
+        _add_content(digest, inner)
     return digest.hexdigest()
+
+
+def _add_content(digest: Any, file: Path) -> None:
+    with file.open("rb") as opened:
+        while chunk := opened.read(1 << 20):
+            digest.update(chunk)
 
 
 def _reader(path: Path) -> Callable[[Path, RealDataset], Found]:

@@ -25,7 +25,7 @@ from ddlight.condensed.pixels import Pixels, WorkerLoader
 from ddlight.condensed.store import Made, Selection, StoredSet, Synthesis, Unit, Workspace
 from ddlight.condensed.whitening import set_whitening
 from ddlight.datasets.base import RealDataset
-from ddlight.errors import MissingSetError, UsageError
+from ddlight.errors import DataError, MissingSetError, UsageError
 from ddlight.models.teachers import Teacher, check_teacher
 from ddlight.naming import named
 from ddlight.randomness import generator
@@ -108,7 +108,7 @@ class CondensedDataModule(LightningDataModule):
         """Make what all units need, in one process before others are launched; by default there is nothing."""
 
     def estimate_seconds(self) -> float:
-        """Rough time to make the set on this machine; selectors are quick."""
+        """Rough time to make the set on this machine; a method that does not say is taken to be quick."""
         return 0.0
 
     def facts(self) -> dict[str, Any]:
@@ -362,9 +362,15 @@ class Selector(CondensedDataModule):
         require_images(self.dataset, self.ipc)
 
     def make(self, unit: Unit) -> Selection:
-        """Select from the unit's class."""
+        """Select from the unit's class. Raises DataError where that gives anything but ipc different images of it."""
         candidates = np.flatnonzero(self.dataset.index("train").labels == unit.classes[0])
-        return Selection(self.select(unit, candidates))
+        chosen = np.asarray(self.select(unit, candidates))
+        if len(chosen) != self.ipc or len(np.intersect1d(chosen, candidates)) != self.ipc:
+            raise DataError(
+                f"{type(self).__name__}.select gave {len(chosen)} positions, {len(np.intersect1d(chosen, candidates))} "
+                f"different ones of class {unit.classes[0]} among them; it gives {self.ipc}, the ipc, of its candidates."
+            )
+        return Selection(chosen)
 
 
 class Synthesiser(CondensedDataModule):
@@ -372,8 +378,4 @@ class Synthesiser(CondensedDataModule):
 
     def make(self, unit: Unit) -> Synthesis:
         """Make the images and labels of one unit."""
-        raise NotImplementedError
-
-    def estimate_seconds(self) -> float:
-        """Rough time to make the set on this machine."""
         raise NotImplementedError

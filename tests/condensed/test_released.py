@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from ddlight.budget import Budget
-from ddlight.condensed import store
+from ddlight.condensed import released, store
 from ddlight.condensed.released import read_released
 from ddlight.datasets import CIFAR100, MNIST, Digits, ImageNette
 from ddlight.datasets.table import IMAGENETTE_WNIDS, TABLE
@@ -635,3 +635,12 @@ def test_it_prints_what_it_found(place, caplog):
     assert "layout images*.pt: 30 images, 3 per class" in caplog.text
     assert "images 1 x 32 x 32, float32, -2 to 1.98, zca (logits and lr*.pt beside them: DATM" in caplog.text
     assert "labels logits, 10 classes, learned lr 0.0123" in caplog.text
+
+
+def test_folders_of_equal_names_and_sizes_are_told_apart_by_their_content(tmp_path):
+    for name, value in (("one", 0.25), ("two", 0.5), ("same", 0.5)):
+        (tmp_path / name).mkdir()
+        torch.save(torch.full((10, 1, 8, 8), value), tmp_path / name / "images_best.pt")
+        torch.save(torch.arange(10), tmp_path / name / "labels_best.pt")
+    one, two, same = (released.source_digest(tmp_path / name) for name in ("one", "two", "same"))
+    assert one != two == same
