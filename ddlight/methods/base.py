@@ -368,7 +368,7 @@ class Selector(CondensedDataModule):
         if len(chosen) != self.ipc or len(np.intersect1d(chosen, candidates)) != self.ipc:
             raise DataError(
                 f"{type(self).__name__}.select gave {len(chosen)} positions, {len(np.intersect1d(chosen, candidates))} "
-                f"different ones of class {unit.classes[0]} among them; it gives {self.ipc}, the ipc, of its candidates."
+                f"different ones of class {unit.classes[0]} among them; it gives ipc={self.ipc} of its candidates."
             )
         return Selection(chosen)
 
