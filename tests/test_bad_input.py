@@ -453,7 +453,6 @@ SLOW = '''
 """Slow: a random subset that takes its time, made only when two processes are there."""
 
 import os
-import re
 import time
 from pathlib import Path
 

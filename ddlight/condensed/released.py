@@ -48,6 +48,7 @@ from ddlight.datasets.base import RealDataset
 from ddlight.datasets.decoded import channels_first, decode_files
 from ddlight.datasets.table import TABLE, DatasetInfo
 from ddlight.errors import DataError, UsageError
+from ddlight.files import sha256
 from ddlight.transforms.whiten import RECIPES
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -150,20 +151,15 @@ def source_digest(path: Path) -> str:
     """Hash of what a released set was read from: a file's content, or names and contents of a folder's files."""
     digest = hashlib.sha256()
     if path.is_file():
-        _add_content(digest, path)
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
         for sibling in _siblings(path):
             digest.update(sibling.read_bytes())
         return digest.hexdigest()
     for inner in sorted(p for p in path.rglob("*") if p.is_file()):
-        digest.update(f"{inner.relative_to(path)}\0{inner.stat().st_size}\n".encode())
-        _add_content(digest, inner)
+        digest.update(f"{inner.relative_to(path)}\0{sha256(inner)}\n".encode())
     return digest.hexdigest()
-
-
-def _add_content(digest: Any, file: Path) -> None:
-    with file.open("rb") as opened:
-        while chunk := opened.read(1 << 20):
-            digest.update(chunk)
 
 
 def _reader(path: Path) -> Callable[[Path, RealDataset], Found]:

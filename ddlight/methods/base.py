@@ -365,10 +365,11 @@ class Selector(CondensedDataModule):
         """Select from the unit's class. Raises DataError where that gives anything but ipc different images of it."""
         candidates = np.flatnonzero(self.dataset.index("train").labels == unit.classes[0])
         chosen = np.asarray(self.select(unit, candidates))
-        if len(chosen) != self.ipc or len(np.intersect1d(chosen, candidates)) != self.ipc:
+        own = len(np.intersect1d(chosen, candidates))
+        if len(chosen) != self.ipc or own != self.ipc:
             raise DataError(
-                f"{type(self).__name__}.select gave {len(chosen)} positions, {len(np.intersect1d(chosen, candidates))} "
-                f"different ones of class {unit.classes[0]} among them; it gives ipc={self.ipc} of its candidates."
+                f"{type(self).__name__}.select gave {len(chosen)} positions, {own} different ones of class "
+                f"{unit.classes[0]} among them; it gives ipc={self.ipc} of its candidates."
             )
         return Selection(chosen)
 
