@@ -1,8 +1,87 @@
-"""`python -m ddlight` is the command `ddlight`."""
+"""The command `ddlight`: a table of commands, each imported when called, so that light ones never import torch."""
 
+import importlib
+import os
 import sys
+from collections.abc import Sequence
 
-from ddlight.cli import main
+from ddlight.core.errors import DDLightError, UsageError, nearest
+
+COMMANDS = {
+    "fit": ("ddlight.cli.command_line:main", "train a student on a condensed set and report its accuracy"),
+    "condense": (
+        "ddlight.cli.command_line:main",
+        "make a condensed set; ranks share the work, a stopped one goes on",
+    ),
+    "score": ("ddlight.cli.command_line:main", "train on the full data once and record what score-based coresets need"),
+    "validate": ("ddlight.cli.command_line:main", "score a run's student on held-out data"),
+    "test": ("ddlight.cli.command_line:main", "score a run's student on the test split"),
+    "grid": ("ddlight.studies.grid:main", "run every cell of a study that has no result yet"),
+    "report": ("ddlight.report.command:main", "tables from results: mean, spread, significance against random"),
+    "figures": (
+        "ddlight.report.figures.command:main",
+        "figures of results: regimes, budgets, cost, images",
+    ),
+    "analyze": ("ddlight.analyze.command:main", "coverage, diversity, FID, duplicates and cost of sets, untrained"),
+    "bench": ("ddlight.bench.command:main", "loading, training and labels on this machine, as ratios to plain loops"),
+    "show": ("ddlight.cli.show:main", "what a condensed set or a run contains"),
+    "submit": ("ddlight.studies.slurm:main", "render and submit a SLURM job"),
+    "methods": ("ddlight.core.discover:methods_command", "methods, one a line"),
+    "regimes": ("ddlight.core.discover:regimes_command", "label regimes"),
+    "protocols": ("ddlight.core.discover:protocols_command", "published training recipes"),
+    "datasets": ("ddlight.core.discover:datasets_command", "real datasets and where they are expected"),
+    "configs": ("ddlight.core.discover:configs_command", "configs that are shipped"),
+    "doctor": ("ddlight.cli.doctor:main", "versions, data, devices, logins"),
+}
+WITH_COMMAND = ("fit", "condense", "score", "validate", "test")
+"""Commands whose function is told which of them was called."""
+
+
+def overview() -> str:
+    """The text that `ddlight` prints by itself."""
+    lines = [f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "ddlight makes and judges condensed training sets. For example:",
+            "  ddlight fit --config configs/quickstart.yaml",
+            "",
+            *lines,
+            "",
+            "'ddlight COMMAND --help' shows the options. --dry-run and --tiny go with the training commands.",
+            "",
+        ]
+    )
+
+
+def call(argv: Sequence[str]) -> int:
+    """Run a command line and return its exit code; user errors are raised."""
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        sys.stdout.write(overview())
+        return 0
+    if argv[0] == "--version":
+        from ddlight import __version__
+
+        sys.stdout.write(f"ddlight {__version__}\n")
+        return 0
+    if argv[0] not in COMMANDS:
+        raise UsageError(f"Unknown command '{argv[0]}'.{nearest(argv[0], COMMANDS)} 'ddlight' lists them.")
+    module, function = COMMANDS[argv[0]][0].split(":")
+    arguments = list(argv) if argv[0] in WITH_COMMAND else list(argv[1:])
+    return int(getattr(importlib.import_module(module), function)(arguments) or 0)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point. Exit codes: 0 done, 1 failed, 2 usage, 3 data, 143 stopped by a signal after saving."""
+    try:
+        return call(sys.argv[1:] if argv is None else argv)
+    except DDLightError as error:
+        if "DDLIGHT_DEBUG" in os.environ:
+            raise
+        sys.stderr.write(f"ddlight: {error}\n")
+        return error.code
+    except BrokenPipeError:
+        return 0
+
 
 if __name__ == "__main__":
     sys.exit(main())

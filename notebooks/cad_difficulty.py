@@ -11,14 +11,14 @@ import sys
 import numpy as np
 from scipy.stats import rankdata
 
-from ddlight.budget import Budget
-from ddlight.condensed.store import read_selection
-from ddlight.datasets import FashionMNIST5k
-from ddlight.methods.base import cache_folder
-from ddlight.methods.coresets.cad_prune import CADPrune
-from ddlight.models.students import ConvNet
-from ddlight.scoring import scores
-from ddlight.scoring.run import Scoring, ScoringRun
+from ddlight.data import FashionMNIST5k
+from ddlight.methods.scores.cad_prune import CADPrune
+from ddlight.methods.scoring import scores
+from ddlight.methods.scoring.run import Scoring, ScoringRun
+from ddlight.networks.students import ConvNet
+from ddlight.recipes.budget import Budget
+from ddlight.sets.module import cache_folder
+from ddlight.sets.store import read_selection
 
 STUDENT = ConvNet(3, 32)
 YARDSTICK = Scoring(STUDENT, budget=Budget(epochs=60))

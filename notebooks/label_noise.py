@@ -8,12 +8,12 @@ import sys
 
 from sklearn.metrics import roc_auc_score
 
-from ddlight.budget import Budget
-from ddlight.datasets import FashionMNIST5k, NoisyLabels
-from ddlight.methods.base import cache_folder
-from ddlight.models.students import ConvNet
-from ddlight.scoring import scores
-from ddlight.scoring.run import Scoring, ScoringRun
+from ddlight.data import FashionMNIST5k, NoisyLabels
+from ddlight.methods.scoring import scores
+from ddlight.methods.scoring.run import Scoring, ScoringRun
+from ddlight.networks.students import ConvNet
+from ddlight.recipes.budget import Budget
+from ddlight.sets.module import cache_folder
 
 SCORING = Scoring(ConvNet(3, 32), budget=Budget(epochs=60))
 SCORES = {

@@ -18,7 +18,7 @@ def fit(home):
     """Fit a regime on a data module on the CPU, and give the Trainer back: fit(model, data, run="a", ...)."""
     import torch
 
-    from ddlight.trainer import Trainer
+    from ddlight.train.trainer import Trainer
 
     torch.set_num_threads(1)
 
@@ -38,7 +38,7 @@ def fit(home):
 def processes():
     """A multiprocessing context whose processes begin with the heavy libraries imported: for ranks and signals."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ddlight.training", "sklearn.datasets"])
+    context.set_forkserver_preload(["ddlight.cli.command_line", "sklearn.datasets"])
     return context
 
 
@@ -53,7 +53,7 @@ def command(home, monkeypatch, capsys):
 
     import torch
 
-    from ddlight.cli import main
+    from ddlight.__main__ import main
 
     torch.set_num_threads(1)
     monkeypatch.delenv("DDLIGHT_DEBUG", raising=False)

@@ -18,8 +18,8 @@ import torch
 import yaml
 from PIL import Image
 
-from ddlight.condensed import store
-from ddlight.errors import UsageError
+from ddlight.core.errors import UsageError
+from ddlight.sets import store
 
 QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 CPU = ("--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.progress=false")
@@ -369,7 +369,7 @@ def test_a_disk_that_is_really_full(command, small_disk):
 
 @pytest.mark.parametrize(("size", "file"), [("8k", "metrics.csv"), ("60k", "last.ckpt"), ("76k", "student")])
 def test_a_disk_that_is_full_when_a_run_saves(command, home, small_disk, monkeypatch, size, file):
-    monkeypatch.setattr("ddlight.callbacks.curve.WRITE_SECONDS", 0.0)
+    monkeypatch.setattr("ddlight.train.callbacks.curve.WRITE_SECONDS", 0.0)
     place, resize = small_disk
     assert resize(size) == 0
     words = (*FIT, "--model.budget.steps=20")
@@ -456,7 +456,7 @@ import os
 import time
 from pathlib import Path
 
-from ddlight.datasets import RealDataset
+from ddlight.data import RealDataset
 from ddlight.methods.baselines.random import Random
 
 

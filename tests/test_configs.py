@@ -8,10 +8,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from ddlight import dry_run
-from ddlight.files import read_json
-from ddlight.protocols import PROTOCOLS
-from ddlight.result import Result
+from ddlight.cli import dry_run
+from ddlight.core.files import read_json
+from ddlight.core.result import Result
+from ddlight.recipes.protocols import PROTOCOLS
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 QUICKSTART = CONFIGS / "quickstart.yaml"

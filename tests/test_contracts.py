@@ -12,21 +12,21 @@ import numpy as np
 import pytest
 import torch
 
-from ddlight import discover
-from ddlight.budget import Budget
-from ddlight.condensed import store
-from ddlight.condensed.store import Synthesis, Unit
-from ddlight.datasets import Digits
-from ddlight.errors import DataError
-from ddlight.files import sha256
+from ddlight.cli.tiny import tiny_teachers
+from ddlight.core import discover
+from ddlight.core.errors import DataError
+from ddlight.core.files import sha256
+from ddlight.core.randomness import generator
+from ddlight.data import Digits
 from ddlight.methods.base import Selector, Synthesiser
 from ddlight.methods.baselines.random import Random
-from ddlight.models.students import MLP, ConvNet, ResNet, ResNetAP, Student, Timm, Torchvision
-from ddlight.models.teachers import RunTeacher
-from ddlight.randomness import generator
+from ddlight.networks.students import MLP, ConvNet, ResNet, ResNetAP, Student, Timm, Torchvision
+from ddlight.networks.teachers import RunTeacher
+from ddlight.recipes.budget import Budget
 from ddlight.regimes.hard_label import HardLabel
-from ddlight.tiny import tiny_teachers
-from ddlight.trainer import Trainer
+from ddlight.sets import store
+from ddlight.sets.store import Synthesis, Unit
+from ddlight.train.trainer import Trainer
 
 METHODS = [entry.name for entry in discover.methods()]
 REGIMES = [entry.name for entry in discover.regimes()]
@@ -36,7 +36,7 @@ IPC = 2
 @pytest.fixture(scope="module")
 def tiny_teacher(tmp_path_factory):
     """Put a tiny teacher's run where `--tiny` expects it: tiny_teacher("runs/tiny/teacher0"). Each is trained once."""
-    from ddlight.training import run
+    from ddlight.cli.command_line import run
 
     kept = tmp_path_factory.mktemp("tiny")
 
@@ -63,7 +63,7 @@ def method(command, home, tiny_teacher, scored):
 
     In the cache that is not named, scoring runs are shared with other tests.
     """
-    from ddlight.training import run
+    from ddlight.cli.command_line import run
 
     built = {}
     (home / "cache" / "Digits").mkdir(parents=True)
@@ -339,7 +339,7 @@ def test_bytes_are_pictures_in_class_folders(own_method):
 @pytest.fixture(scope="module")
 def teachers(tmp_path_factory):
     """Folders of two tiny runs."""
-    from ddlight.trainer import Trainer
+    from ddlight.train.trainer import Trainer
 
     torch.set_num_threads(1)
     folders = []
@@ -432,7 +432,7 @@ def test_every_student_trains(fit, home, name):
 MINE = '''
 """Mine: the first images of each class."""
 
-from ddlight.datasets import RealDataset
+from ddlight.data import RealDataset
 from ddlight.methods.base import Selector
 
 

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from ddlight.budget import Budget
-from ddlight.datasets.digits import Digits
+from ddlight.data.digits import Digits
 from ddlight.methods.baselines.random import Random
-from ddlight.methods.coresets.aum import AUM
-from ddlight.models.students import ConvNet
-from ddlight.protocols import Override
+from ddlight.methods.scores.aum import AUM
+from ddlight.methods.scoring.run import Scoring
+from ddlight.networks.students import ConvNet
+from ddlight.recipes.budget import Budget
+from ddlight.recipes.protocols import Override
 from ddlight.regimes.hard_label import HardLabel
-from ddlight.scoring.run import Scoring
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 STUDENT = ConvNet(depth=2, width=8)

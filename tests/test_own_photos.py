@@ -5,7 +5,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from ddlight import show
+from ddlight.cli import show
 
 CPU = ("--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.progress=false")
 SMALL = ("--model=HardLabel", "--model.student=MLP", "--model.student.width=8", "--model.budget.steps=2")

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
-from ddlight.cli import main
-from ddlight.datasets import Digits
-from ddlight.models.export import load_student
-from ddlight.scoring.table import read_table
+from ddlight.__main__ import main
+from ddlight.data import Digits
+from ddlight.methods.scoring.table import read_table
+from ddlight.networks.export import load_student
 
 CPU = ["--trainer.accelerator=cpu", "--trainer.progress=false"]
 RANDOM = ["--data=Random", "--data.dataset=Digits", "--data.dataset.size=8", "--data.ipc=3"]

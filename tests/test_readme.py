@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ddlight import cli, discover
+from ddlight import __main__ as cli
+from ddlight.core import discover
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -96,7 +97,7 @@ def test_the_python_example_trains(tmp_path, monkeypatch, capsys):
 
 
 def test_protocols_in_the_table_are_all_there_are():
-    from ddlight.protocols import PROTOCOLS
+    from ddlight.recipes.protocols import PROTOCOLS
 
     row = next(line for line in README.splitlines() if line.startswith("| Protocols"))
     assert set(re.findall(r"`(\w+)`", row.split(":")[0])) == set(PROTOCOLS)

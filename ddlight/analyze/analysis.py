@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from ddlight import naming
 from ddlight.analyze import coverage, duplicates
 from ddlight.analyze.cost import Cost, cost
 from ddlight.analyze.coverage import Spread
@@ -19,16 +18,18 @@ from ddlight.analyze.pixels import embedded, set_images
 from ddlight.analyze.real import Real
 from ddlight.analyze.sets import Asked
 from ddlight.analyze.stored_labels import label_entropy
-from ddlight.condensed import pixels, store
-from ddlight.condensed.store import StoredSet
-from ddlight.condensed.whitening import set_whitening
-from ddlight.datasets.base import RealDataset
-from ddlight.errors import DataError, DDLightError
-from ddlight.methods.base import cache_folder
-from ddlight.models.device import own_device
-from ddlight.models.teachers import Teacher
-from ddlight.show import open_dataset, root_of
-from ddlight.transforms.whiten import Whitening
+from ddlight.core import naming
+from ddlight.core.errors import DataError, DDLightError
+from ddlight.data.base import RealDataset
+from ddlight.networks.device import own_device
+from ddlight.networks.teachers import Teacher
+from ddlight.sets import store
+from ddlight.sets.module import cache_folder
+from ddlight.sets.opened import open_dataset, root_of
+from ddlight.sets.store import StoredSet
+from ddlight.sets.whitening import set_whitening
+from ddlight.views import pixels
+from ddlight.views.whiten import Whitening
 
 
 @dataclass(frozen=True)

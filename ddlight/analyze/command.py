@@ -13,12 +13,12 @@ from typing import Any
 from ddlight.analyze.analysis import Analysis, Analyst
 from ddlight.analyze.rows import PAIRS, cells, csv_text, pair_rows, screen
 from ddlight.analyze.sets import Asked, asked_sets
-from ddlight.errors import DataError, DDLightError, UsageError
-from ddlight.files import write_bytes
-from ddlight.models.export import CARD
-from ddlight.models.teachers import Teacher, TorchvisionTeacher
-from ddlight.parsing import Parser, parser_logger
-from ddlight.training import quiet
+from ddlight.cli.command_line import quiet
+from ddlight.cli.parsing import Parser, parser_logger
+from ddlight.core.errors import DataError, DDLightError, UsageError
+from ddlight.core.files import write_bytes
+from ddlight.networks.export import CARD
+from ddlight.networks.teachers import Teacher, TorchvisionTeacher
 
 log = logging.getLogger("ddlight")
 

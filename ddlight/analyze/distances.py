@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from ddlight.randomness import generator
+from ddlight.core.randomness import generator
 
 SUBSETS, SUBSET_SIZE = 100, 1000
 """Draws of KID, and images of each, as in arXiv 1801.01401; a smaller set is taken whole in every draw."""

@@ -7,15 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddlight.condensed.loader import eval_batch
-from ddlight.condensed.store import StoredSet
-from ddlight.datasets.base import RealDataset, Split
-from ddlight.datasets.table import DatasetInfo
-from ddlight.errors import DataError
-from ddlight.models.device import own_device
-from ddlight.models.teachers import Teacher
-from ddlight.transforms.view import to_unit
-from ddlight.transforms.whiten import Whitening
+from ddlight.core.errors import DataError
+from ddlight.data.base import RealDataset, Split
+from ddlight.data.table import DatasetInfo
+from ddlight.networks.device import own_device
+from ddlight.networks.teachers import Teacher
+from ddlight.sets.store import StoredSet
+from ddlight.views.loader import eval_batch
+from ddlight.views.view import to_unit
+from ddlight.views.whiten import Whitening
 
 
 def parts_of(count: int, info: DatasetInfo, teacher: Teacher | None) -> Iterator[np.ndarray]:

@@ -9,11 +9,11 @@ from ddlight.analyze.coverage import unit_length
 from ddlight.analyze.distances import Distances
 from ddlight.analyze.duplicates import digests, places
 from ddlight.analyze.pixels import embedded, real_images
-from ddlight.datasets.base import RealDataset
-from ddlight.datasets.table import DatasetInfo
-from ddlight.models.device import own_device
-from ddlight.models.export import read_card
-from ddlight.models.teachers import RunTeacher, Teacher
+from ddlight.data.base import RealDataset
+from ddlight.data.table import DatasetInfo
+from ddlight.networks.device import own_device
+from ddlight.networks.export import read_card
+from ddlight.networks.teachers import RunTeacher, Teacher
 
 
 class Real:

@@ -12,9 +12,9 @@ import numpy as np
 from ddlight.analyze.analysis import Analysis
 from ddlight.analyze.coverage import Spread
 from ddlight.analyze.distances import Distance
-from ddlight.condensed import store
-from ddlight.datasets.base import RealDataset
-from ddlight.discover import table
+from ddlight.cli.listing import table
+from ddlight.data.base import RealDataset
+from ddlight.sets import store
 
 UNKNOWN = "unknown"
 """A cost that nobody recorded. Cells of what was not computed are empty; what is undefined is nan."""

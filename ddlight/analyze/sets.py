@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ddlight.condensed import store
-from ddlight.errors import DataError, UsageError
-from ddlight.result import Result
-from ddlight.show import MANIFEST, RESULT, find
+from ddlight.core.errors import DataError, UsageError
+from ddlight.core.result import Result
+from ddlight.sets import store
+from ddlight.sets.opened import MANIFEST, RESULT, find
 
 
 @dataclass(frozen=True)

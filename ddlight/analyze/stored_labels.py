@@ -13,18 +13,18 @@ import numpy as np
 from ddlight.analyze.entropy import mean_entropy, own_entropy
 from ddlight.analyze.pixels import set_images
 from ddlight.analyze.sets import Asked
-from ddlight.condensed import store
-from ddlight.condensed.labels import SUFFIX
-from ddlight.condensed.store import StoredSet
-from ddlight.datasets.base import RealDataset
-from ddlight.errors import DataError
-from ddlight.methods.base import cache_folder
-from ddlight.models.device import own_device
-from ddlight.models.teachers import Teacher
-from ddlight.parsing import parse_teacher
-from ddlight.result import Result
-from ddlight.show import run_arguments
-from ddlight.transforms.whiten import Whitening
+from ddlight.cli.parsing import parse_teacher
+from ddlight.core.errors import DataError
+from ddlight.core.result import Result
+from ddlight.data.base import RealDataset
+from ddlight.networks.device import own_device
+from ddlight.networks.teachers import Teacher
+from ddlight.sets import store
+from ddlight.sets.labels import SUFFIX
+from ddlight.sets.module import cache_folder
+from ddlight.sets.opened import run_arguments
+from ddlight.sets.store import StoredSet
+from ddlight.views.whiten import Whitening
 
 ROWS = 4096
 """Stored labels that are read at once."""

@@ -33,10 +33,10 @@ def main(argv: Sequence[str]) -> int:
     """Run the command. Exit code 0 whether the goals hold or not."""
     options = parser().parse_args(list(argv))
     from ddlight.bench import labels, load, select, train
-    from ddlight.files import write_json
-    from ddlight.result import versions
-    from ddlight.trainer import keep_big_blocks
-    from ddlight.training import quiet
+    from ddlight.cli.command_line import quiet
+    from ddlight.core.files import write_json
+    from ddlight.core.result import versions
+    from ddlight.train.trainer import keep_big_blocks
 
     quiet()
     logging.getLogger("ddlight").setLevel(logging.WARNING)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ddlight.bench.timing import THREAD, Measure, one_thread, ratio
-from ddlight.condensed.labels import LabelPlan, LabelStore
+from ddlight.sets.labels import LabelPlan, LabelStore
 
 CLASSES, BATCH = 1000, 100
 IMAGES, QUICK = 10000, 250

@@ -11,15 +11,15 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from ddlight.bench.timing import THREAD, WALL, Measure, one_thread, ratio
-from ddlight.condensed.loader import RunLoader
-from ddlight.condensed.pixels import FullSize, Pixels
-from ddlight.datasets.decoded import DecodedFile, decode_files, open_rgb, read_full
-from ddlight.datasets.folder import read_rgb
-from ddlight.datasets.table import IMAGENET_MEAN, IMAGENET_STD, TABLE
-from ddlight.protocols import Augment
-from ddlight.transforms.crop import CROP_UNIFORMS, crop_boxes
-from ddlight.transforms.normalise import normalise
-from ddlight.transforms.view import Viewer
+from ddlight.data.decoded import DecodedFile, decode_files, open_rgb, read_full
+from ddlight.data.folder import read_rgb
+from ddlight.data.table import IMAGENET_MEAN, IMAGENET_STD, TABLE
+from ddlight.recipes.protocols import Augment
+from ddlight.views.crop import CROP_UNIFORMS, crop_boxes
+from ddlight.views.loader import RunLoader
+from ddlight.views.normalise import normalise
+from ddlight.views.pixels import FullSize, Pixels
+from ddlight.views.view import Viewer
 
 SIZE, BATCH, WORKERS = 224, 100, 2
 IMAGES, QUICK, LARGE_IMAGES = 1000, 40, 64

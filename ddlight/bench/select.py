@@ -15,13 +15,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from ddlight.bench.timing import THREAD, WALL, Measure, interleaved, measured, one_thread, ratio, seconds_of
-from ddlight.methods.coresets.facility_location import facility_location
-from ddlight.methods.coresets.herding import herding
-from ddlight.methods.coresets.kcenter import kcenter
-from ddlight.methods.geometry import Similarity
-from ddlight.models.students import ConvNet
-from ddlight.scoring.recorder import Recorder
-from ddlight.transforms.view import View
+from ddlight.methods.geometry.facility_location import facility_location
+from ddlight.methods.geometry.herding import herding
+from ddlight.methods.geometry.kcenter import kcenter
+from ddlight.methods.scoring.recorder import Recorder
+from ddlight.methods.scoring.vectors import Similarity
+from ddlight.networks.students import ConvNet
+from ddlight.views.view import View
 
 CLASSES, WIDTH = 10, 512
 Order = Callable[[np.ndarray], np.ndarray]

@@ -12,21 +12,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ddlight.bench.timing import THREAD, Measure, interleaved, measured, one_thread, ratio, seconds_of
-from ddlight.budget import Budget
-from ddlight.datasets.digits import Digits
-from ddlight.datasets.table import IMAGENET_MEAN, IMAGENET_STD
-from ddlight.methods.base import CondensedDataModule
+from ddlight.data.digits import Digits
+from ddlight.data.table import IMAGENET_MEAN, IMAGENET_STD
 from ddlight.methods.baselines.full import FullData
 from ddlight.methods.baselines.random import Random
-from ddlight.models.students import ConvNet, ResNet, Student, Torchvision
-from ddlight.models.teachers import Input, Precision, RunTeacher, Teacher
-from ddlight.protocols import Override
+from ddlight.networks.students import ConvNet, ResNet, Student, Torchvision
+from ddlight.networks.teachers import Input, Precision, RunTeacher, Teacher
+from ddlight.recipes.budget import Budget
+from ddlight.recipes.protocols import Override
 from ddlight.regimes.base import Regime, build_optimizer
 from ddlight.regimes.hard_label import HardLabel
 from ddlight.regimes.multi_teacher_label import MultiTeacherLabel
 from ddlight.regimes.stored_label import StoredLabel
 from ddlight.regimes.teacher_label import TeacherLabel
-from ddlight.trainer import Trainer
+from ddlight.sets.module import CondensedDataModule
+from ddlight.train.trainer import Trainer
 
 TEMPERATURE = 20.0
 RECIPE: dict[str, Any] = {

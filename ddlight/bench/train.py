@@ -13,13 +13,13 @@ from torch.nn import functional as F
 
 from ddlight.bench import steps
 from ddlight.bench.timing import THREAD, Measure, interleaved, measured, one_thread
-from ddlight.budget import Budget
-from ddlight.datasets.digits import Digits
+from ddlight.data.digits import Digits
 from ddlight.methods.baselines.random import Random
-from ddlight.models.students import MLP, ConvNet, ResNet, Student
+from ddlight.networks.students import MLP, ConvNet, ResNet, Student
+from ddlight.recipes.budget import Budget
 from ddlight.regimes.hard_label import HardLabel
-from ddlight.trainer import Trainer as RunTrainer
-from ddlight.transforms.normalise import normalise
+from ddlight.train.trainer import Trainer as RunTrainer
+from ddlight.views.normalise import normalise
 
 WARM = 2
 """Steps of a run before its clock starts."""

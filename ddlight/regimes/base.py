@@ -16,18 +16,18 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from ddlight import budget as length
-from ddlight.budget import Budget
-from ddlight.condensed.loader import Batch
-from ddlight.errors import UsageError
-from ddlight.methods.base import CondensedDataModule
-from ddlight.metrics.judge import Judge, Scores
-from ddlight.models.flops import build_checked
-from ddlight.models.students import Student
-from ddlight.models.teachers import Teacher, mean_logits
-from ddlight.protocols import Override, Plan, Recipe, Setting, resolve
-from ddlight.randomness import generator
-from ddlight.transforms.view import View, Viewer, to_input, to_unit
+from ddlight.core.errors import UsageError
+from ddlight.core.randomness import generator
+from ddlight.networks.flops import build_checked
+from ddlight.networks.students import Student
+from ddlight.networks.teachers import Teacher, mean_logits
+from ddlight.recipes import budget as length
+from ddlight.recipes.budget import Budget
+from ddlight.recipes.protocols import Override, Plan, Recipe, Setting, resolve
+from ddlight.regimes.judge import Judge, Scores
+from ddlight.sets.module import CondensedDataModule
+from ddlight.views.loader import Batch
+from ddlight.views.view import View, Viewer, to_input, to_unit
 
 log = logging.getLogger("ddlight")
 
@@ -274,7 +274,7 @@ class Regime(LightningModule):
         if asked != self.run.steps and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             raise UsageError(
                 f"The trainer would take {asked:,} steps; the budget is {self.run.steps:,}, which are one epoch. Take "
-                "ddlight.trainer.Trainer, or lightning.Trainer(max_epochs=1), and set the length by `budget`."
+                "ddlight.train.trainer.Trainer, or lightning.Trainer(max_epochs=1), and set the length by `budget`."
             )
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:

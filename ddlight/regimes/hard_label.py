@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from ddlight.regimes.base import Regime
 from ddlight.regimes.losses import hard_classes
-from ddlight.transforms.view import View
+from ddlight.views.view import View
 
 
 class HardLabel(Regime):

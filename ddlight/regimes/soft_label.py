@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor
 
-from ddlight.budget import Budget
-from ddlight.condensed.loader import Batch
-from ddlight.models.students import Student
-from ddlight.models.teachers import Teacher
-from ddlight.protocols import Override
+from ddlight.networks.students import Student
+from ddlight.networks.teachers import Teacher
+from ddlight.recipes.budget import Budget
+from ddlight.recipes.protocols import Override
 from ddlight.regimes.base import Regime, Run
 from ddlight.regimes.losses import kl_divergence
-from ddlight.transforms.view import View, to_unit
+from ddlight.views.loader import Batch
+from ddlight.views.view import View, to_unit
 
 CHUNK = 256
 

@@ -8,22 +8,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddlight.budget import Budget
-from ddlight.condensed import prune
-from ddlight.condensed.fkd import PublishedLabels, open_labels
-from ddlight.condensed.fkd import replay as published_view
-from ddlight.condensed.labels import LabelPlan, LabelStore, Storage
-from ddlight.condensed.loader import Batch, RunLoader, rows_of_part
-from ddlight.errors import UsageError
-from ddlight.methods.base import CondensedDataModule, cache_folder
-from ddlight.models.students import Student
-from ddlight.models.teachers import Teacher, mean_logits
-from ddlight.naming import named
-from ddlight.protocols import Override
-from ddlight.randomness import generator
+from ddlight.core.errors import UsageError
+from ddlight.core.naming import named
+from ddlight.core.randomness import generator
+from ddlight.networks.students import Student
+from ddlight.networks.teachers import Teacher, mean_logits
+from ddlight.recipes.budget import Budget
+from ddlight.recipes.protocols import Override
 from ddlight.regimes.base import Regime, Run, seed_torch
 from ddlight.regimes.losses import hard_classes, kl_divergence, mse_with_class
-from ddlight.transforms.view import View, Viewer
+from ddlight.sets import prune
+from ddlight.sets.labels import LabelPlan, LabelStore, Storage
+from ddlight.sets.module import CondensedDataModule, cache_folder
+from ddlight.sets.readers.fkd import PublishedLabels, open_labels
+from ddlight.sets.readers.fkd import replay as published_view
+from ddlight.views.loader import Batch, RunLoader, rows_of_part
+from ddlight.views.view import View, Viewer
 
 log = logging.getLogger("ddlight")
 

@@ -2,13 +2,13 @@
 
 from torch import Tensor
 
-from ddlight.budget import Budget
-from ddlight.models.students import Student
-from ddlight.models.teachers import Teacher
-from ddlight.protocols import Override
+from ddlight.networks.students import Student
+from ddlight.networks.teachers import Teacher
+from ddlight.recipes.budget import Budget
+from ddlight.recipes.protocols import Override
 from ddlight.regimes.base import Regime
 from ddlight.regimes.losses import kl_divergence
-from ddlight.transforms.view import View
+from ddlight.views.view import View
 
 
 class TeacherLabel(Regime):

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from ddlight.naming import digest
+from ddlight.core.naming import digest
 from ddlight.report.statistics import FULL, RANDOM, Sample, confidence, judge
 
 T = TypeVar("T")

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from ddlight.errors import DataError
-from ddlight.result import FILE, Result
+from ddlight.core.errors import DataError
+from ddlight.core.result import FILE, Result
 
 FAILED = "failed.json"
 TEXT_COLUMNS = ("set.args", "student.args", "recipe", "augment", "teachers")
@@ -34,7 +34,7 @@ def collect(paths: Iterable[str | Path]) -> pd.DataFrame:
         One row a file, in order of paths. `status` is "done", "failed" or "damaged"; `path` names the file, and `file`
         does so relative to the folder given (of several, to the deepest one that holds all of them); `error` says what
         is wrong with one that is not done. The other columns are the fields of
-        `ddlight.result.Result` by dotted name, such as `set.ipc` and `acc.test`; objects of free content
+        `ddlight.core.result.Result` by dotted name, such as `set.ipc` and `acc.test`; objects of free content
         (`set.args`, `student.args`, `recipe`, `augment`) and `teachers` are JSON text with sorted keys. No file is
         left out: a half-written or foreign one is a row with status "damaged".
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ddlight.errors import DataError, UsageError, nearest
-from ddlight.files import write_bytes
+from ddlight.core.errors import DataError, UsageError, nearest
+from ddlight.core.files import write_bytes
 from ddlight.report.cells import Cell, compare, csv
 from ddlight.report.collect import collect
 from ddlight.report.html import html
@@ -80,7 +80,7 @@ def figures(frame: pd.DataFrame) -> Mapping[str, str]:
     Without matplotlib there is none, and standard error says what to install. A figure that lacks a file which is
     damaged is left out, with a line that says so; the report is whole, and its exit code that of its tables.
     """
-    from ddlight.figures import draw_all, to_svg
+    from ddlight.report.figures import draw_all, to_svg
 
     try:
         return {name: to_svg(figure) for name, figure in draw_all(frame).items()}

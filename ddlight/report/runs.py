@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from ddlight.core.result import Machine, Versions
 from ddlight.report.blocks import MISSING, Entry, Grid, Head, words
 from ddlight.report.cells import Record, records
-from ddlight.result import Machine, Versions
 
 ASKED = {
     "dataset": "set.dataset",

@@ -12,10 +12,10 @@ import yaml
 
 from ddlight.analyze import distances
 from ddlight.analyze.command import as_classes, networks
-from ddlight.condensed.store import Selection, Synthesis, seal
-from ddlight.datasets import Digits
-from ddlight.models.export import load_student, save_student
-from ddlight.models.students import ConvNet
+from ddlight.data import Digits
+from ddlight.networks.export import load_student, save_student
+from ddlight.networks.students import ConvNet
+from ddlight.sets.store import Selection, Synthesis, seal
 
 DATA = Digits(size=16)
 CPU = ("--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.progress=false")

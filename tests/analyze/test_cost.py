@@ -5,7 +5,7 @@ from importlib import import_module
 import pytest
 
 from ddlight.analyze.cost import UNRECORDED, cost
-from ddlight.discover import methods
+from ddlight.core.discover import methods
 
 NET = {"class": "RunTeacher", "weights": "cafe" * 16}
 SET = {"method": "Maker", "args": {}, "kind": "indices", "seconds": 2.0}

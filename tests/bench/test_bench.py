@@ -9,9 +9,9 @@ from PIL import Image
 
 from ddlight.bench import labels, load, steps, train
 from ddlight.bench.timing import Measure, interleaved, measured, one_thread, ratio
-from ddlight.datasets import Digits
+from ddlight.data import Digits
 from ddlight.methods.baselines.random import Random
-from ddlight.models.students import MLP, ConvNet
+from ddlight.networks.students import MLP, ConvNet
 
 IDS = {
     "load": ["P1", "P2", "P3a", "P3b", "P4", "P4m", "P23"],
@@ -118,7 +118,7 @@ def test_a_run_and_its_bare_loop_do_the_same_steps(tmp_path, monkeypatch):
         counts[current[0]] += images.shape == (100, 1, 32, 32)  # one more, of one image, only counts operations
         return forward(self, images)
 
-    monkeypatch.setattr("ddlight.models.convnet.ConvNetwork.forward", counted)
+    monkeypatch.setattr("ddlight.networks.convnet.ConvNetwork.forward", counted)
     monkeypatch.setattr(train, "THREAD", lambda: float(counts[current[0]]))
     loop = train.Loop("X", "x", 1, ConvNet(1, 4), 10, 7)
     seconds = [loop.run(tmp_path)]

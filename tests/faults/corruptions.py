@@ -16,8 +16,8 @@ import states
 from processes import ENVIRONMENT, Strike, clean, must, run
 from scenarios import SCENARIOS, prepare
 
-from ddlight import discover
-from ddlight.errors import DataError, DDLightError
+from ddlight.core import discover
+from ddlight.core.errors import DataError, DDLightError
 
 Read = Callable[[Path], Any]
 BLOCK = 512
@@ -114,7 +114,7 @@ def subjects(folder: Path) -> list[Subject]:
 
 def _method(name: str, cache: Path, seed: int = 0) -> Any:
     """A data module of a small set; those of `methods/made.py` by name."""
-    from ddlight.datasets import Digits
+    from ddlight.data import Digits
     from ddlight.methods.baselines.random import Random
 
     os.environ.update(ENVIRONMENT)
@@ -128,8 +128,8 @@ SETS = {"selection": "Random", "tensors": "Averages", "pictures": "Pictures"}
 
 
 def _sets(place: Path) -> list[Subject]:
-    from ddlight.condensed import store
-    from ddlight.datasets import Digits
+    from ddlight.data import Digits
+    from ddlight.sets import store
 
     digits = Digits(size=8)
 
@@ -146,7 +146,7 @@ def _sets(place: Path) -> list[Subject]:
 
 def _units(place: Path) -> list[Subject]:
     """Sets of which eight units of ten are made, one of them with the claim of a process that is gone."""
-    from ddlight.condensed.store import Workspace
+    from ddlight.sets.store import Workspace
 
     found = []
     for kind, name in SETS.items():
@@ -193,7 +193,7 @@ def _started_again(make: Callable[[], object], cache: Path) -> Any:
 
 
 def _labels(place: Path) -> list[Subject]:
-    from ddlight.condensed.labels import LabelPlan, LabelStore
+    from ddlight.sets.labels import LabelPlan, LabelStore
 
     plan = LabelPlan(12, 5, 10, 4, 1.0, "fp16", 0, {"set": "s"})
 
@@ -241,8 +241,8 @@ def _write_some(labels: Any, label: Callable[[np.ndarray], np.ndarray]) -> None:
 
 
 def _runs(place: Path, home: Path) -> list[Subject]:
-    from ddlight.models.teachers import RunTeacher
-    from ddlight.result import Result
+    from ddlight.core.result import Result
+    from ddlight.networks.teachers import RunTeacher
 
     must(run([*SCENARIOS["fit: hard labels"], "--model.seed=1"], home))
     for name in ("teacher", "hard"):

@@ -35,7 +35,7 @@ from corruptions import Subject, damage, subjects
 from processes import Command, Ended, Strike, clean, must, run, warm
 from scenarios import SCENARIOS, prepare
 
-from ddlight.errors import DDLightError
+from ddlight.core.errors import DDLightError
 
 BUSY = "Another process is writing the run"
 FINISHED = "is finished (acc"

@@ -36,9 +36,6 @@ def warm() -> None:
     import sklearn.datasets  # noqa: F401
     import torch
 
-    import ddlight.grid
-    import ddlight.training  # noqa: F401
-
     torch.set_num_threads(1)
     ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: orphans come to this process
 
@@ -210,7 +207,8 @@ class Command:
 
 def _call(words: list[str], strike: Strike | None) -> int:
     """Body of a forked command: what `python -m ddlight` does."""
-    from ddlight import cli, workers
+    from ddlight import __main__ as cli
+    from ddlight.studies import workers
 
     workers.multiprocessing = _Forking()
     if strike is not None:

@@ -62,10 +62,10 @@ def leftovers(home: Path) -> list[str]:
 
 def problems(home: Path) -> list[str]:
     """What passes as finished and cannot be read as such."""
-    from ddlight.condensed import store
-    from ddlight.errors import DDLightError
-    from ddlight.models.export import load_student
-    from ddlight.result import Result
+    from ddlight.core.errors import DDLightError
+    from ddlight.core.result import Result
+    from ddlight.networks.export import load_student
+    from ddlight.sets import store
 
     wrong = []
     checks = [(store.verify, folder) for folder in sealed(home)]

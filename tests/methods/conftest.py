@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ddlight.models.students import ConvNet
-from ddlight.models.teachers import FileTeacher
+from ddlight.networks.students import ConvNet
+from ddlight.networks.teachers import FileTeacher
 
 STUDENT = ConvNet(depth=2, width=6, norm="batch")
 GREY = {"mean": [0.31], "std": [0.4]}

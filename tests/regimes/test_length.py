@@ -3,11 +3,11 @@
 import lightning
 import pytest
 
-from ddlight.budget import Budget
-from ddlight.datasets import Digits
-from ddlight.errors import UsageError
+from ddlight.core.errors import UsageError
+from ddlight.data import Digits
 from ddlight.methods.baselines.random import Random
-from ddlight.models.students import ConvNet
+from ddlight.networks.students import ConvNet
+from ddlight.recipes.budget import Budget
 from ddlight.regimes.hard_label import HardLabel
 
 

@@ -11,18 +11,18 @@ import torch
 from lightning import Callback
 from torch import nn
 
-from ddlight.budget import Budget
-from ddlight.callbacks.ema import StudentEMA
-from ddlight.callbacks.test_curve import TestCurve
-from ddlight.datasets import Digits
-from ddlight.errors import DataError, UsageError
+from ddlight.core.errors import DataError, UsageError
+from ddlight.data import Digits
 from ddlight.methods.baselines.random import Random
-from ddlight.models.students import MLP, Student
-from ddlight.models.teachers import RunTeacher
-from ddlight.protocols import Override
+from ddlight.networks.students import MLP, Student
+from ddlight.networks.teachers import RunTeacher
+from ddlight.recipes.budget import Budget
+from ddlight.recipes.protocols import Override
 from ddlight.regimes.hard_label import HardLabel
 from ddlight.regimes.soft_label import SoftLabel
-from ddlight.trainer import Trainer
+from ddlight.train.callbacks.ema import StudentEMA
+from ddlight.train.callbacks.test_curve import TestCurve
+from ddlight.train.trainer import Trainer
 
 STEPS = 13
 """Of 30 images in batches of 8, 8, 8, 6: three passes and a step."""

@@ -8,12 +8,12 @@ import torch
 from lightning import Callback
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ddlight.budget import Budget
-from ddlight.datasets import Digits
+from ddlight.data import Digits
 from ddlight.methods.baselines.random import Random
-from ddlight.models.students import ConvNet
-from ddlight.models.teachers import RunTeacher
-from ddlight.protocols import Override
+from ddlight.networks.students import ConvNet
+from ddlight.networks.teachers import RunTeacher
+from ddlight.recipes.budget import Budget
+from ddlight.recipes.protocols import Override
 from ddlight.regimes.base import seed_torch
 from ddlight.regimes.hard_label import HardLabel
 from ddlight.regimes.multi_teacher_label import MultiTeacherLabel

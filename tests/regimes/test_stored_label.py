@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from ddlight.budget import Budget
-from ddlight.condensed.labels import LabelPlan, LabelStore
-from ddlight.condensed.loader import RunLoader
-from ddlight.datasets import Digits
-from ddlight.errors import DataError, UsageError
+from ddlight.core.errors import DataError, UsageError
+from ddlight.data import Digits
 from ddlight.methods.baselines.random import Random
-from ddlight.models.students import ConvNet
-from ddlight.models.teachers import RunTeacher
-from ddlight.protocols import Override
+from ddlight.networks.students import ConvNet
+from ddlight.networks.teachers import RunTeacher
+from ddlight.recipes.budget import Budget
+from ddlight.recipes.protocols import Override
 from ddlight.regimes.hard_label import HardLabel
 from ddlight.regimes.multi_teacher_label import MultiTeacherLabel
 from ddlight.regimes.stored_label import StoredLabel
 from ddlight.regimes.teacher_label import TeacherLabel
-from ddlight.trainer import Trainer
+from ddlight.sets.labels import LabelPlan, LabelStore
+from ddlight.train.trainer import Trainer
+from ddlight.views.loader import RunLoader
 
 MIXED = Override(batch=8, mix="cutmix", crop_scale=(0.3, 1.0), temperature=4.0, stepped="epoch")
 

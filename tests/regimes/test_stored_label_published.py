@@ -7,12 +7,12 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import SequentialSampler
 
-from ddlight.budget import Budget
-from ddlight.datasets import Digits
-from ddlight.errors import DataError, UsageError
+from ddlight.core.errors import DataError, UsageError
+from ddlight.data import Digits
 from ddlight.methods.baselines.random import Random
-from ddlight.models.students import ConvNet
-from ddlight.protocols import Override
+from ddlight.networks.students import ConvNet
+from ddlight.recipes.budget import Budget
+from ddlight.recipes.protocols import Override
 from ddlight.regimes.stored_label import StoredLabel
 
 DIGITS = Digits(size=16)

@@ -7,24 +7,24 @@ from lightning import Callback
 from torch import nn
 from torch.nn import functional as F
 
-from ddlight.budget import Budget
-from ddlight.condensed.loader import order
-from ddlight.condensed.store import Synthesis
-from ddlight.datasets import Digits
-from ddlight.errors import UsageError
+from ddlight.core.errors import UsageError
+from ddlight.core.randomness import generator
+from ddlight.data import Digits
 from ddlight.methods.base import Synthesiser
 from ddlight.methods.baselines.random import Random
-from ddlight.models.export import load_student
-from ddlight.models.students import MLP, ConvNet
-from ddlight.models.teachers import FileTeacher, RunTeacher
-from ddlight.protocols import Override
-from ddlight.randomness import generator
+from ddlight.networks.export import load_student
+from ddlight.networks.students import MLP, ConvNet
+from ddlight.networks.teachers import FileTeacher, RunTeacher
+from ddlight.recipes.budget import Budget
+from ddlight.recipes.protocols import Override
 from ddlight.regimes.base import build_optimizer
 from ddlight.regimes.hard_label import HardLabel
 from ddlight.regimes.multi_teacher_label import MultiTeacherLabel
 from ddlight.regimes.soft_label import SoftLabel
 from ddlight.regimes.teacher_label import TeacherLabel
-from ddlight.trainer import Trainer
+from ddlight.sets.store import Synthesis
+from ddlight.train.trainer import Trainer
+from ddlight.views.loader import order
 
 STUDENT = ConvNet(depth=2, width=4)
 DIGITS = Digits(size=8)

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from ddlight.result import Result
+from ddlight.core.result import Result
 
 PROTOCOLS = {"HardLabel": "ht_small_hard", "SoftLabel": "ht_small_soft", "TeacherLabel": "rded"}
 

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 import ddlight.report
-from ddlight.datasets.table import TABLE
-from ddlight.models.students import ConvNet, ResNet, ResNetAP, Timm, Torchvision
-from ddlight.protocols import PROTOCOLS as KNOWN_PROTOCOLS
+from ddlight.data.table import TABLE
+from ddlight.networks.students import ConvNet, ResNet, ResNetAP, Timm, Torchvision
+from ddlight.recipes.protocols import PROTOCOLS as KNOWN_PROTOCOLS
 from ddlight.report import Cell, Column, collect, compare, markdown
 from ddlight.report.cells import student_label
 from ddlight.report.published import DATASETS, METHODS, PROTOCOLS, STUDENTS, beside, published
@@ -36,7 +36,7 @@ def test_the_file_is_sound():
 
 
 def test_every_name_leads_to_something_that_exists():
-    from ddlight import discover
+    from ddlight.core import discover
 
     methods = discover.methods()
     assert set(METHODS.values()) <= {method.name for method in methods}

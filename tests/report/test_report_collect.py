@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from ddlight.errors import DataError
+from ddlight.core.errors import DataError
 from ddlight.report import collect
 
 

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from ddlight.errors import DataError, UsageError
+from ddlight.core.errors import DataError, UsageError
 from ddlight.report.command import main
 
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ddlight.condensed.store import Selection, Unit
-from ddlight.methods.base import CondensedDataModule
+from ddlight.sets.module import CondensedDataModule
+from ddlight.sets.store import Selection, Unit
 
 
 class FullData(CondensedDataModule):

@@ -5,9 +5,9 @@ Paper: the baseline of every coreset and distillation paper; a fresh draw per se
 
 import numpy as np
 
-from ddlight.condensed.store import Unit
+from ddlight.core.randomness import generator
 from ddlight.methods.base import Selector
-from ddlight.randomness import generator
+from ddlight.sets.store import Unit
 
 
 class Random(Selector):

@@ -7,15 +7,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ddlight.condensed.released import Found, Space, read_released, source_digest
-from ddlight.condensed.store import Selection, Synthesis, Unit
-from ddlight.datasets.base import RealDataset
-from ddlight.errors import DataError, UsageError
-from ddlight.methods.base import CondensedDataModule
-from ddlight.transforms.whiten import RECIPES
+from ddlight.core.errors import DataError, UsageError
+from ddlight.data.base import RealDataset
+from ddlight.sets.module import CondensedDataModule
+from ddlight.sets.readers.released import Found, Space, read_released, source_digest
+from ddlight.sets.store import Selection, Synthesis, Unit
+from ddlight.views.whiten import RECIPES
 
 log = logging.getLogger("ddlight")
-SAMPLE = Path(__file__).parents[2] / "datasets" / "released_digits.npz"
+SAMPLE = Path(__file__).parents[2] / "data" / "released_digits.npz"
 
 
 class Released(CondensedDataModule):

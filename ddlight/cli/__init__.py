@@ -1,0 +1,1 @@
+"""Commands: from a command line and YAML to objects, and what the short commands print."""

@@ -1,0 +1,164 @@
+"""`ddlight methods, regimes, protocols, datasets, configs`: what there is, one a line, without importing torch."""
+
+import argparse
+import fnmatch
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from ddlight.core.discover import PACKAGE, Entry, methods, regimes
+from ddlight.core.errors import UsageError, nearest
+from ddlight.data import table as data_table
+
+T = TypeVar("T")
+
+
+def methods_command(argv: Sequence[str]) -> int:
+    """Run `ddlight methods [PATTERN]`. Returns the exit code."""
+    pattern = _pattern("methods", "every coreset and distillation method", argv)
+    return _list_entries("method", methods(), pattern, ("name", "kind", "family", "summary", "source"))
+
+
+def regimes_command(argv: Sequence[str]) -> int:
+    """Run `ddlight regimes [PATTERN]`. Returns the exit code."""
+    pattern = _pattern("regimes", "every label regime: what the student is asked to match", argv)
+    return _list_entries("regime", regimes(), pattern, ("name", "summary", "source"))
+
+
+def protocols_command(argv: Sequence[str]) -> int:
+    """Run `ddlight protocols [PATTERN]`; one protocol alone is described in full. Returns the exit code."""
+    from ddlight.recipes.protocols import PROTOCOLS, describe
+
+    pattern = _pattern("protocols", "every published recipe: regime, optimiser, schedule, augmentation, length", argv)
+    chosen = _choose("protocol", list(PROTOCOLS.values()), pattern, lambda p: (p.name, p.regime))
+    if pattern and len(chosen) == 1:
+        return _write([chosen[0].name, *(f"  {line}" for line in describe(chosen[0].name))])
+    rows = [(p.name, p.regime, p.summary, p.source) for p in chosen]
+    return _write(table(("name", "regime", "summary", "source"), rows))
+
+
+def datasets_command(argv: Sequence[str]) -> int:
+    """Run `ddlight datasets [PATTERN]`; one dataset alone is shown with how to get it. Returns the exit code."""
+    pattern = _pattern("datasets", "every real dataset, with its numbers of images", argv)
+    infos = _choose("dataset", list(data_table.TABLE.values()), pattern, lambda info: (info.name,))
+    if pattern and len(infos) == 1:
+        return _write([infos[0].name, *(f"  {line}" for line in data_table.describe(infos[0]))])
+    rows = [
+        (i.name, _count(i.num_classes), f"{i.channels}x{i.size}x{i.size}", _count(i.train), _count(i.test), i.note)
+        for i in infos
+    ]
+    return _write(table(("name", "classes", "size", "train", "test", "note"), rows))
+
+
+def configs_command(argv: Sequence[str]) -> int:
+    """Run `ddlight configs [PATTERN]`: files below ./configs, or the repository's. Returns the exit code."""
+    pattern = _pattern("configs", "every configuration file, with its first comment", argv)
+    files = configs()
+    if not files:
+        raise UsageError(
+            f"No configuration found below {Path.cwd() / 'configs'} or {PACKAGE.parent / 'configs'}. "
+            "Run this in the folder that holds configs/."
+        )
+    chosen = _choose("config", files, pattern, lambda file: (file.as_posix(), file.stem))
+    return _write(table(("config", "what it is"), [(str(file), first_comment(file)) for file in chosen]))
+
+
+def configs() -> list[Path]:
+    """List `configs/**/*.yaml` of the current folder, or of the repository where the current folder has none."""
+    for folder in (Path("configs"), PACKAGE.parent / "configs"):
+        if files := sorted(folder.rglob("*.yaml")):
+            return files
+    return []
+
+
+def first_comment(file: Path) -> str:
+    """Return the first comment line of a file, without its mark; "" where it has none."""
+    with file.open(encoding="utf-8") as lines:
+        return next((line.strip().lstrip("#").strip() for line in lines if line.lstrip().startswith("#")), "")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None) -> list[str]:
+    """Align rows under a header, cutting the widest columns so that each line fits.
+
+    Args:
+        header: column names; a column that is empty in every row is left out.
+        rows: cells, one line each.
+        width: characters a line may have; the terminal's by default, without limit where there is no terminal.
+    """
+    kept = [i for i in range(len(header)) if any(row[i] for row in rows)]
+    cells = [[row[i] for i in kept] for row in (header, *rows)]
+    width = shutil.get_terminal_size(fallback=(100_000, 24)).columns if width is None else width
+    widths = _fit([max(map(len, column)) for column in zip(*cells, strict=True)], width)
+    return ["  ".join(_cell(c, w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells]
+
+
+def _fit(widths: list[int], width: int) -> list[int]:
+    """Shrink the widest columns evenly until all of them, two blanks apart, take `width` characters."""
+    room = width - 2 * (len(widths) - 1)
+    cap = max(widths, default=0)
+    while sum(min(w, cap) for w in widths) > room and cap > 8:
+        cap -= 1
+    return [min(w, cap) for w in widths]
+
+
+def _cell(text: str, width: int) -> str:
+    return text.ljust(width) if len(text) <= width else text[: width - 1].rstrip().ljust(width - 1) + "…"
+
+
+def _count(number: int) -> str:
+    return f"{number:,}" if number else "as found"
+
+
+def _facts(facts: dict[str, str]) -> list[str]:
+    """Write one `name  value` line each, where there is a value."""
+    return [f"  {name:<10}  {value}" for name, value in facts.items() if value]
+
+
+def _pattern(command: str, what: str, argv: Sequence[str]) -> str | None:
+    """Read the one argument that the listing commands take."""
+    parser = argparse.ArgumentParser(prog=f"ddlight {command}", description=f"List {what}.", allow_abbrev=False)
+    parser.add_argument(
+        "pattern", nargs="?", help="part of a name, or a pattern such as 'dc*'; an exact name tells more"
+    )
+    return parser.parse_args(argv).pattern
+
+
+def _choose(what: str, things: Sequence[T], pattern: str | None, words: Callable[[T], Sequence[str]]) -> list[T]:
+    """Return the things that `pattern` matches; those whose first word it equals go alone.
+
+    Args:
+        what: singular name of the things, for the message.
+        things: what there is.
+        pattern: part of a word, or an fnmatch pattern, in any case; None takes everything.
+        words: gives the words of a thing, its name first.
+
+    Raises:
+        UsageError: nothing matches.
+    """
+    if pattern is None:
+        return list(things)
+    lower = pattern.lower()
+    wild = lower if any(mark in lower for mark in "*?[") else f"*{lower}*"
+    exact = [t for t in things if words(t)[0].lower() == lower]
+    found = exact or [t for t in things if any(fnmatch.fnmatchcase(w.lower(), wild) for w in words(t))]
+    if not found:
+        close = nearest(pattern, [words(t)[0] for t in things])
+        raise UsageError(f"No {what} matches '{pattern}'.{close} All {len(things)} of them: ddlight {what}s")
+    return found
+
+
+def _list_entries(what: str, entries: list[Entry], pattern: str | None, columns: Sequence[str]) -> int:
+    """Write entries as a table, or one that the pattern singles out with everything known of it."""
+    chosen = _choose(what, entries, pattern, lambda e: (e.name, e.kind, e.family))
+    if pattern and len(chosen) == 1:
+        e = chosen[0]
+        facts = {"kind": e.kind.strip("-"), "paper": e.paper, "class_path": f"{e.module}.{e.name}", "file": str(e.file)}
+        return _write([f"{e.name}: {e.summary}", *_facts(facts)])
+    return _write(table(columns, [[getattr(e, column) for column in columns] for e in chosen]))
+
+
+def _write(lines: Iterable[str]) -> int:
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    return 0

@@ -1,1 +1,0 @@
-"""The condensed set: on disk (`store`) and as training batches (`loader`)."""

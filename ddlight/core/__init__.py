@@ -1,0 +1,1 @@
+"""What everything stands on: errors, files, names, draws, the result schema, what the package contains."""

@@ -1,0 +1,301 @@
+"""What is there: methods, regimes, protocols, datasets and configs, found without importing torch.
+
+Classes are found by reading source files, never by importing them, so that the listing commands answer at once and a
+new file is listed as soon as it exists. `import_all` is for the parser, which needs the classes themselves.
+"""
+
+import ast
+import importlib
+import importlib.util
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from ddlight.core.errors import DDLightError, UsageError
+
+PACKAGE = Path(__file__).parents[1]
+EXTRA_VARIABLE = "DDLIGHT_METHODS"
+EXTRA_PACKAGE = "ddlight_extra"
+METHOD_ROOTS = ("CondensedDataModule", "Selector", "Synthesiser", "LightningDataModule")
+REGIME_ROOTS = ("Regime", "LightningModule")
+KINDS = {"Selector": "select", "Synthesiser": "synthesise"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One class that a configuration can name.
+
+    Attributes:
+        name: the class's name, which is what `class_path` takes.
+        kind: "select" or "synthesise" for a method that does so, "-" for everything else.
+        summary: first line of the class's docstring, or of its file's where the class has none.
+        paper: what follows `Paper:` in the docstring of the class or of its file; "" where nothing does.
+        module: dotted name to import it by.
+        file: the source file.
+    """
+
+    name: str
+    kind: str
+    summary: str
+    paper: str
+    module: str
+    file: Path
+
+    @property
+    def family(self) -> str:
+        """Name of the folder that the file lies in, such as "coresets"."""
+        return self.file.parent.name
+
+    @property
+    def source(self) -> str:
+        """The first arXiv number that `paper` names; the whole of it where it names none."""
+        found = re.search(r"arXiv[: ]\d{4}\.\d{4,5}", self.paper)
+        return found.group() if found else self.paper
+
+
+@dataclass(frozen=True)
+class _Class:
+    """A class as its source file states it; `bases` are names without their module, aliases undone."""
+
+    name: str
+    bases: tuple[str, ...]
+    abstract: bool
+    docs: tuple[str, str]  # of the class, of the file
+    module: str
+    file: Path
+
+
+class _Index:
+    """Classes of several files, to follow base classes by name; a name in the same file goes before any other."""
+
+    def __init__(self, classes: Iterable[_Class]) -> None:
+        self.classes = list(classes)
+        self._local = {(c.module, c.name): c for c in self.classes}
+        self._anywhere = {c.name: c for c in reversed(self.classes)}
+
+    def ancestors(self, cls: _Class) -> set[str]:
+        """Return the names of all classes above `cls`, those outside the files included."""
+        names: set[str] = set()
+        todo = [(cls.module, base) for base in cls.bases]
+        while todo:
+            module, name = todo.pop()
+            if name in names:
+                continue
+            names.add(name)
+            above = self._local.get((module, name)) or self._anywhere.get(name)
+            todo += [(above.module, base) for base in above.bases] if above else []
+        return names
+
+
+def methods(package: Path = PACKAGE) -> list[Entry]:
+    """List every method: the package's `methods/<family>/*.py`, then the folders that DDLIGHT_METHODS names.
+
+    Args:
+        package: folder of the ddlight package.
+
+    Raises:
+        UsageError: a file is not valid Python, or DDLIGHT_METHODS names a folder that does not exist.
+    """
+    own = _read_folder(package / "methods", package)
+    found = _entries(own, METHOD_ROOTS)
+    for folder in extra_folders():
+        found += extra_methods(folder, package)
+    return found
+
+
+def extra_methods(folder: str | Path, package: Path = PACKAGE) -> list[Entry]:
+    """List the methods in the `*.py` files of a folder outside the package; they may subclass the package's.
+
+    Args:
+        folder: holds one file per method; subfolders are not read.
+        package: folder of the ddlight package.
+
+    Raises:
+        UsageError: a file is not valid Python.
+    """
+    extra = _read_extra(Path(folder))
+    return _entries(extra, METHOD_ROOTS, above=_read_folder(package / "methods", package))
+
+
+def regimes(package: Path = PACKAGE) -> list[Entry]:
+    """List every label regime in the package's `regimes/*.py` and in the folders of DDLIGHT_METHODS.
+
+    Raises:
+        UsageError: a file is not valid Python, or DDLIGHT_METHODS names a folder that does not exist.
+    """
+    own = _read_folder(package / "regimes", package)
+    found = _entries(own, REGIME_ROOTS)
+    for folder in extra_folders():
+        found += _entries(_read_extra(folder), REGIME_ROOTS, above=own)
+    return found
+
+
+def extra_folders() -> list[Path]:
+    """Return the folders that the environment variable DDLIGHT_METHODS names, each once, in order.
+
+    Raises:
+        UsageError: one of them is not a folder.
+    """
+    names = [name for name in os.environ.get(EXTRA_VARIABLE, "").split(os.pathsep) if name]
+    folders = list(dict.fromkeys(Path(name).expanduser().resolve() for name in names))
+    for folder in folders:
+        if not folder.is_dir():
+            raise UsageError(
+                f"{EXTRA_VARIABLE} names {folder}, which is not a folder. It takes folders that hold method files, "
+                f"separated by '{os.pathsep}': export {EXTRA_VARIABLE}=path/to/folder"
+            )
+    return folders
+
+
+def import_all() -> None:
+    """Import every method and regime, so that the parser finds them as subclasses.
+
+    Files in the folders of DDLIGHT_METHODS become modules `ddlight_extra.<file name>`. Calling it again imports
+    nothing twice.
+
+    Raises:
+        UsageError: a file outside the package cannot be imported, or two of them have the same name.
+    """
+    for folder in ("methods", "regimes"):
+        for file in _listed(sorted((PACKAGE / folder).rglob("*.py"))):
+            importlib.import_module(_module(file, PACKAGE))
+    _import_extra([file for folder in extra_folders() for file in _listed(sorted(folder.glob("*.py")))])
+
+
+def _import_extra(files: Sequence[Path]) -> None:
+    """Import files outside the package as `ddlight_extra.<stem>`."""
+    if not files:
+        return
+    by_stem: dict[str, Path] = {}
+    for file in files:
+        if by_stem.setdefault(file.stem, file) != file:
+            raise UsageError(
+                f"{EXTRA_VARIABLE} names two files called {file.name}: {by_stem[file.stem]} and {file}. "
+                f"Each needs a name of its own: mv {file} {file.with_stem(file.stem + '_2')}"
+            )
+    parent = sys.modules.setdefault(EXTRA_PACKAGE, ModuleType(EXTRA_PACKAGE, "Methods outside the package."))
+    parent.__path__ = list(dict.fromkeys(str(file.parent) for file in files))  # lets one file import another
+    for file in files:
+        _import_file(file, f"{EXTRA_PACKAGE}.{file.stem}")
+
+
+def _import_file(file: Path, name: str) -> None:
+    """Import one file under `name`, unless that module already comes from this file."""
+    known = getattr(sys.modules.get(name), "__file__", None)
+    if known is not None and Path(known).resolve() == file:
+        return
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{file} cannot be imported as a Python module.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        if isinstance(error, DDLightError):
+            raise
+        raise UsageError(f"{_where(error, file)} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _where(error: Exception, file: Path) -> str:
+    """Return `file:line` of the innermost line of `file` that led to `error`."""
+    if isinstance(error, SyntaxError) and error.filename == str(file):
+        return f"{file}:{error.lineno}"
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(file)]
+    return f"{file}:{lines[-1]}" if lines else str(file)
+
+
+# Reading source files
+
+
+def _module(file: Path, package: Path) -> str:
+    return ".".join(("ddlight", *file.relative_to(package).with_suffix("").parts))
+
+
+def _listed(files: Iterable[Path]) -> list[Path]:
+    """Leave out files that hold base classes or are private."""
+    return [file for file in files if file.stem != "base" and not file.stem.startswith("_")]
+
+
+def _read_folder(folder: Path, package: Path) -> _Index:
+    files = sorted(folder.rglob("*.py"))
+    return _Index(c for file in files for c in _read(file, _module(file, package)))
+
+
+def _read_extra(folder: Path) -> _Index:
+    files = sorted(folder.resolve().glob("*.py"))
+    return _Index(c for file in files for c in _read(file, f"{EXTRA_PACKAGE}.{file.stem}"))
+
+
+def _read(file: Path, module: str) -> list[_Class]:
+    """Return the classes that a file defines at its top level."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except SyntaxError as error:
+        raise UsageError(f"{file}:{error.lineno} is not valid Python: {error.msg}") from error
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    aliases = {a.asname: a.name for node in imports for a in node.names if a.asname}
+    doc = ast.get_docstring(tree) or ""
+    return [
+        _Class(
+            name=node.name,
+            bases=tuple(aliases.get(name, name) for name in map(_last_name, node.bases)),
+            abstract=_has_abstract_method(node),
+            docs=(ast.get_docstring(node) or "", doc),
+            module=module,
+            file=file,
+        )
+        for node in tree.body
+        if isinstance(node, ast.ClassDef)
+    ]
+
+
+def _last_name(node: ast.expr) -> str:
+    """Return the last name of an expression: `C` of `C`, `a.b.C`, `C[T]` and `a.C(x)`; "" where there is none."""
+    while isinstance(node, (ast.Subscript, ast.Call)):
+        node = node.value if isinstance(node, ast.Subscript) else node.func
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _has_abstract_method(node: ast.ClassDef) -> bool:
+    functions = [f for f in node.body if isinstance(f, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    return any(_last_name(d) == "abstractmethod" for f in functions for d in f.decorator_list)
+
+
+def _entries(index: _Index, roots: Sequence[str], above: _Index | None = None) -> list[Entry]:
+    """Return the public, concrete classes of `index` that stand below one of `roots`.
+
+    Args:
+        index: the classes to list.
+        roots: names of base classes.
+        above: further classes, to follow base classes through.
+    """
+    every = _Index(index.classes + (above.classes if above else []))
+    found = []
+    for cls in index.classes:
+        ancestors = every.ancestors(cls)
+        hidden = cls.name.startswith("_") or cls.name in roots or cls.abstract or not _listed([cls.file])
+        if not hidden and not ancestors.isdisjoint(roots):
+            found.append(_entry(cls, ancestors))
+    return found
+
+
+def _entry(cls: _Class, ancestors: set[str]) -> Entry:
+    kind = next((kind for root, kind in KINDS.items() if root in ancestors), "-")
+    summary = next((doc.splitlines()[0].strip() for doc in cls.docs if doc), "")
+    paper = next(filter(None, map(_paper, cls.docs)), "")
+    return Entry(cls.name, kind, summary, paper, cls.module, cls.file)
+
+
+def _paper(doc: str) -> str:
+    """Return what follows `Paper:` in a docstring, up to an empty line or the next `Word:`."""
+    found = re.search(r"^[ \t]*Papers?:(.*(?:\n(?![ \t]*(?:\n|\w+:[ \t])).+)*)", doc, re.MULTILINE)
+    return " ".join(found.group(1).split()) if found else ""

@@ -1,0 +1,351 @@
+"""Array datasets: MNIST and Fashion-MNIST from idx files, CIFAR and SVHN through torchvision."""
+
+import gzip
+import math
+import zlib
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from ddlight.core.errors import DataError
+from ddlight.core.randomness import generator
+from ddlight.data.base import ImageSet, Part, RealDataset, Split, array_ids, draw_held_out, draw_per_class
+from ddlight.data.table import TABLE, DatasetInfo
+
+try:
+    import fcntl
+except ImportError:  # not POSIX: processes that download at once are not kept apart
+    fcntl = None  # type: ignore[assignment]
+
+DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
+LIST_5K = "fashion_mnist_5k.txt"
+
+T = TypeVar("T")
+
+
+class ArrayDataset(RealDataset):
+    """A dataset that is published as arrays: a training and a test part, each read at once.
+
+    Args:
+        root: folder that holds the data; $DDLIGHT_DATA, else ~/.cache/ddlight/data, where it is not given.
+        held_out: images per class kept back from the training split, to choose settings on.
+        download: fetch the files with torchvision where they are missing.
+    """
+
+    source: ClassVar[str]  # row of the table that tells what the files hold; torchvision's name for them
+    files: ClassVar[tuple[str, ...]]  # relative to one of the places
+
+    def __init__(self, root: str | None = None, held_out: int = 0, download: bool = False) -> None:
+        super().__init__(root, held_out)
+        self.download = download
+
+    @abstractmethod
+    def _arrays(self, part: Part) -> tuple[np.ndarray, np.ndarray]:
+        """Read one part: images as uint8 (N, C, H, W) and labels as int (N,)."""
+
+    def _read(self, name: Split) -> dict[Split, ImageSet]:
+        if name == "test":
+            return {"test": self._part("test")}
+        return self._divide(self._part("train"))
+
+    def _part(self, part: Part) -> ImageSet:
+        """Read one part, checking that it is what was published."""
+        images, labels = self._arrays(part)
+        row = TABLE[self.source]
+        shape = (row.train if part == "train" else row.test, row.channels, row.size, row.size)
+        found = np.unique(labels).tolist()
+        if images.shape != shape or len(labels) != shape[0] or found != list(range(row.num_classes)):
+            raise DataError(
+                f"The {part} files of {self.source} in {self._ready()} are not those published: they hold images of "
+                f"shape {images.shape} and {len(labels):,} labels of {len(found)} values, where {shape} and labels "
+                f"from 0 to {row.num_classes - 1} are expected. Remove them and get them again:\n  {self._get_line()}"
+            )
+        return ImageSet(np.ascontiguousarray(images), labels.astype(np.int64), array_ids(part, np.arange(len(labels))))
+
+    def _divide(self, whole: ImageSet) -> dict[Split, ImageSet]:
+        """Divide the training part into what is trained on and what is held out."""
+        kept = draw_held_out(whole.labels, self.held_out, self.info.classes)
+        return {"train": whole.take(~kept) if self.held_out else whole, "held_out": whole.take(kept)}
+
+    def _files(self) -> object:
+        folder = self._ready()
+        return [[name, (folder / name).stat().st_size] for name in self.files]
+
+    def _ready(self) -> Path:
+        """Return the first place that holds every file, after a download where that is wanted."""
+        folder = self._complete()
+        if self.download and (folder is None or self._lock.exists()):
+            self._guarded(self._fetch)
+            folder = self._complete()
+        if folder is None:
+            raise self._missing()
+        return folder
+
+    def _complete(self) -> Path | None:
+        return next((p for p in self._places() if all(_variant(p / name) for name in self.files)), None)
+
+    @property
+    def _lock(self) -> Path:
+        """File that is there while the data are downloaded."""
+        return self._data_root() / f".{self.source}.lock"
+
+    def _fetch(self) -> None:
+        """Download what is missing; of several processes the first does, and the others wait for it."""
+        with _locked(self._lock):
+            if self._complete() is None:
+                self._download()
+            self._lock.unlink(missing_ok=True)
+
+    def _download(self) -> None:
+        from torchvision import datasets
+
+        getattr(datasets, self.source)(str(self._data_root()), download=True)
+
+    def _guarded(self, action: Callable[[], T]) -> T:
+        """Run something of torchvision's, whose complaints become a DataError."""
+        try:
+            return action()
+        except (RuntimeError, OSError) as error:
+            raise DataError(
+                f"{self.source} in {self._data_root()} could not be fetched or is damaged: {error}\n"
+                f"Remove what is there of {', '.join(self.files)} and get it again:\n  {self._get_line()}"
+            ) from error
+
+    def _get_line(self) -> str:
+        return TABLE[self.name].get.replace("ROOT", str(self._data_root())).replace("\n", "\n  ")
+
+
+class IdxDataset(ArrayDataset):
+    """A dataset in four idx files, packed with gzip or not: `<root>/<name>/raw/` as torchvision has it, or `<root>/`.
+
+    Without `root`, the folder of a Linux distribution's package is searched too where there is one.
+
+    Args:
+        root: folder that holds the data; $DDLIGHT_DATA, else ~/.cache/ddlight/data, where it is not given.
+        held_out: images per class kept back from the training split, to choose settings on.
+        download: fetch the files with torchvision where they are missing.
+    """
+
+    files = (
+        "train-images-idx3-ubyte",
+        "train-labels-idx1-ubyte",
+        "t10k-images-idx3-ubyte",
+        "t10k-labels-idx1-ubyte",
+    )
+    package: ClassVar[Path | None] = None  # where a distribution's package puts the files
+
+    def _places(self) -> list[Path]:
+        root = self._data_root()
+        folder = root / self.source / "raw"
+        if self.root is not None:
+            return [folder, root]
+        return [folder, self.package] if self.package else [folder]
+
+    def _arrays(self, part: Part) -> tuple[np.ndarray, np.ndarray]:
+        folder = self._ready()
+        images, labels = self.files[:2] if part == "train" else self.files[2:]
+        return read_idx(folder / images, 3)[:, None], read_idx(folder / labels, 1)
+
+    def _files(self) -> list[list[object]]:
+        folder = self._ready()
+        return [[name, *_content(folder / name)] for name in self.files]
+
+
+class MNIST(IdxDataset):
+    """Handwritten digits, 28x28, 60,000 to train on and 10,000 to test.
+
+    Args:
+        root: folder that holds `MNIST/raw/` or the four idx files; $DDLIGHT_DATA, else ~/.cache/ddlight/data.
+        held_out: images per class kept back from the training split, to choose settings on.
+        download: fetch the files with torchvision where they are missing.
+    """
+
+    name = source = "MNIST"
+
+
+class FashionMNIST(IdxDataset):
+    """Clothes, 28x28, 60,000 to train on and 10,000 to test. Source: Fashion-MNIST, arXiv 1708.07747.
+
+    Args:
+        root: folder that holds `FashionMNIST/raw/` or the four idx files; where it is not given, $DDLIGHT_DATA, else
+            ~/.cache/ddlight/data, and then /usr/share/datasets/fashion-mnist are searched.
+        held_out: images per class kept back from the training split, to choose settings on.
+        download: fetch the files with torchvision where they are missing.
+    """
+
+    name = source = "FashionMNIST"
+    package = DEBIAN_FASHION
+
+
+class FashionMNIST5k(FashionMNIST):
+    """500 images per class of Fashion-MNIST's training split, which is as many as CIFAR-100 has.
+
+    The list ships with the package (`draw_5k` makes it). Held-out images come from the other 55,000. The test split
+    is Fashion-MNIST's, and sample ids are those that `FashionMNIST` gives.
+
+    Args:
+        root: folder that holds `FashionMNIST/raw/` or the four idx files; where it is not given, $DDLIGHT_DATA, else
+            ~/.cache/ddlight/data, and then /usr/share/datasets/fashion-mnist are searched.
+        held_out: images per class, at most 5,500, from Fashion-MNIST's other training images.
+        download: fetch the files with torchvision where they are missing.
+    """
+
+    name = "FashionMNIST5k"
+
+    def __init__(self, root: str | None = None, held_out: int = 500, download: bool = False) -> None:
+        super().__init__(root, held_out, download)
+
+    @property
+    def info(self) -> DatasetInfo:
+        """The row of the table, with the number of images held out."""
+        row = TABLE[self.name]
+        return replace(row, held_out=self.held_out * row.num_classes)
+
+    def _divide(self, whole: ImageSet) -> dict[Split, ImageSet]:
+        chosen = listed_5k()
+        others = np.setdiff1d(np.arange(len(whole)), chosen)
+        kept = draw_held_out(whole.labels[others], self.held_out, self.info.classes, leave=0)
+        return {"train": whole.take(chosen), "held_out": whole.take(others[kept])}
+
+
+class CIFAR10(ArrayDataset):
+    """Small photographs, 32x32, 50,000 to train on and 10,000 to test.
+
+    Args:
+        root: folder that holds `cifar-10-batches-py/`; $DDLIGHT_DATA, else ~/.cache/ddlight/data.
+        held_out: images per class kept back from the training split, to choose settings on.
+        download: fetch the files with torchvision where they are missing.
+    """
+
+    name = source = "CIFAR10"
+    files = tuple(
+        f"cifar-10-batches-py/{name}"
+        for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
+    )
+
+    def _arrays(self, part: Part) -> tuple[np.ndarray, np.ndarray]:
+        from torchvision import datasets
+
+        root, kind = str(self._ready()), getattr(datasets, self.source)
+        data: Any = self._guarded(lambda: kind(root, train=part == "train"))
+        return data.data.transpose(0, 3, 1, 2), np.array(data.targets)
+
+
+class CIFAR100(CIFAR10):
+    """Small photographs of 100 (fine) classes, 32x32, 50,000 to train on and 10,000 to test.
+
+    Args:
+        root: folder that holds `cifar-100-python/`; $DDLIGHT_DATA, else ~/.cache/ddlight/data.
+        held_out: images per class kept back from the training split, to choose settings on.
+        download: fetch the files with torchvision where they are missing.
+    """
+
+    name = source = "CIFAR100"
+    files = ("cifar-100-python/train", "cifar-100-python/test", "cifar-100-python/meta")
+
+
+class SVHN(ArrayDataset):
+    """House numbers, 32x32, 73,257 to train on (the `extra` images left out) and 26,032 to test.
+
+    Args:
+        root: folder that holds `train_32x32.mat` and `test_32x32.mat`; $DDLIGHT_DATA, else ~/.cache/ddlight/data.
+        held_out: images per class kept back from the training split, to choose settings on.
+        download: fetch the files with torchvision where they are missing.
+    """
+
+    name = source = "SVHN"
+    files = ("train_32x32.mat", "test_32x32.mat")
+
+    def _arrays(self, part: Part) -> tuple[np.ndarray, np.ndarray]:
+        from torchvision import datasets
+
+        root = str(self._ready())
+        data = self._guarded(lambda: datasets.SVHN(root, split=part))
+        return data.data, data.labels
+
+    def _download(self) -> None:
+        from torchvision import datasets
+
+        for part in ("train", "test"):
+            datasets.SVHN(str(self._data_root()), split=part, download=True)
+
+
+def listed_5k() -> np.ndarray:
+    """Return the positions of FashionMNIST5k's images in Fashion-MNIST's training split: int64 (5000,), ascending."""
+    text = (resources.files("ddlight.data") / LIST_5K).read_text()
+    return np.array([int(line) for line in text.splitlines() if not line.startswith("#")])
+
+
+def draw_5k(labels: np.ndarray) -> np.ndarray:
+    """Draw FashionMNIST5k's images, as the shipped list was drawn: 500 per class, from `generator(0, LIST_5K)`.
+
+    Args:
+        labels: int (60000,), labels of Fashion-MNIST's training split.
+
+    Returns:
+        int64 (5000,), positions in that split, ascending.
+    """
+    return np.flatnonzero(draw_per_class(labels, [500] * 10, generator(0, LIST_5K)))
+
+
+def read_idx(path: Path, dims: int) -> np.ndarray:
+    """Read an idx file of bytes (format: the MNIST page), `path` or `path`.gz. Returns uint8, read-only.
+
+    Args:
+        path: the file's name without .gz.
+        dims: number of dimensions that it must have.
+
+    Raises:
+        DataError: the file is truncated, damaged or something else.
+    """
+    file = _variant(path) or path
+    try:
+        data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{file} is truncated or damaged: {error}. Remove it and get it again.") from error
+    start = 4 + 4 * dims
+    if len(data) < start or data[:4] != bytes([0, 0, 8, dims]):
+        raise DataError(f"{file} is not an idx file of bytes in {dims} dimensions. Remove it and get it again.")
+    shape = [int(n) for n in np.frombuffer(data, ">u4", dims, 4)]
+    if len(data) != start + math.prod(shape):
+        raise DataError(
+            f"{file} is truncated or damaged: it holds {len(data):,} bytes where its header, {shape}, asks for "
+            f"{start + math.prod(shape):,}. Remove it and get it again."
+        )
+    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keep other processes out; where the system or the file system has no locks, they are not kept out."""
+    if fcntl is None:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _variant(path: Path) -> Path | None:
+    """Return the file as it is there, plain rather than packed; None where there is neither."""
+    packed = path.with_name(f"{path.name}.gz")
+    return path if path.is_file() else packed if packed.is_file() else None
+
+
+def _content(path: Path) -> tuple[int, int]:
+    """Return size and CRC-32 of a file's content, the same packed (from gzip's trailer, RFC 1952) or not."""
+    file = _variant(path)
+    assert file is not None
+    data = file.read_bytes()
+    if file.suffix != ".gz":
+        return len(data), zlib.crc32(data)
+    crc, size = np.frombuffer(data[-8:].rjust(8, b"\0"), "<u4").tolist()
+    return size, crc

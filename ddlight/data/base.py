@@ -1,0 +1,225 @@
+"""What every real dataset shares: splits in memory, images held out from training, an identity for fingerprints."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, Literal, get_args
+
+import numpy as np
+
+from ddlight.core.errors import DataError, UsageError, nearest
+from ddlight.core.randomness import generator
+from ddlight.data.table import ROOT_VARIABLE, TABLE, DatasetInfo, data_root
+
+Split = Literal["train", "held_out", "test"]
+Part = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """One split in memory.
+
+    Attributes:
+        images: uint8 (N, C, H, W), dense: plane after plane, or a pixel's channels together where files were decoded.
+        labels: int64 (N,), positions in the dataset's `info.classes`.
+        ids: str (N,), stable sample ids: "train/00012" for array datasets, a path relative to the root for folders.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: np.ndarray) -> "ImageSet":
+        """Copy some images, given by indices (M,) or a mask (N,), in the order given."""
+        return ImageSet(self.images[rows], self.labels[rows], self.ids[rows])
+
+
+@dataclass(frozen=True)
+class Index:
+    """What is known of a split without its pixels.
+
+    Attributes:
+        labels: int64 (N,), positions in the dataset's `info.classes`.
+        ids: str (N,), stable sample ids.
+    """
+
+    labels: np.ndarray
+    ids: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class RealDataset(ABC):
+    """A labelled dataset of real images, read once into memory.
+
+    A subclass names its row of the table in `name` and implements `_read` and `_files`; one without a row
+    overrides `info`.
+
+    Args:
+        root: folder that holds the data; $DDLIGHT_DATA, else ~/.cache/ddlight/data, where it is not given.
+        held_out: images per class kept back from the training split, to choose settings on.
+    """
+
+    name: ClassVar[str]
+    full_size: bool = False
+    """Whether chosen training images are cropped at their full size (folders alone can say so)."""
+
+    def __init__(self, root: str | None = None, held_out: int = 0) -> None:
+        if held_out < 0:
+            raise UsageError(f"held_out is a number of images per class, 0 or more; {held_out} was given.")
+        self.root = root
+        self.held_out = held_out
+        self._splits: dict[Split, ImageSet] = {}
+
+    @property
+    def info(self) -> DatasetInfo:
+        """The dataset's row of the table, with the counts that `held_out` leaves."""
+        row = TABLE[self.name]
+        held_out = self.held_out * row.num_classes
+        return replace(row, train=row.train - held_out, held_out=held_out)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return self.info.num_classes
+
+    def split(self, name: Split) -> ImageSet:
+        """Return one split; arrays are read-only and the same objects at every call.
+
+        Args:
+            name: "train", "held_out" (N = 0 where nothing is held out) or "test".
+
+        Raises:
+            DataError: the data are missing, damaged or not laid out as expected.
+            UsageError: there is no such split, or more is held out than there is.
+        """
+        check_split(name)
+        if name not in self._splits:
+            self._splits.update({split: _freeze(images) for split, images in self._read(name).items()})
+        return self._splits[name]
+
+    def index(self, name: Split) -> Index:
+        """Return labels and ids of a split in the order of `split`; folders are listed and no image is decoded.
+
+        Raises:
+            DataError, UsageError: as `split`.
+        """
+        split = self.split(name)
+        return Index(split.labels, split.ids)
+
+    def take(self, name: Split, rows: np.ndarray) -> np.ndarray:
+        """Return some images of a split: uint8 (len(rows), C, H, W). Folders decode these alone.
+
+        Args:
+            name: the split.
+            rows: int64 (n,): positions in it, in any order.
+
+        Raises:
+            DataError, UsageError: as `split`.
+        """
+        return self.split(name).images[rows]
+
+    def encoded(self, name: Split) -> tuple[Path, ...]:
+        """Return the image files of a split in the order of `split`; none where images are not one file each."""
+        return ()
+
+    def identity(self) -> dict[str, object]:
+        """Return what names this data, as JSON: it changes when a file or an option that shapes the splits does.
+
+        Raises:
+            DataError: the data are missing.
+        """
+        return {"name": self.name, "held_out": self.held_out, "files": self._files()}
+
+    @abstractmethod
+    def _read(self, name: Split) -> dict[Split, ImageSet]:
+        """Read one split, and return with it any other that was read on the way."""
+
+    @abstractmethod
+    def _files(self) -> object:
+        """Return names and sizes of the files in order, or a digest of them, as JSON."""
+
+    def _places(self) -> list[Path]:
+        """Return the folders to search, in order."""
+        return [self._data_root()]
+
+    @property
+    def given_root(self) -> str | None:
+        """The folder that `root` names, as an absolute path; None where it is not given."""
+        return None if self.root is None else str(self._data_root().absolute())
+
+    def _data_root(self) -> Path:
+        return Path(self.root).expanduser() if self.root is not None else data_root()
+
+    def _missing(self) -> DataError:
+        """Return the error for data that are in none of the places."""
+        row, root = TABLE[self.name], str(self._data_root())
+        places = "".join(f"\n  {place}" for place in self._places())
+        found, get = (text.replace("ROOT", root).replace("\n", "\n  ") for text in (row.found, row.get))
+        other = "" if self.root is not None else f", or set {ROOT_VARIABLE} to the data root"
+        return DataError(
+            f"{row.name} was not found. Searched:{places}\nExpected:\n  {found}\nGet it:\n  {get}\n"
+            f"Is it elsewhere? Name the folder with the dataset's `root`{other}."
+        )
+
+
+def check_split(name: str) -> None:
+    """Raise UsageError where there is no such split."""
+    if name not in get_args(Split):
+        names = ", ".join(get_args(Split))
+        raise UsageError(f"There is no split {name!r}: the splits are {names}.{nearest(name, get_args(Split))}")
+
+
+def draw_per_class(labels: np.ndarray, counts: Sequence[int] | np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw `counts[c]` images of each class c without replacement. Returns a mask (N,).
+
+    With one generator state, a smaller draw is contained in a larger one.
+
+    Args:
+        labels: int (N,).
+        counts: number of images of each class, at most as many as it has.
+        rng: generator to draw from.
+    """
+    chosen = np.zeros(len(labels), dtype=bool)
+    for label, count in enumerate(counts):
+        chosen[rng.permutation(np.flatnonzero(labels == label))[:count]] = True
+    return chosen
+
+
+def draw_held_out(labels: np.ndarray, held_out: int, classes: Sequence[str], leave: int = 1) -> np.ndarray:
+    """Draw the images that are held out: stratified, the same on every machine. Returns a mask (N,).
+
+    Args:
+        labels: int (N,) of the images to draw from.
+        held_out: number of images of each class.
+        classes: names of the classes.
+        leave: images that must be left in every class.
+
+    Raises:
+        UsageError: a class has fewer than `held_out + leave` images.
+    """
+    sizes = np.bincount(labels, minlength=len(classes))
+    room = int(sizes.min()) - leave
+    if held_out > max(room, 0):
+        smallest = classes[int(sizes.argmin())]
+        raise UsageError(
+            f"held_out: {held_out} images per class cannot be held back: class '{smallest}' has {sizes.min():,} to "
+            f"draw from. Allowed are 0 to {max(room, 0):,}, such as held_out: {max(room, 0) // 2}"
+        )
+    return draw_per_class(labels, [held_out] * len(classes), generator(0, "held_out"))
+
+
+def array_ids(part: Part, rows: np.ndarray) -> np.ndarray:
+    """Return the sample ids of rows of an array dataset, such as "train/00012", as str (N,)."""
+    return np.array([f"{part}/{row:05d}" for row in rows.tolist()], dtype=np.str_)
+
+
+def _freeze(images: ImageSet) -> ImageSet:
+    for array in (images.images, images.labels, images.ids):
+        array.setflags(write=False)
+    return images

@@ -1,0 +1,364 @@
+"""ImageFolder: any folder of images with one folder per class."""
+
+import hashlib
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, get_args
+
+import numpy as np
+from PIL import Image
+
+from ddlight.core import naming
+from ddlight.core.errors import DataError, UsageError
+from ddlight.core.randomness import generator
+from ddlight.data.base import ImageSet, Index, RealDataset, Split, check_split, draw_held_out, draw_per_class
+from ddlight.data.decoded import DecodedFile, decode_files, decoded_folder, open_rgb
+from ddlight.data.table import TABLE, DatasetInfo
+
+KEPT_BYTES = 2 * 2**30
+"""Decoded images of a split that is evaluated stay in memory up to this size, else in a file."""
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images of one part: paths relative to the root, class by class and by name; labels int64 (N,)."""
+
+    paths: tuple[str, ...]
+    labels: np.ndarray
+
+    def take(self, rows: np.ndarray) -> "Listing":
+        """Return the images that a mask (N,) chooses."""
+        return Listing(
+            tuple(path for path, row in zip(self.paths, rows.tolist(), strict=True) if row), self.labels[rows]
+        )
+
+
+@dataclass(frozen=True)
+class Tree:
+    """What a scan of the folders found."""
+
+    root: Path
+    classes: tuple[str, ...]
+    train: Listing
+    test: Listing
+
+
+class ImageFolder(RealDataset):
+    """Any folder of images with one folder per class, decoded once into a dense array.
+
+    Two layouts are read: `<root>/train/<class>/` with `<root>/test/<class>/` or, where there is no test/,
+    `<root>/val/<class>/`; and `<root>/<class>/`, of which a share of each class, drawn with a fixed seed, becomes the
+    test split. Class names are sorted; images may lie in further folders below their class. An image becomes RGB, its
+    short side is resized to `resize` pixels (bilinear, antialiased) and the central square of `size` pixels is kept,
+    as torchvision's Resize and CenterCrop do. A sample id is the path relative to the root.
+
+    Args:
+        root: your folder.
+        held_out: images per class kept back from the training split, to choose settings on.
+        size: side of the images in pixels.
+        resize: length of the short side before the crop, in pixels; `size` where it is not given.
+        test_fraction: share of each class that becomes the test split where the folder has no split of its own.
+        flip: whether mirroring an image keeps its class.
+        full_size: random crops are cut from the whole of a chosen training image instead of its square. Another crop
+            domain is another result, so it is part of the data's identity.
+    """
+
+    name = "ImageFolder"
+    test_names: ClassVar[tuple[str, ...]] = ("test", "val")  # folders that hold the test split, the first wins
+
+    def __init__(
+        self,
+        root: str | None = None,
+        held_out: int = 0,
+        size: int = 64,
+        resize: int | None = None,
+        test_fraction: float = 0.2,
+        flip: bool = True,
+        full_size: bool = False,
+    ) -> None:
+        super().__init__(root, held_out)
+        if size < 1:
+            raise UsageError(f"size is the images' side in pixels, 1 or more; {size} was given.")
+        if resize is not None and resize < size:
+            raise UsageError(f"resize must be at least size, {size}; {resize} was given. Try resize: {size}")
+        if not 0 < test_fraction < 1:
+            raise UsageError(f"test_fraction lies between 0 and 1; {test_fraction} was given. Try test_fraction: 0.2")
+        self._listings: dict[Split, Listing] = {}
+        self._decoded_files: dict[Split, DecodedFile] = {}
+        self.size = size
+        self.resize = resize
+        self.test_fraction = test_fraction
+        self.flip = flip
+        self.full_size = full_size
+
+    @property
+    def info(self) -> DatasetInfo:
+        """The row of the table, with the classes, counts and size of this folder.
+
+        Raises:
+            DataError: the folder is missing or not laid out as expected.
+        """
+        tree, held_out = self.tree, self.held_out * len(self.tree.classes)
+        return replace(
+            TABLE[self.name],
+            name=self._name(),
+            classes=tree.classes,
+            size=self.size,
+            flip=self.flip,
+            train=len(tree.train.paths) - held_out,
+            test=len(tree.test.paths),
+            held_out=held_out,
+        )
+
+    def _name(self) -> str:
+        """Return what results call this data: other folders are other datasets."""
+        return f"{self.name}-{self.tree.root.name}"
+
+    def identity(self) -> dict[str, object]:
+        """Return what names this data, as JSON: options, and number, bytes and a digest of names and sizes of files."""
+        test_fraction = None if self._has_split(self.tree.root) else self.test_fraction
+        own = {"size": self.size, "resize": self.resize, "test_fraction": test_fraction, "flip": self.flip}
+        return {**super().identity(), **own, **({"full_size": True} if self.full_size else {})}
+
+    @cached_property
+    def tree(self) -> Tree:
+        """Classes and files, listed once.
+
+        Raises:
+            DataError: the folder is missing or not laid out as expected.
+        """
+        root = self._find_root()
+        if not self._has_split(root):
+            return self._split_whole(root)
+        train, test = root / "train", self._test_folder(root)
+        classes = self._classes(train, test)
+        return Tree(root, classes, list_images(root, train, classes), self._list_test(root, test, classes))
+
+    def index(self, name: Split) -> Index:
+        """Return labels and ids of a split in the order of `split`, without decoding an image."""
+        listing = self._listing(name)
+        return Index(listing.labels, np.array(listing.paths, dtype=np.str_))
+
+    def take(self, name: Split, rows: np.ndarray) -> np.ndarray:
+        """Return some images of a split: uint8 (len(rows), 3, size, size).
+
+        Images of the training split are decoded each time unless the whole split was read before. Those of the other
+        splits are kept: in memory where they take less than `KEPT_BYTES`, else in one file of pixels in the cache, so
+        that a second evaluation decodes nothing.
+        """
+        if name not in self._splits and name != "train":
+            if len(self._listing(name).paths) * 3 * self.size**2 > KEPT_BYTES:
+                return self._decoded(name).take(rows)
+            self.split(name)
+        if name in self._splits:
+            return self._splits[name].images[rows]
+        files = self.encoded(name)
+        return self.decode([files[row] for row in rows.tolist()])
+
+    def _decoded(self, name: Split) -> DecodedFile:
+        if name not in self._decoded_files:
+            digest = naming.digest([self.identity(), name])
+            self._decoded_files[name] = DecodedFile(
+                decoded_folder() / f"{digest}.u8", self.encoded(name), (3, self.size, self.size), self.decode
+            )
+        return self._decoded_files[name]
+
+    def encoded(self, name: Split) -> tuple[Path, ...]:
+        """Return the image files of a split in the order of `split`."""
+        return tuple(self.tree.root / path for path in self._listing(name).paths)
+
+    def read(self, path: Path) -> np.ndarray:
+        """Decode one file: uint8 (3, size, size)."""
+        return read_rgb(path, self.size, self.resize or self.size)
+
+    def _list_test(self, root: Path, test: Path, classes: tuple[str, ...]) -> Listing:
+        return list_images(root, test, classes)
+
+    def _read(self, name: Split) -> dict[Split, ImageSet]:
+        listing = self._listing(name)
+        _require_memory((len(listing.paths), 3, self.size, self.size))
+        images = self.decode(self.encoded(name))
+        return {name: ImageSet(images, listing.labels, np.array(listing.paths, dtype=np.str_))}
+
+    def _listing(self, name: Split) -> Listing:
+        check_split(name)
+        if name not in self._listings:
+            train = self.tree.train
+            kept = draw_held_out(train.labels, self.held_out, self.tree.classes)
+            parts = {"train": train.take(~kept), "held_out": train.take(kept), "test": self.tree.test}
+            self._listings.update({split: parts[split] for split in get_args(Split)})
+        return self._listings[name]
+
+    def _files(self) -> object:
+        digest, total, paths = hashlib.sha256(), 0, (*self.tree.train.paths, *self.tree.test.paths)
+        for path in paths:
+            size = (self.tree.root / path).stat().st_size
+            digest.update(f"{path}\0{size}\n".encode())
+            total += size
+        return {"count": len(paths), "bytes": total, "sha256": digest.hexdigest()}
+
+    def _find_root(self) -> Path:
+        if self.root is None:
+            raise UsageError(
+                f"{self.name} needs a folder: set the dataset's `root`.\nExpected: {TABLE[self.name].found}"
+            )
+        if not self._data_root().is_dir():
+            raise self._missing()
+        return self._data_root()
+
+    def _has_split(self, root: Path) -> bool:
+        """Tell `<root>/train/<class>/` from `<root>/<class>/`, where a class may be called train."""
+        tests = [name for name in self.test_names if (root / name).is_dir()]
+        if not (root / "train").is_dir():
+            if tests and _folders(root / tests[0]):
+                raise DataError(f"{root} has a folder {tests[0]}/ and no train/ beside it. Name it train/, or add one.")
+            return False
+        return bool(tests) or bool(_folders(root / "train"))
+
+    def _test_folder(self, root: Path) -> Path:
+        for name in self.test_names:
+            if (root / name).is_dir():
+                return root / name
+        raise DataError(
+            f"{root} has train/ but no {' or '.join(f'{name}/' for name in self.test_names)}. Add one with the same "
+            f"class folders, or let a share of train/ be the test split: root: {root / 'train'}"
+        )
+
+    def _classes(self, train: Path, test: Path) -> tuple[str, ...]:
+        """Return the class folders of both parts, which must be the same."""
+        classes, others = class_folders(train), class_folders(test)
+        if classes != others:
+            raise DataError(
+                f"{train} and {test} have different class folders: {some(set(classes) - set(others))} only in "
+                f"{train.name}/, {some(set(others) - set(classes))} only in {test.name}/."
+            )
+        return classes
+
+    def _split_whole(self, root: Path) -> Tree:
+        """Make the test split of a folder that has none."""
+        classes = class_folders(root)
+        whole = list_images(root, root, classes)
+        sizes = np.bincount(whole.labels)
+        if sizes.min() < 2:
+            raise DataError(
+                f"{root / classes[int(sizes.argmin())]} holds one image: a class needs two or more, to be split into "
+                "training and test images."
+            )
+        counts = np.clip(np.rint(sizes * self.test_fraction).astype(int), 1, sizes - 1)
+        is_test = draw_per_class(whole.labels, counts, generator(0, "test"))
+        return Tree(root, classes, whole.take(~is_test), whole.take(is_test))
+
+    def decode(self, files: Sequence[Path]) -> np.ndarray:
+        """Decode image files in threads: uint8 (n, 3, size, size). Raises DataError where some cannot be read."""
+        return decode_files(files, self.read, (3, self.size, self.size))
+
+
+def read_rgb(path: Path, size: int, resize: int) -> np.ndarray:
+    """Decode an image, resize its short side (bilinear, antialiased) and cut out the centre.
+
+    Deviation: as in torchvision, EXIF orientation is ignored.
+
+    Args:
+        path: file in any format that Pillow reads.
+        size: side of the square to cut, in pixels.
+        resize: length of the short side, in pixels, at least `size`.
+
+    Returns:
+        uint8 (3, size, size), RGB.
+
+    Raises:
+        ValueError: pixels have more than 8 bits.
+        Exception: whatever Pillow raises where the file is damaged.
+    """
+    rgb = open_rgb(path)
+    short = min(rgb.size)
+    width, height = (resize * side // short for side in rgb.size)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    square = rgb.resize((width, height), Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
+    return np.asarray(square).transpose(2, 0, 1)
+
+
+def _folders(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder, sorted, hidden ones left out."""
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def class_folders(folder: Path) -> tuple[str, ...]:
+    """Return the class names that a folder of class folders holds, sorted.
+
+    Raises:
+        DataError: it holds images itself, or fewer than two folders.
+    """
+    loose = sorted(entry.name for entry in folder.iterdir() if is_image(entry.name))
+    if loose:
+        raise DataError(
+            f"{folder} holds {len(loose):,} images that are in no class folder, such as {loose[0]}. Put each image "
+            f"into a folder named after its class: {folder / '<class>' / loose[0]}"
+        )
+    names = _folders(folder)
+    if len(names) == 1:
+        raise DataError(
+            f"{folder} has only one class folder, {names[0]}/; two or more are needed. If the classes are below it: "
+            f"root: {folder / names[0]}"
+        )
+    if not names:
+        raise DataError(f"{folder} has no class folders. Put the images of each class into {folder / '<class>'}/")
+    return tuple(names)
+
+
+def list_images(root: Path, folder: Path, classes: Sequence[str]) -> Listing:
+    """List the images below `folder`/<class>/ for each class, with paths relative to `root`.
+
+    Raises:
+        DataError: a class has none.
+    """
+    per_class = [sorted(_walk(root, folder / name)) for name in classes]
+    empty = [name for name, files in zip(classes, per_class, strict=True) if not files]
+    if empty:
+        raise DataError(
+            f"{folder} has no images in {len(empty)} of its {len(classes)} class folders: {some(empty)}. Images "
+            f"end in {', '.join(EXTENSIONS)}. Add some, or remove the folder."
+        )
+    paths = tuple(path for files in per_class for path in files)
+    return Listing(paths, np.repeat(np.arange(len(classes)), [len(files) for files in per_class]))
+
+
+def _walk(root: Path, folder: Path) -> Iterator[str]:
+    """Give the images below a folder as paths relative to `root`, in no particular order."""
+    for base, _, names in os.walk(folder, followlinks=True):
+        prefix = Path(base).relative_to(root).as_posix()
+        yield from (f"{prefix}/{name}" for name in names if is_image(name))
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is an image, by its ending; hidden ones are not."""
+    return name.lower().endswith(EXTENSIONS) and not name.startswith(".")
+
+
+def some(names: Sequence[str] | set[str]) -> str:
+    """Write the first few of many names; 'none' where there are none."""
+    first = sorted(names)[:5]
+    return (", ".join(first) + f" and {len(names) - 5:,} more" * (len(names) > 5)) or "none"
+
+
+def _require_memory(shape: tuple[int, ...]) -> None:
+    need, there = math.prod(shape), _memory()
+    if need > there:
+        raise UsageError(
+            f"{shape[0]:,} images of {shape[2]}x{shape[3]} pixels take {need / 1e9:.0f} GB and this machine has "
+            f"{there / 1e9:.0f} GB of memory. Take a smaller `size` or fewer classes."
+        )
+
+
+def _memory() -> float:
+    """Return this machine's memory in bytes; infinity where the system does not tell."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        return math.inf

@@ -1,0 +1,292 @@
+"""ImageNet-1K in the layouts that people have, its subsets, and Tiny-ImageNet. Labels follow from wnids."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from ddlight.core.errors import DataError, UsageError, nearest
+from ddlight.data.folder import ImageFolder, Listing, class_folders, is_image, list_images, some
+from ddlight.data.table import IMAGENET100_WNIDS, IMAGENETTE_WNIDS, IMAGEWOOF_WNIDS, TABLE, DatasetInfo
+
+SOLUTION = "LOC_val_solution.csv"
+"""Kaggle's list of the validation images' classes."""
+
+
+class ImageNet1K(ImageFolder):
+    """ILSVRC 2012, or some of its classes, from `train/<wnid>/` and val/; the test split is val/.
+
+    Classes are wnids (WordNet ids), sorted, so that a label follows from the name of the image's folder. val/ has the
+    same folders or, as it was published, 50,000 loose images: their labels are then read from Kaggle's
+    `LOC_val_solution.csv`, in the root or up to three folders above.
+
+    Args:
+        root: folder that holds train/ and val/, or `imagenet/` or `ILSVRC/Data/CLS-LOC/` with them; $DDLIGHT_DATA,
+            else ~/.cache/ddlight/data.
+        held_out: images per class kept back from the training split, to choose settings on.
+        size: side of the images in pixels.
+        resize: length of the short side before the crop, in pixels; `size` where it is not given.
+        wnids: the classes to read, as a list or a text file with one a line; all 1,000, which must be there, where it
+            is not given.
+        full_size: as `ImageFolder`'s.
+    """
+
+    name = "ImageNet1K"
+    layouts: ClassVar[tuple[str, ...]] = ("imagenet", "ILSVRC/Data/CLS-LOC")  # below the data root
+    test_names = ("val",)
+
+    def __init__(
+        self,
+        root: str | None = None,
+        held_out: int = 0,
+        size: int = 224,
+        resize: int | None = 256,
+        wnids: list[str] | str | None = None,
+        full_size: bool = False,
+    ) -> None:
+        super().__init__(root, held_out, size, resize, full_size=full_size)
+        self.wnids = wnids
+
+    @property
+    def info(self) -> DatasetInfo:
+        """The row of the table; with the counts of the files where they are there."""
+        try:
+            return super().info
+        except DataError:
+            row = replace(TABLE[self.name], size=self.size)
+            return row if self.wnids is None else replace(row, classes=self._wanted())
+
+    def _name(self) -> str:
+        return self.name
+
+    def class_names(self) -> tuple[str, ...]:
+        """Return what the classes are called in English, in class order, such as 'tench, Tinca tinca'."""
+        from timm.data import ImageNetInfo
+
+        names = ImageNetInfo("imagenet-1k")
+        return tuple(names.label_name_to_description(wnid) for wnid in self.tree.classes)
+
+    def _places(self) -> list[Path]:
+        root = self._data_root()
+        below = [root / layout for layout in self.layouts]
+        return below if self.root is None else [root, *below]
+
+    def _find_root(self) -> Path:
+        for place in self._places():
+            if (place / "train").is_dir() and (place / "val").is_dir():
+                return place
+        raise self._missing()
+
+    def _has_split(self, root: Path) -> bool:
+        return True
+
+    def _classes(self, train: Path, test: Path) -> tuple[str, ...]:
+        """Return the wnids to read, sorted, all of which must be in both parts."""
+        wanted = self._wanted()
+        for part in (train,) if _loose(test) else (train, test):
+            found = set(class_folders(part))
+            missing = set(wanted) - found
+            strange = found - set(wanted) if self.wnids is None else set()
+            if missing or strange:
+                raise DataError(
+                    f"{part} has {len(found):,} class folders, {len(set(wanted) - missing):,} of the {len(wanted):,} "
+                    f"wanted: {some(missing)} missing, {some(strange)} not of ILSVRC 2012. Complete it, or name the "
+                    f"classes to read, such as wnids: [{', '.join(sorted(found & set(wanted))[:2])}]"
+                )
+        return wanted
+
+    def _list_test(self, root: Path, test: Path, classes: tuple[str, ...]) -> Listing:
+        """List val/, sorted into class folders or loose."""
+        loose = _loose(test)
+        if not loose:
+            return list_images(root, test, classes)
+        solution = _solution(root)
+        unknown = [name for name in loose if Path(name).stem not in solution]
+        if unknown:
+            raise DataError(f"{SOLUTION} has no label for {some(unknown)} of {test}. Get the file again.")
+        wnids = {name: solution[Path(name).stem] for name in loose}
+        rows = sorted((classes.index(wnid), name) for name, wnid in wnids.items() if wnid in classes)
+        missing = set(classes) - set(wnids.values())
+        if missing:
+            raise DataError(f"{test} has no image of {some(missing)}. Complete it, or leave these out of wnids.")
+        prefix = test.relative_to(root).as_posix()
+        return Listing(tuple(f"{prefix}/{name}" for _, name in rows), np.array([label for label, _ in rows], np.int64))
+
+    def _wanted(self) -> tuple[str, ...]:
+        from timm.data import ImageNetInfo
+
+        every = ImageNetInfo("imagenet-1k").label_names()
+        if self.wnids is None:
+            return tuple(sorted(every))
+        wnids = _listed(self.wnids) if isinstance(self.wnids, str) else self.wnids
+        if unknown := sorted(set(wnids) - set(every)):
+            raise UsageError(f"wnids: {some(unknown)} not among ILSVRC 2012's 1,000.{nearest(unknown[0], every)}")
+        if len(set(wnids)) != len(wnids) or len(wnids) < 2:
+            raise UsageError(f"wnids needs two or more, each once; {len(wnids)} were given: {wnids}")
+        return tuple(sorted(wnids))
+
+
+class _Subset(ImageNet1K):
+    """Some classes of ImageNet-1K, from a folder of their own or from a full ILSVRC tree."""
+
+    subset: ClassVar[tuple[str, ...]]
+
+    def __init__(
+        self,
+        root: str | None = None,
+        held_out: int = 0,
+        size: int = 224,
+        resize: int | None = 256,
+        full_size: bool = False,
+    ) -> None:
+        super().__init__(root, held_out, size, resize, list(self.subset), full_size)
+
+
+class ImageNette(_Subset):
+    """Ten easy classes of ImageNet, from an `imagenette2` folder or from a full ILSVRC tree.
+
+    Source: https://github.com/fastai/imagenette, whose validation images are the test split.
+
+    Args:
+        root: folder that holds train/ and val/, or `imagenette2/`, `imagenette2-320/` or `imagenette2-160/` with them;
+            $DDLIGHT_DATA, else ~/.cache/ddlight/data.
+        held_out: images per class kept back from the training split, to choose settings on.
+        size: side of the images in pixels.
+        resize: length of the short side before the crop, in pixels; `size` where it is not given.
+        full_size: as `ImageFolder`'s.
+    """
+
+    name = "ImageNette"
+    layouts = ("imagenette2", "imagenette2-320", "imagenette2-160")
+    subset = IMAGENETTE_WNIDS
+
+
+class ImageWoof(_Subset):
+    """Ten breeds of dogs of ImageNet, from an `imagewoof2` folder or from a full ILSVRC tree.
+
+    Source: https://github.com/fastai/imagenette, whose validation images are the test split.
+
+    Args:
+        root: folder that holds train/ and val/, or `imagewoof2/`, `imagewoof2-320/` or `imagewoof2-160/` with them;
+            $DDLIGHT_DATA, else ~/.cache/ddlight/data.
+        held_out: images per class kept back from the training split, to choose settings on.
+        size: side of the images in pixels.
+        resize: length of the short side before the crop, in pixels; `size` where it is not given.
+        full_size: as `ImageFolder`'s.
+    """
+
+    name = "ImageWoof"
+    layouts = ("imagewoof2", "imagewoof2-320", "imagewoof2-160")
+    subset = IMAGEWOOF_WNIDS
+
+
+class ImageNet100(_Subset):
+    """100 classes of ImageNet: the list of CMC (arXiv 1906.05849), from their own folder or a full ILSVRC tree.
+
+    Args:
+        root: folder that holds train/ and val/, or `imagenet100/`, `imagenet/` or `ILSVRC/Data/CLS-LOC/` with them;
+            $DDLIGHT_DATA, else ~/.cache/ddlight/data.
+        held_out: images per class kept back from the training split, to choose settings on.
+        size: side of the images in pixels.
+        resize: length of the short side before the crop, in pixels; `size` where it is not given.
+        full_size: as `ImageFolder`'s.
+    """
+
+    name = "ImageNet100"
+    layouts = ("imagenet100", *ImageNet1K.layouts)
+    subset = IMAGENET100_WNIDS
+
+
+class TinyImageNet(ImageFolder):
+    """200 classes of ImageNet at 64 pixels, 500 images each; the validation images are the test split.
+
+    val/ is read as published (`val/images/` with `val/val_annotations.txt`) or sorted into folders of wnids.
+
+    Args:
+        root: folder that holds train/ and val/, or `tiny-imagenet-200/` with them; $DDLIGHT_DATA, else
+            ~/.cache/ddlight/data.
+        held_out: images per class kept back from the training split, to choose settings on.
+        size: side of the images in pixels.
+    """
+
+    name = "TinyImageNet"
+    test_names = ("val",)
+
+    def __init__(self, root: str | None = None, held_out: int = 0, size: int = 64) -> None:
+        super().__init__(root, held_out, size)
+
+    @property
+    def info(self) -> DatasetInfo:
+        """The row of the table; with the counts of the files where they are there."""
+        try:
+            return super().info
+        except DataError:
+            return replace(TABLE[self.name], size=self.size)
+
+    def _name(self) -> str:
+        return self.name
+
+    def _places(self) -> list[Path]:
+        root = self._data_root()
+        below = root / "tiny-imagenet-200"
+        return [below] if self.root is None else [root, below]
+
+    def _find_root(self) -> Path:
+        for place in self._places():
+            if (place / "train").is_dir() and (place / "val").is_dir():
+                return place
+        raise self._missing()
+
+    def _has_split(self, root: Path) -> bool:
+        return True
+
+    def _classes(self, train: Path, test: Path) -> tuple[str, ...]:
+        return class_folders(train) if _annotations(test).exists() else super()._classes(train, test)
+
+    def _list_test(self, root: Path, test: Path, classes: tuple[str, ...]) -> Listing:
+        file = _annotations(test)
+        if not file.exists():
+            return list_images(root, test, classes)
+        pairs = [line.split("\t")[:2] for line in file.read_text().splitlines() if line]
+        unknown = {pair[-1] for pair in pairs} - set(classes)
+        absent = [pair[0] for pair in pairs if not (test / "images" / pair[0]).exists()]
+        if unknown or absent or not pairs:
+            raise DataError(
+                f"{file} does not fit the folders: {some(unknown)} without training images, {some(absent)} not in "
+                f"{test / 'images'}. Unpack the archive again."
+            )
+        rows = sorted((classes.index(wnid), name) for name, wnid in pairs)
+        prefix = (test / "images").relative_to(root).as_posix()
+        return Listing(tuple(f"{prefix}/{name}" for _, name in rows), np.array([label for label, _ in rows], np.int64))
+
+
+def _annotations(val: Path) -> Path:
+    return val / "val_annotations.txt"
+
+
+def _loose(folder: Path) -> list[str]:
+    """Names of the images that lie in a folder itself, sorted."""
+    return sorted(entry.name for entry in folder.iterdir() if is_image(entry.name))
+
+
+def _solution(root: Path) -> dict[str, str]:
+    """Wnid of each validation image by its name without ending, from Kaggle's file. Raises DataError."""
+    file = next(
+        (place / SOLUTION for place in (root, *root.resolve().parents[:3]) if (place / SOLUTION).exists()), None
+    )
+    if file is None:
+        raise DataError(
+            f"{root / 'val'} holds loose images and no class folders, and {SOLUTION}, which tells their classes, is "
+            f"not in {root} or above. Put it there (it comes with Kaggle's ILSVRC), or sort val/ into folders of wnids."
+        )
+    lines = (line.split(",", 1) for line in file.read_text().splitlines()[1:] if "," in line)
+    return {name: prediction.split()[0] for name, prediction in lines if prediction.strip()}
+
+
+def _listed(file: str) -> list[str]:
+    """Wnids of a text file, one a line. Raises UsageError where there is no such file."""
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise UsageError(f"wnids: there is no file {file}. It takes wnids, such as [n01440764, n02102040], or a file.")
+    return path.read_text().split()

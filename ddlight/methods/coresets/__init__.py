@@ -1,1 +1,0 @@
-"""Subsets of real images, chosen by training dynamics, by geometry or by concepts."""

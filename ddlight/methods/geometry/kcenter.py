@@ -1,0 +1,89 @@
+"""KCenter: each image as far as can be from those chosen before it."""
+
+from typing import Literal
+
+import numpy as np
+from scipy.spatial.distance import cdist
+
+from ddlight.data.base import RealDataset
+from ddlight.methods.geometry.selector import GeometrySelector
+from ddlight.methods.scoring.features import Features
+from ddlight.methods.scoring.run import Scoring
+from ddlight.methods.scoring.vectors import Cloud, unit_length
+from ddlight.networks.teachers import Teacher
+
+BLOCK = 256
+"""Points that are compared exactly at a time."""
+
+
+def medoid(points: np.ndarray) -> int:
+    """The point with the least sum of squared distances to all, which is the one nearest to their mean."""
+    return Cloud(points).nearest(points.mean(0, dtype=np.float64), np.ones(len(points), bool))
+
+
+def kcenter(points: np.ndarray, count: int, first: int) -> np.ndarray:
+    """Greedy farthest-first order, within twice the least radius that `count` centres can have.
+
+    Only the distance to the nearest centre is kept, O(n), and each pick costs one matrix-vector product.
+
+    Args:
+        points: float32 or float64 (n, D).
+        count: at most n.
+        first: position of the first centre.
+
+    Returns:
+        int64 (count,): positions; a smaller count gives a prefix.
+    """
+    cloud, order = Cloud(points), [first]
+    nearest, error = np.full(len(points), np.inf), np.zeros(len(points))
+    while len(order) < count:
+        distances, wrong = cloud.about(points[order[-1]].astype(np.float64))
+        nearest, error = np.minimum(nearest, distances), np.maximum(error, wrong)
+        nearest[order[-1]] = -np.inf
+        rows = np.flatnonzero(nearest + error >= (nearest - error).max())
+        order.append(int(rows[0]) if len(rows) == 1 else _farthest(points, rows, order))
+    return np.array(order, np.int64)
+
+
+def _farthest(points: np.ndarray, rows: np.ndarray, centres: list[int]) -> int:
+    """The first of `rows` whose nearest centre is farthest, in float64."""
+    blocks = np.split(rows, range(BLOCK, len(rows), BLOCK))
+    nearest = [cdist(points[block], points[centres], "sqeuclidean").min(1) for block in blocks]
+    return int(rows[np.concatenate(nearest).argmax()])
+
+
+class KCenter(GeometrySelector):
+    """Images of each class, each farthest from those before it, so that none of the class is far from all of them.
+
+    Paper: arXiv 1708.00489, Algorithm 1 (k-Center-Greedy), within each class as DeepCore (arXiv 2204.08499) has it.
+    At few images a class it picks outliers; KMeans is what arXiv 2604.18811 seems to mean by K-centers.
+
+    Args:
+        dataset: the real dataset.
+        ipc: images per class.
+        seed: of the scoring run, where that has none of its own, and of every draw.
+        cache: folder of condensed sets.
+        scoring: how the network is trained whose features are taken.
+        network: another network to take features from instead; then nothing is trained.
+        start: the first image: "medoid", the one nearest to the class mean, or "random", as DeepCore has it.
+        metric: "euclidean", or "cosine": Euclidean between features at length 1, which orders as the angle does.
+    """
+
+    def __init__(
+        self,
+        dataset: RealDataset,
+        ipc: int = 10,
+        seed: int = 0,
+        cache: str | None = None,
+        scoring: Scoring = Scoring(),  # noqa: B008  frozen
+        network: Teacher | None = None,
+        start: Literal["medoid", "random"] = "medoid",
+        metric: Literal["euclidean", "cosine"] = "euclidean",
+    ) -> None:
+        super().__init__(dataset, ipc, seed, cache, scoring, network)
+        self.start, self.metric = start, metric
+
+    def order(self, found: Features, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Farthest-first order; images come in a drawn order, so the first of them is a random start."""
+        points = unit_length(found.features) if self.metric == "cosine" else found.features
+        return kcenter(points, count, medoid(points) if self.start == "medoid" else 0)

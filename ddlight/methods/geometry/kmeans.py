@@ -1,0 +1,77 @@
+"""KMeans: the image nearest to each of ipc cluster centres of its class."""
+
+import warnings
+
+import numpy as np
+from sklearn.cluster import KMeans as Clustering
+from sklearn.exceptions import ConvergenceWarning
+
+from ddlight.core.errors import UsageError
+from ddlight.data.base import RealDataset
+from ddlight.methods.geometry.selector import GeometrySelector
+from ddlight.methods.scoring.features import Features
+from ddlight.methods.scoring.run import Scoring
+from ddlight.methods.scoring.vectors import Cloud, unit_length
+from ddlight.networks.teachers import Teacher
+
+
+def kmeans_medoids(points: np.ndarray, count: int, n_init: int, seed: int) -> np.ndarray:
+    """For each of `count` k-means centres, the largest cluster's first, the nearest point that is not taken yet.
+
+    Args:
+        points: float32 or float64 (n, D).
+        count: clusters, at most n; where there are fewer distinct points, several centres are equal.
+        n_init: k-means++ starts, of which the one with the least inertia is kept.
+        seed: of the starts.
+
+    Returns:
+        int64 (count,): positions. Another count gives other clusters, not a prefix.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters
+        found = Clustering(count, n_init=n_init, random_state=seed).fit(points.astype(np.float64))
+    sizes = np.bincount(found.labels_, minlength=count)
+    cloud, free, order = Cloud(points), np.ones(len(points), bool), []
+    for centre in found.cluster_centers_[np.argsort(-sizes, kind="stable")]:
+        order.append(cloud.nearest(centre, free))
+        free[order[-1]] = False
+    return np.array(order, np.int64)
+
+
+class KMeans(GeometrySelector):
+    """The image of each class nearest to each of ipc k-means centres, the largest cluster's first.
+
+    Paper: what arXiv 2604.18811 (appendix A.3, "K-centers") seems to mean by cluster centres; k-means++ starts.
+
+    Args:
+        dataset: the real dataset.
+        ipc: images per class.
+        seed: of the scoring run, where that has none of its own, and of every draw.
+        cache: folder of condensed sets.
+        scoring: how the network is trained whose features are taken.
+        network: another network to take features from instead; then nothing is trained.
+        n_init: k-means++ starts, of which the best is kept; more cost more and change little.
+        spherical: features at length 1, as arXiv 2206.14486 clusters them. Deviation: centres are means of those and
+            are not brought to length 1 between iterations.
+    """
+
+    def __init__(
+        self,
+        dataset: RealDataset,
+        ipc: int = 10,
+        seed: int = 0,
+        cache: str | None = None,
+        scoring: Scoring = Scoring(),  # noqa: B008  frozen
+        network: Teacher | None = None,
+        n_init: int = 1,
+        spherical: bool = False,
+    ) -> None:
+        super().__init__(dataset, ipc, seed, cache, scoring, network)
+        if n_init < 1:
+            raise UsageError(f"n_init is {n_init}; allowed: 1 or more.")
+        self.n_init, self.spherical = n_init, spherical
+
+    def order(self, found: Features, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Medoids, by size of their clusters."""
+        points = unit_length(found.features) if self.spherical else found.features
+        return kmeans_medoids(points, count, self.n_init, int(rng.integers(2**31)))

@@ -1,0 +1,1 @@
+"""Mosaics of patches of real images; nothing is optimised."""

@@ -1,0 +1,98 @@
+"""Where recovered images live, and the networks that look at them."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ddlight.methods.recovery.engine.options import Precision
+from ddlight.methods.recovery.engine.statistics import Measured, Statistics
+from ddlight.networks.teachers import Teacher
+
+
+@dataclass(frozen=True)
+class Space:
+    """Where images live while they are recovered: normalised by mean and std per channel.
+
+    Args:
+        mean: per channel, of images in [0, 1].
+        std: per channel.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Mean and std, (1, C, 1, 1) each."""
+        mean, std = torch.tensor([self.mean, self.std], device=device).reshape(2, 1, -1, 1, 1)
+        return mean, std
+
+    def bounds(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Normalised values of black and white, (1, C, 1, 1) each."""
+        mean, std = self.statistics(device)
+        return -mean / std, (1 - mean) / std
+
+    def enter(self, pixels: np.ndarray, device: torch.device) -> Tensor:
+        """uint8 images as normalised float32 ones."""
+        mean, std = self.statistics(device)
+        return (torch.from_numpy(pixels).to(device).float() / 255 - mean) / std
+
+    def leave(self, images: Tensor) -> np.ndarray:
+        """Normalised images as uint8 ones: clamped to [0, 1], times 255, truncated as in all published codes."""
+        mean, std = self.statistics(images.device)
+        return (images.detach() * std + mean).clamp(0, 1).mul(255).to(torch.uint8).cpu().numpy()
+
+
+class Observer:
+    """A private, frozen copy of a teacher whose layers are measured while it answers.
+
+    A copy, so that hooks and changed weights of one unit reach no other. Views come in the images' space and at the
+    network's size (see `size_of`); the teacher's own normalisation and number of channels are taken care of.
+
+    Args:
+        teacher: loaded.
+        space: of the views.
+        device: where it works.
+        statistics: from the copied network to what is measured of it.
+        precision: of the network's passes.
+    """
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        space: Space,
+        device: torch.device,
+        statistics: Callable[[nn.Module], Statistics] = Statistics,
+        precision: Precision = "fp32",
+    ) -> None:
+        self.network = deepcopy(teacher.network).to(device).eval().requires_grad_(False)
+        if device.type == "cuda":
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.statistics, self.precision, self.size = statistics(self.network), precision, teacher.input.size
+        own = Space(teacher.input.mean, teacher.input.std)
+        (mean, std), (own_mean, own_std) = space.statistics(device), own.statistics(device)
+        self._affine = None if own == space else (std / own_std, (mean - own_mean) / own_std)
+        self._measured: dict[int, Measured] = {}
+        self._measures = True
+        for layer, module in self.statistics.matched.items():
+            module.register_forward_pre_hook(partial(self._measure, layer))
+
+    def _measure(self, layer: int, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if self._measures:
+            self._measured[layer] = self.statistics.measure(layer, inputs[0])
+
+    def size_of(self, side: int, whole: int) -> int:
+        """Side of the view of images of `side` pixels, where `whole` pixels are shown at the network's size."""
+        return round(side * self.size / whole)
+
+    def __call__(self, views: Tensor, measure: bool = True) -> tuple[Tensor, dict[int, Measured]]:
+        """Logits float32 (B, classes) of normalised views (B, C, size, size), and what was measured, by layer."""
+        self._measured, self._measures = {}, measure
+        inputs = views if self._affine is None else views * self._affine[0] + self._affine[1]
+        with torch.autocast(views.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            logits = self.network(inputs)
+        return logits.float(), dict(sorted(self._measured.items()))

@@ -1,0 +1,56 @@
+"""SRe2L: squeeze the data into a network, recover images from it, let it label them.
+
+Images X of 100 distinct classes y begin as noise and are moved by Adam to lower
+
+    CE(f(v(X)), y) + lambda sum_l w_l (|mean_l(v(X)) - RM_l| + |var_l(v(X)) - RV_l|)
+
+over T iterations, v a random crop, flip and roll of the whole batch, RM and RV what BatchNorm layer l of the frozen
+network f remembers of the real images. Labels come later, from f, under the regime that is chosen (`TeacherLabel` and
+protocol sre2l as published).
+"""
+
+from ddlight.data.base import RealDataset
+from ddlight.methods.recovery.engine.options import Recovery, RecoveryOverride
+from ddlight.methods.recovery.engine.recovered import Init, RecoveredSynthesiser
+from ddlight.methods.scoring.run import Scoring
+from ddlight.networks.teachers import Teacher
+
+
+class SRe2L(RecoveredSynthesiser):
+    """Noise that is moved until a trained network knows its class and its BatchNorm layers see what they remember.
+
+    Paper: arXiv 2306.13092; numbers from its code (github.com/VILA-Lab/SRe2L), images up to 64 pixels as its
+    Tiny-ImageNet script has them.
+    Deviation: images are kept as PNG, not as JPEG of quality 75.
+
+    Args:
+        dataset: the real dataset.
+        ipc: images per class; a smaller set is a prefix of a larger one.
+        seed: of the teacher that is trained for it, where that has none of its own, and of every draw.
+        cache: folder of condensed sets.
+        teacher: a trained network with BatchNorm layers; null takes torchvision's ResNet-18 (IMAGENET1K_V1) for
+            ImageNet-1K and trains one on any other dataset.
+        squeeze: how the teacher is trained where none is given; a null student takes a ResNet-18.
+        recovery: numbers that replace the published ones.
+        init: images begin as noise, as published, or as random real ones.
+    """
+
+    def __init__(
+        self,
+        dataset: RealDataset,
+        ipc: int = 10,
+        seed: int = 0,
+        cache: str | None = None,
+        teacher: Teacher | None = None,
+        squeeze: Scoring = Scoring(clean=0),  # noqa: B008  frozen
+        recovery: RecoveryOverride = RecoveryOverride(),  # noqa: B008  frozen
+        init: Init = "noise",
+    ) -> None:
+        super().__init__(dataset, ipc, seed, cache, [teacher] if teacher else [], [squeeze], recovery)
+        self.teacher, self.squeeze, self.init = teacher, squeeze, init
+
+    def published(self) -> Recovery:
+        """4,000 iterations; Tiny-ImageNet's numbers for small images."""
+        if self.dataset.info.size <= 64:
+            return Recovery(4000, lr=0.1, stat_weight=1.0, roll=4, symmetric_roll=True)
+        return Recovery(4000, lr=0.25)

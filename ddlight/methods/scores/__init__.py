@@ -1,0 +1,1 @@
+"""Subsets of real images, chosen by a score of each image."""

@@ -1,0 +1,50 @@
+"""GraNd: images whose loss has the largest gradient in the last layer."""
+
+import numpy as np
+
+from ddlight.core.errors import UsageError
+from ddlight.methods.scores.feature_scored import FeatureScoredSelector
+from ddlight.methods.scoring.features import Features
+from ddlight.methods.scoring.vectors import output_gradients
+
+
+def grand(features: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Length of the cross-entropy's gradient in weights and biases of the last layer, |softmax - one-hot| |[h, 1]|.
+
+    It is of each image's own loss: no mean over a batch, and so no batch size, is in it.
+
+    Args:
+        features: (n, D), the layer's input h.
+        logits: (n, C), its output.
+        labels: int64 (n,).
+
+    Returns:
+        float64 (n,).
+    """
+    squares = np.square(features.astype(np.float64)).sum(1)
+    return np.linalg.norm(output_gradients(logits, labels), axis=1) * np.sqrt(1 + squares)
+
+
+class GraNd(FeatureScoredSelector):
+    """The hardest (or easiest) images of each class by the length of their gradient in the last layer.
+
+    Its arguments are those of every score of features: `FeatureScoredSelector`.
+
+    Paper: arXiv 2107.07075; in the last layer alone, at the end of the scoring run, as DeepCore (arXiv 2204.08499).
+    Deviation: the paper takes the gradient in all weights, early in training, and averages ten networks; a short
+    `scoring.budget` reads it early. At initialisation, where it was published first and did not reproduce (arXiv
+    2303.14753), it is refused. DeepCore's gradients of a short last batch are too long by batch / its size: not here.
+    """
+
+    def prepare(self) -> None:
+        """Refuse a scoring run of less than a pass, whose network is near its initialisation. Raises UsageError."""
+        if self.network is None and self.run.passes < 1:
+            raise UsageError(
+                f"GraNd needs a network that has seen every image once; the scoring run sees {self.run.images:,} of "
+                f"{self.dataset.info.train:,}. Give it at least --data.scoring.budget.epochs=1."
+            )
+        super().prepare()
+
+    def score(self, found: Features) -> np.ndarray:
+        """GraNd: (n,)."""
+        return grand(found.features, found.logits, found.labels)

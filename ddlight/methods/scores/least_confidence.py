@@ -1,0 +1,20 @@
+"""LeastConfidence: images whose largest probability is small."""
+
+import numpy as np
+
+from ddlight.methods.scores.selector import ScoredSelector
+from ddlight.methods.scoring import scores
+from ddlight.methods.scoring.table import ScoreTable
+
+
+class LeastConfidence(ScoredSelector):
+    """The images of each class with the smallest largest probability of the trained network.
+
+    Its arguments are those of every score: `ScoredSelector`.
+
+    Paper: uncertainty selection of arXiv 1906.11829, as in DeepCore (arXiv 2204.08499).
+    """
+
+    def difficulty(self, table: ScoreTable) -> np.ndarray:
+        """1 less the largest probability: (N,)."""
+        return scores.least_confidence(table)

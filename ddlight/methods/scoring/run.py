@@ -1,0 +1,299 @@
+"""The scoring run: one network trained on the full data while a `Recorder` listens; sealed, shared by all who ask.
+
+Every selector that asks for the same run (data, network, recipe, length, seed, what is recorded) finds the same folder,
+so one run feeds all scores.
+"""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import save
+
+from ddlight.core import files, naming
+from ddlight.core.errors import BusyError, UsageError
+from ddlight.core.naming import named
+from ddlight.core.result import versions
+from ddlight.data.base import RealDataset
+from ddlight.methods.baselines.full import FullData
+from ddlight.methods.scoring.recorded import Recorded, RecordedHardLabel, RecordedSoftLabel
+from ddlight.methods.scoring.recorder import Recorder
+from ddlight.methods.scoring.table import COLUMNS, IDS, ScoreTable, read_table
+from ddlight.networks.device import own_accelerator
+from ddlight.networks.flops import TRAINING, forward_flops
+from ddlight.networks.students import ConvNet, ResNet, Student
+from ddlight.networks.teachers import Teacher
+from ddlight.recipes.budget import Budget, images_seen
+from ddlight.recipes.protocols import Override, Plan, Setting, resolve
+from ddlight.regimes.base import Regime, student_name
+from ddlight.sets import store
+from ddlight.sets.store import Unit, Workspace
+from ddlight.train.trainer import Trainer
+
+Build = Callable[..., Trainer]
+
+log = logging.getLogger("ddlight")
+RECIPE_VERSION = 1
+"""Raised by hand when a scoring run starts to record other numbers from the same arguments."""
+UNIT = Unit(0, ())
+STUDENT_FILES = ("student.safetensors", "student.json")
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How the network that scores the images is trained, and what is recorded.
+
+    Args:
+        student: the network; null takes a ConvNet of width 128 below 96 pixels (3 blocks at 32, 4 at 64) and a
+            ResNet-18 from there on.
+        protocol: its recipe, on the full data; see `ddlight protocols`. One that mixes images is refused.
+        recipe: numbers that replace the protocol's.
+        budget: length that replaces the protocol's, in one of steps, epochs, images, full_epochs.
+        teacher: gives every image one frozen soft label to match; then EL2N-SL is recorded too (train.el2n_sl).
+        seed: of initialisation, order and augmentation; null takes the set's, so that another set is scored anew.
+        early: EL2N of the training views is averaged over the first so many passes.
+        dual: DUAL looks at the first so many passes.
+        ring: passes in a window of Dyn-Unc and DUAL.
+        clean: passes over the unaugmented images, equally spaced over the run.
+        tdds: TDDS looks at the first so many passes; 0 records nothing for it, since it takes 8 bytes a class and 4
+            bytes a pass for every image while the run trains.
+    """
+
+    student: Student | None = None
+    protocol: str = "ccs"
+    recipe: Override | None = None
+    budget: Budget | None = None
+    teacher: Teacher | None = None
+    seed: int | None = None
+    early: int = 10
+    dual: int = 30
+    ring: int = 10
+    clean: int = 10
+    tdds: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the numbers. Raises UsageError."""
+        for name, least in (("early", 1), ("dual", 1), ("ring", 2), ("clean", 0), ("tdds", 0)):
+            if getattr(self, name) < least:
+                raise UsageError(f"scoring.{name} is {getattr(self, name)}; allowed: {least} or more.")
+        if self.tdds == 1:
+            raise UsageError("scoring.tdds is 1, and one pass has no change; allowed: 0, and 2 or more.")
+
+
+class ScoringRun:
+    """A scoring run of a dataset: its name on disk, how it is made, its table.
+
+    Args:
+        scoring: what is asked for.
+        dataset: whose training split is scored.
+        ipc: of the set that asks: recipes may depend on it.
+        seed: of the set that asks, where `scoring` has none.
+        cache: folder of condensed sets; the run lies in <cache>/<dataset>/scoring/<fingerprint>.
+    """
+
+    def __init__(self, scoring: Scoring, dataset: RealDataset, ipc: int, seed: int, cache: Path) -> None:
+        self.scoring, self.dataset, self.ipc, self.cache = scoring, dataset, ipc, cache
+        self.seed = seed if scoring.seed is None else scoring.seed
+
+    @cached_property
+    def student(self) -> Student:
+        """The network that is trained."""
+        if self.scoring.student is not None:
+            return self.scoring.student
+        size = self.dataset.info.size
+        return ResNet() if size >= 96 else ConvNet(depth=3 if size < 48 else 4)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Recipe, augmentation and length in explicit numbers. Raises UsageError for a recipe that mixes images."""
+        info, asked = self.dataset.info, self.scoring
+        setting = Setting(
+            info.num_classes, self.ipc, info.channels, info.flip, student_name(self.student), 1, info.size
+        )
+        plan = resolve(asked.protocol, setting, asked.recipe, asked.budget)
+        if plan.augment.mix != "none":
+            raise UsageError(
+                f"Protocol {asked.protocol} mixes images ({plan.augment.mix}), and a mixed image scores no single one. "
+                "Take another, such as --data.scoring.protocol=ccs, or --data.scoring.recipe.mix=none."
+            )
+        return plan.over(info.train, info.train, asked.recipe)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits that name the run."""
+        asked, teacher = self.scoring, self.scoring.teacher
+        if teacher is not None:
+            teacher.load(self.dataset.num_classes, self.dataset.info.channels, self.dataset.info.size)
+        parts = {
+            "version": RECIPE_VERSION,
+            "data": self.dataset.identity(),
+            "student": named(self.student),
+            "plan": [named(self.plan.recipe), named(self.plan.augment), named(self.plan.budget)],
+            "teacher": teacher.fingerprint() if teacher is not None else None,
+            "seed": self.seed,
+            "recorded": [asked.early, asked.dual, asked.ring, asked.clean, *([asked.tdds] if asked.tdds else [])],
+        }
+        return naming.digest(parts)
+
+    @property
+    def folder(self) -> Path:
+        """Where the sealed run lies."""
+        return self.cache / self.dataset.info.name / "scoring" / self.fingerprint
+
+    @property
+    def exists(self) -> bool:
+        """Whether the run is finished."""
+        return store.is_sealed(self.folder)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the run."""
+        full = self.dataset.info.train
+        return self.plan.budget.total_steps(full, self.plan.recipe.batch, full)
+
+    @property
+    def images(self) -> int:
+        """Images that the network sees while it trains."""
+        return images_seen(self.steps, self.dataset.info.train, self.plan.recipe.batch)
+
+    def table(self) -> ScoreTable:
+        """The verified table. Raises DataError where it is damaged or of other data."""
+        return read_table(self.folder).require_ids(self.dataset.index("train").ids, self.dataset.info.name)
+
+    @property
+    def passes(self) -> int:
+        """Passes of the run that reach every image: a cut-off last one does not count."""
+        return self.images // self.dataset.info.train
+
+    # --- making it ---
+
+    def make(self, build: Build | None = None, ranks: int = 1, progress: bool = False) -> Path:
+        """Make the run where it is missing; a stopped one continues.
+
+        One rank works like any unit of work: another process that wants the same run waits for it. Several ranks train
+        together, and the first of them keeps other processes out.
+
+        Args:
+            build: builds the Trainer from run= and callbacks=; by default `own_device` alone is used.
+            ranks: processes that call this together.
+            progress: say how far a training on one device is.
+
+        Raises:
+            BusyError: several ranks want to train and another process is at it.
+        """
+        if self.exists:
+            return self.folder
+        build = build or partial(Trainer, progress=progress, **own_accelerator())
+        log.info("scoring %s: %d steps of %s", self.dataset.info.name, self.steps, type(self.student).__name__)
+        if ranks > 1 and not self._train_together(build):
+            return self.folder
+        store.assemble(self.folder, [UNIT], lambda work, unit: self._train(work, build), self._seal)
+        return self.folder
+
+    def _train(self, work: Workspace, build: Build) -> None:
+        trainer, model, recorder = self._parts(work, build)
+        self._fit(trainer, model)
+        self._finish(work, trainer, model, recorder)
+
+    def _train_together(self, build: Build) -> bool:
+        """Train on all ranks. Whether this is the first of them, which goes on to seal."""
+        work = Workspace(self.folder)
+        trainer, model, recorder = self._parts(work, build)
+        if not trainer.is_global_zero:
+            self._fit(trainer, model)
+            return False
+        if not work.claim(UNIT):
+            raise BusyError(f"Another process is making the scoring run {self.folder}. Wait for it, or stop it.")
+        with work.hold(UNIT):
+            self._fit(trainer, model)
+            self._finish(work, trainer, model, recorder)
+        return True
+
+    def _parts(self, work: Workspace, build: Build) -> tuple[Trainer, Regime, Recorder]:
+        """Trainer, model and recorder, before they are put to work."""
+        asked = self.scoring
+        temperature = self.plan.recipe.temperature if asked.teacher is not None else 0.0
+        recorded = (asked.early, asked.dual, asked.ring, asked.clean, temperature, asked.tdds)
+        recorder = Recorder(self.dataset.info.train, *recorded, classes=self.dataset.info.num_classes)
+        trainer = build(run=str(work.folder / "run"), callbacks=[recorder])
+        return trainer, self._model(recorder), recorder
+
+    def _fit(self, trainer: Trainer, model: Regime) -> None:
+        checkpoint = trainer.run / "last.ckpt"
+        data = FullData(self.dataset, self.ipc, cache=str(self.cache))
+        trainer.fit(model, datamodule=data, ckpt_path=checkpoint if checkpoint.exists() else None)
+
+    def _model(self, recorder: Recorder) -> Regime:
+        asked = self.scoring
+        own: dict[str, Any] = {
+            "protocol": asked.protocol,
+            "recipe": Override(**self.plan.as_override()),
+            "budget": self.plan.budget,
+            "seed": self.seed,
+        }
+        model: Recorded
+        if asked.teacher is None:
+            model = RecordedHardLabel(self.student, **own)
+        else:
+            model = RecordedSoftLabel(self.student, asked.teacher, **own)
+        model.recorder = recorder
+        return model
+
+    def _finish(self, work: Workspace, trainer: Trainer, model: Regime, recorder: Recorder) -> None:
+        """Write the unit of a trained run: its columns, and the facts of its manifest beside its student."""
+        info = self.dataset.info
+        assert model.network is not None
+        forward = forward_flops(model.network, info.channels, info.size)
+        scores = model.scores.get("held_out")
+        facts = {
+            "seconds": trainer.clock.seconds,
+            "passes": recorder.passes,
+            "readings": recorder.readings,
+            "images_seen": self.images,
+            "images_read": recorder.readings * info.train,
+            "flops": forward * (TRAINING * self.images + recorder.readings * info.train),
+            "state_bytes": recorder.state_bytes,
+            "held_out_acc": scores.acc if scores else None,
+        }
+        files.write_json(trainer.run / "facts.json", facts)
+        work.write(UNIT, save({k: v.numpy() for k, v in recorder.columns().items()}))
+
+    def _seal(self, work: Workspace) -> None:
+        run = work.folder / "run"
+        ids = self.dataset.index("train").ids.tolist()
+
+        def write(place: Path) -> dict[str, Any]:
+            files.write_bytes(place / COLUMNS, work.read(UNIT))
+            for name in STUDENT_FILES:
+                shutil.copy2(run / name, place / name)
+            files.write_bytes(place / IDS, json.dumps(ids).encode())
+            return dict(files.read_json(run / "facts.json"))
+
+        store.seal_folder(self.folder, write, self._manifest())
+
+    def _manifest(self) -> dict[str, Any]:
+        asked = self.scoring
+        return {
+            "what": "scoring run",
+            "fingerprint": self.fingerprint,
+            "dataset": self.dataset.info.name,
+            "dataset_identity": self.dataset.identity(),
+            "student": {"class": type(self.student).__name__, **vars(self.student)},
+            "protocol": asked.protocol,
+            "recipe": asdict(self.plan.recipe),
+            "augment": asdict(self.plan.augment),
+            "budget": asdict(self.plan.budget),
+            "teacher": asked.teacher.fingerprint() if asked.teacher is not None else None,
+            "seed": self.seed,
+            "early": asked.early,
+            "dual": asked.dual,
+            "ring": asked.ring,
+            "clean": asked.clean,
+            "tdds": asked.tdds,
+            "versions": asdict(versions()),
+        }

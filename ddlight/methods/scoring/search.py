@@ -1,0 +1,139 @@
+"""Choosing a setting on held-out data: every candidate is a set of its own, trains students, and the best is kept.
+
+Each trial is a unit of work with its own file, so that a stopped search continues and several processes share it. The
+test split is never read.
+"""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ddlight.core import files, naming
+from ddlight.core.errors import UsageError
+from ddlight.core.naming import named
+from ddlight.networks.device import own_accelerator
+from ddlight.networks.students import ConvNet, Student
+from ddlight.recipes.budget import Budget
+from ddlight.recipes.protocols import Override
+from ddlight.regimes.hard_label import HardLabel
+from ddlight.sets import store
+from ddlight.sets.module import CondensedDataModule
+from ddlight.sets.store import Unit, Workspace
+from ddlight.train.trainer import Trainer
+
+log = logging.getLogger("ddlight")
+FILE = "search.json"
+
+
+@dataclass(frozen=True)
+class Search:
+    """How the students of a search are trained: on each candidate set, with hard labels.
+
+    Args:
+        student: the network; null takes a ConvNet of depth 3 and width 128.
+        protocol: its recipe.
+        recipe: numbers that replace the protocol's.
+        budget: length that replaces the protocol's.
+        trials: trainings of each candidate, whose accuracies are averaged.
+    """
+
+    student: Student | None = None
+    protocol: str = "ht_small_hard"
+    recipe: Override | None = None
+    budget: Budget | None = None
+    trials: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the numbers. Raises UsageError."""
+        if self.trials < 1:
+            raise UsageError(f"search.trials is {self.trials}; allowed: 1 or more.")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a search found.
+
+    Args:
+        best: position of the candidate with the highest mean accuracy; the first of equal ones.
+        acc: held-out accuracy of each candidate, percent, mean over trials.
+        images: images that all students of the search saw.
+        seconds: that all trainings took.
+    """
+
+    best: int
+    acc: tuple[float, ...]
+    images: int
+    seconds: float
+
+
+def search(how: Search, candidates: Sequence[CondensedDataModule], seed: int, folder: Path) -> Choice:
+    """Train students on every candidate, score them on held-out data, and say which is best.
+
+    Args:
+        how: they are trained.
+        candidates: data modules of one dataset, which must hold images out; their sets are made where missing.
+        seed: of the trainings.
+        folder: holds searches, each in a folder named by what shapes it.
+
+    Raises:
+        UsageError: the dataset holds nothing out.
+    """
+    if not candidates[0].dataset.info.held_out:
+        raise UsageError(
+            "A setting is chosen on images held out from training, and this dataset holds none out: "
+            "--data.dataset.held_out=50 (images per class), or give the setting itself."
+        )
+    place = folder / _name(how, candidates, seed)
+    units = [Unit(k, ()) for k in range(len(candidates) * how.trials)]
+
+    def make(work: Workspace, unit: Unit) -> None:
+        candidate, trial = divmod(unit.number, how.trials)
+        run = work.folder / f"run{unit.number}"
+        found = _trial(how, candidates[candidate], seed + 1000 * trial, run)
+        work.write(unit, json.dumps(found).encode())
+
+    def seal(work: Workspace) -> None:
+        found = [json.loads(work.read(unit)) for unit in units]
+        store.seal_folder(place, lambda target: _write(target, found), {"what": "search", "how": named(how)})
+
+    store.assemble(place, units, make, seal, suffix=".json")
+    store.verify(place, "search", "the same command")
+    return _choice(files.read_json(place / FILE), how.trials)
+
+
+def _name(how: Search, candidates: Sequence[CondensedDataModule], seed: int) -> str:
+    parts = [named(how), [data.fingerprint for data in candidates], seed]
+    return naming.digest(parts)
+
+
+def _trial(how: Search, data: CondensedDataModule, seed: int, run: Path) -> dict[str, Any]:
+    """Train one student and read the held-out split."""
+    student = how.student or ConvNet()
+    model = HardLabel(student, how.protocol, how.recipe, how.budget, seed)
+    trainer = Trainer(run=str(run), progress=False, **own_accelerator())
+    checkpoint = run / "last.ckpt"
+    trainer.fit(model, datamodule=data, ckpt_path=checkpoint if checkpoint.exists() else None)
+    if "held_out" not in model.scores:
+        trainer.validate(model, datamodule=data, verbose=False)
+    images, acc = model.images_seen(model.run.steps), model.scores["held_out"].acc
+    log.info("%s: held-out acc %.1f %%", data.arguments, acc)
+    return {"set": data.fingerprint, "acc": acc, "images": images, "seconds": trainer.clock.seconds}
+
+
+def _write(target: Path, found: list[dict[str, Any]]) -> dict[str, Any]:
+    files.write_json(target / FILE, found)
+    return {"trials": len(found)}
+
+
+def _choice(found: list[dict[str, Any]], trials: int) -> Choice:
+    means = [sum(t["acc"] for t in found[k : k + trials]) / trials for k in range(0, len(found), trials)]
+    images, seconds = sum(t["images"] for t in found), sum(t["seconds"] for t in found)
+    return Choice(means.index(max(means)), tuple(means), images, seconds)
+
+
+def describe(choice: Choice, options: Sequence[Any]) -> dict[str, Any]:
+    """A choice as a manifest holds it: what was tried, what each gave, what it cost."""
+    return {"chosen": options[choice.best], "options": list(options), **asdict(choice)}

@@ -1,0 +1,183 @@
+"""The trained student on disk: `student.safetensors` and the `student.json` that says how to build it."""
+
+import importlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ddlight.core import files
+from ddlight.core.errors import DataError
+from ddlight.networks import students
+from ddlight.networks.students import Student
+from ddlight.networks.weights import load_into, read_state_dict
+
+CARD = "student.json"
+
+
+@dataclass(frozen=True)
+class StudentCard:
+    """What `student.json` says.
+
+    Args:
+        spec: the student that was trained.
+        num_classes: number of logits.
+        channels: channels of the images.
+        size: height and width of the images in pixels.
+        mean: per channel, of images in [0, 1], as subtracted before the network.
+        std: per channel, as divided by.
+        classes: names of the classes in order, or nothing.
+        files: sha256 of the files of weights beside it, by name.
+        whitening: how images were whitened, in place of mean and std; None where they were not.
+    """
+
+    spec: Student
+    num_classes: int
+    channels: int
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    classes: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    whitening: str | None = None
+
+
+def weights_file(folder: str | Path, epoch: int | None = None) -> Path:
+    """Return the path of the weights in a run's folder: the final ones, or those after `epoch` epochs."""
+    return Path(folder).expanduser() / ("student.safetensors" if epoch is None else f"student_epoch{epoch}.safetensors")
+
+
+def save_student(
+    folder: str | Path,
+    network: nn.Module,
+    spec: Student,
+    num_classes: int,
+    channels: int,
+    size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    classes: Sequence[str] = (),
+    epoch: int | None = None,
+    whitening: str | None = None,
+) -> Path:
+    """Write weights and `student.json` into `folder`; each file appears whole or not at all. Call it on one rank.
+
+    The weights are those of `network` under its own names, so that they load in plain timm or torchvision where the
+    student comes from there.
+
+    Args:
+        folder: the run's folder, made where it is missing.
+        network: the trained network, on any device.
+        spec: the student that built it: a frozen dataclass.
+        num_classes, channels, size: as given to `spec.build`.
+        mean, std: per channel, of images in [0, 1]: the normalisation that the network was trained with.
+        classes: names of the classes in order.
+        epoch: None for the final weights; k writes the weights after k epochs beside them.
+        whitening: the recipe, where images were whitened in place of that.
+
+    Returns:
+        The path of the weights.
+    """
+    from safetensors.torch import save
+
+    card = {
+        "class": _class_name(type(spec)),
+        "args": asdict(spec),  # type: ignore[call-overload]
+        "num_classes": num_classes,
+        "channels": channels,
+        "size": size,
+        "mean": [float(m) for m in mean],
+        "std": [float(s) for s in std],
+        "classes": list(classes),
+        "whitening": whitening,
+    }
+    path = weights_file(folder, epoch)
+    state = {k: v.detach().cpu().contiguous().clone() for k, v in network.state_dict().items()}
+    files.write_bytes(path, save(state, metadata={"format": "pt"}))
+    kept = {p.name: files.sha256(p) for p in sorted(path.parent.glob("student*.safetensors"))}
+    files.write_json(path.with_name(CARD), files.signed({**card, "files": kept}))
+    return path
+
+
+def read_card(folder: str | Path) -> StudentCard:
+    """Read `student.json` of a run.
+
+    Raises:
+        DataError: it is missing, damaged, or names a student that cannot be imported.
+    """
+    path = Path(folder).expanduser() / CARD
+    if not path.is_file():
+        raise DataError(_no_run(path.parent))
+    try:
+        card = files.unsigned(json.loads(path.read_bytes()))
+        return StudentCard(
+            spec=_student_class(card["class"])(**card["args"]),
+            num_classes=card["num_classes"],
+            channels=card["channels"],
+            size=card["size"],
+            mean=tuple(card["mean"]),
+            std=tuple(card["std"]),
+            classes=tuple(card.get("classes", ())),
+            files=dict(card.get("files", {})),
+            whitening=card.get("whitening"),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, ImportError, DataError) as error:
+        raise DataError(f"{path} is damaged or of another version: {error!r}. Train the student again.") from error
+
+
+def _no_run(folder: Path) -> str:
+    config = folder / "config.yaml"
+    if config.is_file():
+        return f"The run {folder} has no {CARD}: it did not finish. Finish it:\n  ddlight fit --config {config}"
+    return (
+        f"There is no run at {folder}: a run's folder holds student.safetensors and {CARD}. Train one, then give the "
+        "folder that it prints:\n  ddlight fit --config YOUR_TEACHER.yaml"
+    )
+
+
+def _class_name(kind: type) -> str:
+    """Name by which `_student_class` finds a student: its own where it is one of ddlight's, else with its module."""
+    return kind.__name__ if kind.__module__ == students.__name__ else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _student_class(name: str) -> Any:
+    module, _, attribute = name.rpartition(".")
+    found = getattr(importlib.import_module(module or students.__name__), attribute)
+    if not (isinstance(found, type) and issubclass(found, Student)):
+        raise TypeError(f"{name} is not a Student")
+    return found
+
+
+def load_student(folder: str | Path, checkpoint_epoch: int | None = None) -> tuple[nn.Module, StudentCard]:
+    """Rebuild the student of a run.
+
+    Args:
+        folder: the run's folder.
+        checkpoint_epoch: None for the final weights; k for those after k epochs.
+
+    Returns:
+        The network with its weights, on the CPU and in training mode, and the card.
+
+    Raises:
+        DataError: there is no such run or epoch (with the line that makes it), or its files do not fit each other.
+    """
+    card = read_card(folder)
+    path = weights_file(folder, checkpoint_epoch)
+    if not path.is_file():
+        kept = sorted(int(p.stem.removeprefix("student_epoch")) for p in path.parent.glob("student_epoch*.safetensors"))
+        raise DataError(
+            f"{path.parent} has no {path.name}. Epochs kept there: {', '.join(map(str, kept)) or 'none'}; "
+            f"checkpoint_epoch: null takes the last weights. To train it again:\n"
+            f"  ddlight fit --config {path.parent / 'config.yaml'}"
+        )
+    if card.files.get(path.name) not in (None, files.sha256(path)):
+        raise DataError(
+            f"{path} is not what {CARD} beside it was written for: it is damaged, of another run, or its run did not "
+            f"finish. Train it again:\n  ddlight fit --config {path.parent / 'config.yaml'}"
+        )
+    network = card.spec.untrained().build(card.num_classes, card.channels, card.size)
+    load_into(network, read_state_dict(path), str(path))
+    return network, card

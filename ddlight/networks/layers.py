@@ -1,0 +1,110 @@
+"""What every network has: normalisation layers by name, a head (last linear layer), and the features before it."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ddlight.core.errors import UsageError
+
+
+def norm_layer(norm: str, channels: int) -> nn.Module:
+    """Return the normalisation layer called `norm` for maps of `channels` channels.
+
+    "instance" is a GroupNorm with one channel a group: affine, without running statistics, the same in training and
+    evaluation, as in the code of DC (arXiv 2006.05929) and IDC (arXiv 2205.14959). "none" is the identity.
+    """
+    if norm == "none":
+        return nn.Identity()
+    return nn.GroupNorm(channels, channels) if norm == "instance" else nn.BatchNorm2d(channels)
+
+
+class HalvingPool(nn.AvgPool2d):
+    """Average pooling of 2x2 pixels; of odd sides the last pixel is left out.
+
+    Compiled networks take a mean instead, which makes compiled training steps of ConvNet-D3 shorter on a CPU; where
+    nothing is compiled, torch's own kernels are faster.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return maps (B, C, H // 2, W // 2) of (B, C, H, W)."""
+        if not torch.compiler.is_compiling():
+            return super().forward(images)
+        height, width = (side // 2 for side in images.shape[2:])
+        pairs = images[:, :, : 2 * height, : 2 * width].reshape(*images.shape[:2], height, 2, width, 2)
+        return pairs.mean(dim=(3, 5))
+
+
+def heads(network: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
+    """Return the layers that give the logits, by their names in `network`.
+
+    A network has one, except for the distilled transformers of timm, which average two. timm's networks name theirs;
+    of any other network it is the last linear layer or convolution in order of registration, as in torchvision.
+
+    Raises:
+        UsageError: `network` has no such layer.
+    """
+    layers = {k: m for k, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)}
+    classifier = getattr(network, "get_classifier", None)
+    named = classifier() if callable(classifier) else None
+    if named is None:
+        found = dict([layers.popitem()]) if layers else {}
+    else:
+        wanted = named if isinstance(named, tuple) else (named,)
+        found = {k: m for k, m in layers.items() if any(m is w for w in wanted)}
+    if not found:
+        raise UsageError(f"{type(network).__name__} does not end in a linear layer, so it gives no logits.")
+    return found
+
+
+def count_classes(network: nn.Module) -> int:
+    """Return how many logits `network` gives."""
+    return next(iter(heads(network).values())).weight.shape[0]
+
+
+def keep_classes(network: nn.Module, classes: Sequence[int]) -> None:
+    """Keep only the rows `classes` of the head, in that order: afterwards `network` gives len(classes) logits.
+
+    This is how RDED (arXiv 2312.03526) turns an ImageNet-1K network into a teacher for a subset of its classes.
+    """
+    rows = torch.as_tensor(list(classes))
+    for layer in heads(network).values():
+        layer.weight = nn.Parameter(layer.weight.detach()[rows].clone())
+        if layer.bias is not None:
+            layer.bias = nn.Parameter(layer.bias.detach()[rows].clone())
+        setattr(layer, "out_features" if isinstance(layer, nn.Linear) else "out_channels", len(rows))
+
+
+def replace_head(network: nn.Module, num_classes: int) -> None:
+    """Give `network` a new, randomly initialised head of `num_classes` logits under the old name."""
+    for name, old in heads(network).items():
+        parent = network.get_submodule(name.rpartition(".")[0])
+        new: nn.Module
+        if isinstance(old, nn.Linear):
+            new = nn.Linear(old.in_features, num_classes, bias=old.bias is not None)
+        else:
+            new = nn.Conv2d(old.in_channels, num_classes, kernel_size=1, bias=old.bias is not None)
+        setattr(parent, name.rpartition(".")[2], new)
+
+
+def embed(network: nn.Module, images: Tensor) -> Tensor:
+    """Return what enters the head: the features of `images` (B, C, H, W) as (B, D), with gradient where enabled.
+
+    Works for any network that `heads` works for, by catching what the head is given.
+    """
+    return embed_with_logits(network, images)[0]
+
+
+def embed_with_logits(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what enters the head, (B, D), and the logits, (B, C), from one forward pass; see `embed`."""
+    caught: list[Tensor] = []
+    layer = next(iter(heads(network).values()))
+    hook = layer.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+    try:
+        logits = network(images)
+    finally:
+        hook.remove()
+    return caught[0].flatten(1), logits

@@ -1,0 +1,514 @@
+"""Teachers: trained networks that give logits, held outside module registration and loaded only when needed.
+
+A teacher is a plain object, so that no checkpoint, EMA copy or DDP buffer holds it, and it is constructed without
+weights, so that configurations can be read and printed where there are none.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ddlight.core.errors import UsageError
+from ddlight.networks.device import own_device
+from ddlight.networks.export import load_student
+from ddlight.networks.flops import forward_flops
+from ddlight.networks.layers import count_classes, embed_with_logits, keep_classes
+from ddlight.networks.students import Student
+from ddlight.networks.weights import digest, network_from, read_state_dict
+
+log = logging.getLogger("ddlight")
+
+Precision = Literal["fp32", "bf16"]
+IMAGENET_CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a teacher's network takes.
+
+    Args:
+        mean: per channel, of images in [0, 1], subtracted before the network.
+        std: per channel, divided by.
+        size: height and width in pixels.
+        interpolation: "bilinear" or "bicubic" for images of another size.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    size: int
+    interpolation: str = "bilinear"
+
+
+def resized(images: Tensor, taken: Input) -> Tensor:
+    """Return float images in [0, 1], (B, C, H, W), at the size that is taken: to a square, antialiased, differentiable.
+
+    Those of that size come back as they are; bicubic ones are clamped to [0, 1].
+    """
+    if images.shape[-2:] == (taken.size, taken.size):
+        return images
+    found = F.interpolate(images, (taken.size, taken.size), mode=taken.interpolation, antialias=True)
+    return found.clamp(0, 1) if taken.interpolation == "bicubic" else found
+
+
+@dataclass
+class Loaded:
+    """What a teacher has once it is loaded.
+
+    Args:
+        network: frozen, in evaluation mode.
+        taken: what the network takes.
+        statistics: mean and std of `taken`, (2, 1, C, 1, 1), on the network's device.
+    """
+
+    network: nn.Module
+    taken: Input
+    statistics: Tensor
+
+
+class Teacher(ABC):
+    """A frozen network with its own class count, normalisation and input size.
+
+    A copy of a teacher is the teacher itself, and a pickled one travels without its network and is to be loaded again.
+    Subclasses say in `_open` where the network comes from.
+
+    Args:
+        precision: "fp32", or whatever a Trainer in mixed precision makes of it; or "bf16": faster where the processor
+            has it (P9 of `ddlight bench train`), with logits that differ in the third digit. Its labels are other
+            labels: the teacher's name and fingerprint say so.
+    """
+
+    classes: list[int] | None = None
+
+    def __init__(self, precision: Precision = "fp32") -> None:
+        if precision not in get_args(Precision):
+            raise UsageError(f"A teacher's precision is {precision!r}. Allowed: {', '.join(get_args(Precision))}.")
+        self.precision: Precision = precision
+        self._loaded: Loaded | None = None
+        self._digest: str | None = None
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Teacher:
+        return self
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_loaded": None}
+
+    @property
+    def name(self) -> str:
+        """What results call the teacher, with its precision where that is not fp32."""
+        return self._title if self.precision == "fp32" else f"{self._title} ({self.precision})"
+
+    @property
+    @abstractmethod
+    def _title(self) -> str:
+        """What the network is called."""
+
+    @abstractmethod
+    def _open(self, num_classes: int) -> tuple[nn.Module, Input]:
+        """Return the trained network and what it takes; `num_classes` is what the dataset has, or a guess."""
+
+    def at_hand(self) -> bool:
+        """Whether `load` needs no download."""
+        return True
+
+    def load(self, num_classes: int | None, channels: int, size: int) -> None:
+        """Load the network; do nothing if it is there.
+
+        Args:
+            num_classes: classes of the dataset, which the teacher must have; None where its features alone are taken:
+                it may have any, and none are dropped.
+            channels: channels of the images that will come; grey ones are repeated for a teacher of three.
+            size: height and width of the images that will come; others than the teacher's are resized.
+
+        Raises:
+            UsageError: the teacher has another number of classes, or takes images of other channels.
+            DataError: its weights are missing or do not fit.
+        """
+        if self._loaded is None:
+            self._loaded = self._load(num_classes)
+        self._check_classes(self.num_classes, num_classes)
+        wanted = len(self._loaded.taken.mean)
+        if channels not in (1, wanted):
+            raise UsageError(f"The teacher {self.name} takes images of {wanted} channels; these have {channels}.")
+
+    @torch.inference_mode(False)
+    def _load(self, num_classes: int | None) -> Loaded:
+        """Open the network, prune its classes, freeze it.
+
+        Never under inference mode, so that gradients can pass to the images; and torch's generator is left as it was,
+        so that students start alike with and without teachers.
+        """
+        with torch.random.fork_rng(devices=[]):
+            network, taken = self._open(num_classes or IMAGENET_CLASSES)
+        if self.classes is not None and num_classes is not None:
+            keep_classes(network, _checked(self.classes, count_classes(network), num_classes, self.name))
+        self._check_classes(count_classes(network), num_classes)
+        statistics = torch.tensor([taken.mean, taken.std], dtype=torch.float32).reshape(2, 1, -1, 1, 1)
+        if self.precision == "bf16" and not any(isinstance(m, nn.GroupNorm) for m in network.modules()):
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # slower with GroupNorm
+        return Loaded(network.eval().requires_grad_(False), taken, statistics)
+
+    def _check_classes(self, own: int, wanted: int | None) -> None:
+        if wanted is None or own == wanted:
+            return
+        way_out = "Give a teacher that was trained on this dataset"
+        if own == IMAGENET_CLASSES and wanted < own:
+            way_out += f", or classes: the ImageNet-1K indices of the {wanted} classes, in the dataset's order"
+        raise UsageError(f"The teacher {self.name} has {own} classes; the dataset has {wanted}. {way_out}.")
+
+    def _ready(self) -> Loaded:
+        if self._loaded is None:
+            raise RuntimeError(f"The teacher {self.name} is used before load().")
+        return self._loaded
+
+    @property
+    def network(self) -> nn.Module:
+        """The network itself, from normalised images of its own size to logits; frozen, in evaluation mode.
+
+        For methods that need its layers or a gradient to the images (see `preprocess`). RuntimeError before `load`.
+        """
+        return self._ready().network
+
+    def compile(self, batch_statistics: bool) -> None:
+        """Compile the network in place; its weights are constants where `logits` never takes the statistics of a batch.
+
+        Constant weights make bf16 faster on a CPU, for networks of the size of ConvNet-D3.
+        Logits differ in the last digits. Call it after `load`; needs a C++ compiler, or Triton on a GPU.
+
+        Args:
+            batch_statistics: as `logits` will be asked.
+        """
+        self.network.compile(options=None if batch_statistics else {"freezing": True})
+
+    @property
+    def input(self) -> Input:
+        """What the network takes, known after `load`."""
+        return self._ready().taken
+
+    @property
+    def num_classes(self) -> int:
+        """Number of logits, known after `load`."""
+        return count_classes(self.network)
+
+    @property
+    def flops(self) -> float:
+        """FLOPs of one image's forward pass, known after `load`."""
+        return forward_flops(self.network, len(self.input.mean), self.input.size)
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """Return images in [0, 1], (B, C, H, W), as the network takes them; differentiable.
+
+        Grey images are repeated for a network of three channels; images of another size are resized (antialiased, to
+        a square), clamped to [0, 1] if resized bicubically; then mean and std. float32 whatever comes in.
+        """
+        images = resized(images.float(), self._ready().taken)
+        mean, std = self._on(images.device).statistics
+        return (images - mean) / std
+
+    @torch.no_grad()
+    def logits(self, images: Tensor, batch_statistics: bool = False) -> Tensor:
+        """Return the logits, float32 (B, num_classes), on the device of `images`.
+
+        The network moves there when it is elsewhere. No graph is built, yet the result can be a target in a loss
+        (inference mode would forbid that, and is no faster).
+
+        Args:
+            images: in [0, 1], (B, C, H, W), on any device; see `preprocess`.
+            batch_statistics: as in training: BatchNorm by these images alone, dropout drawn. No statistics change.
+        """
+        network, inputs = self._on(images.device).network, self.preprocess(images)
+        with training_mode(network) if batch_statistics else nullcontext():
+            if self.precision == "fp32":
+                return network(inputs).float()  # type: ignore[no-any-return]
+            with torch.autocast(images.device.type, torch.bfloat16):
+                return network(inputs).float()  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what enters the last layer, float32 (B, D), and the logits, float32 (B, num_classes), in fp32.
+
+        Args:
+            images: as in `logits`.
+        """
+        network, inputs = self._on(images.device).network, self.preprocess(images)
+        features, logits = embed_with_logits(network, inputs)
+        return features.float(), logits.float()
+
+    def _on(self, device: torch.device) -> Loaded:
+        """Return what is loaded, moved to `device` if it is elsewhere."""
+        loaded = self._ready()
+        if loaded.statistics.device != device:
+            with torch.inference_mode(False):
+                loaded.network.to(device)
+                loaded.statistics = loaded.statistics.to(device)
+        return loaded
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of the loaded weights (pruned to `classes`), whatever file or device they are in.
+
+        In another precision than fp32 that is named too, as the same weights then give other labels.
+        """
+        if self._digest is None:
+            self._digest = digest(self.network.state_dict())
+        return self._digest if self.precision == "fp32" else f"{self._digest}:{self.precision}"
+
+
+@contextmanager
+def training_mode(network: nn.Module) -> Iterator[None]:
+    """Run a frozen network as in training, and leave its running statistics as they were."""
+    kept = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    network.train()
+    try:
+        yield
+    finally:
+        network.eval()
+        for name, buffer in network.named_buffers():
+            buffer.copy_(kept[name])
+
+
+def _checked(classes: Sequence[int], own: int, wanted: int, name: str) -> Sequence[int]:
+    """Return `classes` if they choose `wanted` different ones of `own`."""
+    if len(classes) != wanted:
+        raise UsageError(
+            f"The teacher {name} has classes: with {len(classes)} indices; the dataset has {wanted} classes. "
+            "Give one index for each class, in the dataset's order."
+        )
+    wrong = [c for c in classes if not 0 <= c < own]
+    if wrong or len(set(classes)) != wanted:
+        what = f"index {wrong[0]}" if wrong else "an index twice"
+        raise UsageError(f"The teacher {name} has {what} in classes:. Give different ones from 0 to {own - 1}.")
+    return classes
+
+
+class TorchvisionTeacher(Teacher):
+    """A classifier of torchvision with its trained weights, or with a state dict from a file.
+
+    Args:
+        model: as in torchvision.models.list_models(module=torchvision.models), such as resnet18.
+        weights: torchvision's name of the weights. IMAGENET1K_V1 is what the published numbers of SRe2L, RDED and EDC
+            rest on. Mean, std and input size are theirs, also where `file` is given.
+        file: a state dict of this network to use instead of a download; it may have another number of classes.
+        classes: for each class of the dataset, in its order, the index among the classes of the weights; the other
+            rows of the last layer are dropped (RDED's class pruning). None: the classes are the dataset's.
+        precision: fp32 or bf16; see `Teacher`.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        weights: str = "IMAGENET1K_V1",
+        file: str | None = None,
+        classes: list[int] | None = None,
+        precision: Precision = "fp32",
+    ) -> None:
+        super().__init__(precision)
+        self.model = model
+        self.weights = weights
+        self.file = file
+        self.classes = classes
+
+    @property
+    def _title(self) -> str:
+        """The network's name."""
+        return self.model
+
+    def at_hand(self) -> bool:
+        """Whether the weights are in a file or in torch's cache."""
+        from ddlight.networks import torchvision_zoo as zoo
+
+        return self.file is not None or zoo.cached_file(self.model, self.weights).is_file()
+
+    def _open(self, num_classes: int) -> tuple[nn.Module, Input]:
+        from ddlight.networks import torchvision_zoo as zoo
+
+        entry = zoo.torchvision_weights(self.model, self.weights)
+        view = entry.transforms()
+        taken = Input(tuple(view.mean), tuple(view.std), view.crop_size[0], view.interpolation.value)
+        if self.file is None:
+            return zoo.fetch_torchvision(self.model, self.weights), taken
+        build = partial(zoo.torchvision_network, self.model, size=taken.size)
+        state = zoo.released(self.model, read_state_dict(self.file))
+        network = network_from(state, build, len(entry.meta["categories"]), self.file)
+        if hasattr(network, "transform_input"):
+            network.transform_input = True  # type: ignore[assignment]
+        return network, taken
+
+
+class TimmTeacher(Teacher):
+    """A model of timm with its trained weights, or with a state dict from a file.
+
+    Mean, std, input size and interpolation are those of timm's configuration of the model.
+
+    Args:
+        model: as in timm.list_models(), with or without a tag, such as efficientnet_lite0.
+        file: a state dict of this model to use instead of a download; it may have another number of classes.
+        classes: as in `TorchvisionTeacher`.
+        precision: fp32 or bf16; see `Teacher`.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        file: str | None = None,
+        classes: list[int] | None = None,
+        precision: Precision = "fp32",
+    ) -> None:
+        super().__init__(precision)
+        self.model = model
+        self.file = file
+        self.classes = classes
+
+    @property
+    def _title(self) -> str:
+        """The model's name."""
+        return self.model
+
+    def at_hand(self) -> bool:
+        """Whether the weights are in a file; what timm's hub has cached is not looked up."""
+        return self.file is not None
+
+    def _open(self, num_classes: int) -> tuple[nn.Module, Input]:
+        from timm.data import resolve_model_data_config
+
+        from ddlight.networks import timm_zoo as zoo
+
+        if self.file is None:
+            network = zoo.fetch_timm(self.model)
+        else:
+            state = read_state_dict(self.file)
+            network = network_from(state, partial(zoo.timm_network, self.model), 1000, self.file)
+        view = resolve_model_data_config(network)
+        interpolation = "bilinear" if view["interpolation"] == "bilinear" else "bicubic"
+        return network, Input(tuple(view["mean"]), tuple(view["std"]), view["input_size"][-1], interpolation)
+
+
+class FileTeacher(Teacher):
+    """Any student's architecture with weights from a file, such as the networks that RDED and SRe2L release.
+
+    Args:
+        student: the architecture.
+        file: its state dict: .safetensors, .pt, .pth or .ckpt (see `weights.read_state_dict`).
+        mean: per channel, of images in [0, 1]: the normalisation that it was trained with.
+        std: per channel.
+        size: height and width in pixels that it was trained with.
+        precision: fp32 or bf16; see `Teacher`.
+    """
+
+    def __init__(
+        self,
+        student: Student,
+        file: str,
+        mean: list[float],
+        std: list[float],
+        size: int,
+        precision: Precision = "fp32",
+    ) -> None:
+        super().__init__(precision)
+        self.student = student
+        self.file = file
+        self.mean = mean
+        self.std = std
+        self.size = size
+        if len(mean) != len(std) or len(mean) not in (1, 3):
+            raise UsageError(
+                f"FileTeacher with mean: {mean} and std: {std}. Give one number a channel, 1 or 3 of each."
+            )
+
+    @property
+    def _title(self) -> str:
+        """The file's name without its ending."""
+        return Path(self.file).stem
+
+    def _open(self, num_classes: int) -> tuple[nn.Module, Input]:
+        build = partial(self.student.untrained().build, channels=len(self.mean), size=self.size)
+        network = network_from(read_state_dict(self.file), build, num_classes, self.file)
+        return network, Input(tuple(self.mean), tuple(self.std), self.size)
+
+
+class RunTeacher(Teacher):
+    """The student of an earlier ddlight run.
+
+    Args:
+        run: the run's folder, which holds student.safetensors and student.json.
+        checkpoint_epoch: take the weights after this many epochs (student_epoch{k}.safetensors), as the early-stopped
+            teachers of arXiv 2406.10485; None takes the last ones.
+        precision: fp32 or bf16; see `Teacher`.
+    """
+
+    def __init__(self, run: str, checkpoint_epoch: int | None = None, precision: Precision = "fp32") -> None:
+        super().__init__(precision)
+        self.run = run
+        self.checkpoint_epoch = checkpoint_epoch
+
+    @property
+    def _title(self) -> str:
+        """The run's folder name, with the epoch where one is chosen."""
+        epoch = "" if self.checkpoint_epoch is None else f"@{self.checkpoint_epoch}"
+        return f"{Path(self.run).expanduser().resolve().name}{epoch}"
+
+    def _open(self, num_classes: int) -> tuple[nn.Module, Input]:
+        network, card = load_student(self.run, self.checkpoint_epoch)
+        if card.whitening is not None:
+            raise UsageError(
+                f"The run {self.run} trained on whitened images ({card.whitening}), and a teacher is shown pixels. "
+                "Give a teacher that was trained on pixels, such as a run of FullData."
+            )
+        return network, Input(card.mean, card.std, card.size)
+
+
+def mean_logits(
+    teachers: Sequence[Teacher], images: Tensor, balance: bool = False, batch_statistics: bool = False
+) -> Tensor:
+    """Return the mean of the teachers' logits, float32 (B, num_classes): EDC's label (arXiv 2404.13733).
+
+    Args:
+        teachers: one or more, loaded; each sees the images in its own size and normalisation.
+        images: in [0, 1], (B, C, H, W).
+        balance: scale each teacher's logits so that their norm over the batch is the teachers' mean norm (G-VBSM,
+            arXiv 2311.17950).
+        batch_statistics: see `Teacher.logits`.
+
+    Raises:
+        UsageError: there is no teacher.
+    """
+    if not teachers:
+        raise UsageError("This regime needs one or more teachers; the list of teachers is empty. Give teachers: [...].")
+    found = torch.stack([teacher.logits(images, batch_statistics) for teacher in teachers])
+    if balance:
+        norms = found.norm(dim=(1, 2), keepdim=True)
+        found = found / norms * norms.mean()
+    return found.mean(dim=0)
+
+
+def check_teacher(teacher: Teacher, images: Tensor, labels: Tensor) -> float:
+    """Return a teacher's accuracy in percent on some images; warn where that may be chance (within 3 std of it).
+
+    Classes in another order are the usual cause: issues 3, 4, 6, 9 and 10 of github.com/LINs-lab/RDED.
+
+    Args:
+        teacher: loaded.
+        images: uint8 (n, C, H, W), of the dataset's own size.
+        labels: int64 (n,).
+    """
+    device = own_device()
+    answers = [teacher.logits(part.to(device).float() / 255).argmax(1).cpu() for part in images.split(50)]
+    right, n, chance = int((torch.cat(answers) == labels).sum()), len(labels), 1 / teacher.num_classes
+    if right <= n * chance + 3 * (n * chance * (1 - chance)) ** 0.5:
+        log.warning(
+            "The teacher %s gets %d of %d training images right, which may be chance: its classes may be in another "
+            "order than the dataset's, or it may not have been trained on them.",
+            teacher.name,
+            right,
+            n,
+        )
+    return 100 * right / n

@@ -1,0 +1,138 @@
+"""State dicts: read from any usual file, fitted to a network with a readable complaint, and named by their content."""
+
+import hashlib
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ddlight.core.errors import DataError
+from ddlight.networks.layers import heads
+
+WRAPPERS = ("state_dict", "model")
+PREFIXES = ("module.", "_orig_mod.", "student.")
+
+
+def read_state_dict(file: str | Path) -> dict[str, Tensor]:
+    """Read the tensors of a .safetensors, .pt, .pth or .ckpt file onto the CPU, by their names in the network.
+
+    Unwraps {"state_dict": ...} and {"model": ...} and drops the prefixes "module." (DataParallel), "_orig_mod."
+    (torch.compile) and "student." (a ddlight checkpoint, of which only the student is kept). Nothing in the file is
+    executed: pickles are read with weights_only=True.
+
+    Raises:
+        DataError: the file is missing, damaged, or holds no state dict.
+    """
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise DataError(
+            f"No weights at {path}: the file does not exist. Check the path; it is relative to {Path.cwd()}."
+        )
+    found = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    for key in WRAPPERS:
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+    state = {k: v for k, v in found.items() if isinstance(v, Tensor)} if isinstance(found, Mapping) else {}
+    if not state:
+        raise DataError(
+            f"{path} holds no state dict: expected names and tensors, or one under {' or '.join(WRAPPERS)}."
+        )
+    return _without_prefixes(state)
+
+
+def _read_safetensors(path: Path) -> object:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path} is not a readable safetensors file: {error}. Fetch or write it again.") from error
+
+
+def _read_pickle(path: Path) -> object:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise DataError(
+            f"{path} cannot be read as a file of tensors: {str(error).splitlines()[0] if str(error) else error!r}. "
+            "Only tensors are read, no pickled objects: save network.state_dict() alone, best as .safetensors."
+        ) from error
+
+
+def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Drop wrappers' prefixes, however nested: "student." keeps what has it, the others must be on every name."""
+    for prefix in PREFIXES:
+        inside = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        if inside and (prefix == "student." or len(inside) == len(state)):
+            return _without_prefixes(inside)
+    return state
+
+
+def load_into(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Copy `state` into `network`, all of it and nothing else.
+
+    Args:
+        network: the network, changed in place.
+        state: tensors by name; counters of batch normalisation (num_batches_tracked) may be missing.
+        source: what to call `state` in the error, usually its path.
+
+    Raises:
+        DataError: names or shapes differ; the first of each kind are listed.
+    """
+    own = network.state_dict()
+    complaints = {
+        "missing": [k for k in own if k not in state and not k.endswith("num_batches_tracked")],
+        "unexpected": [k for k in state if k not in own],
+        "of another shape": [
+            f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}"
+            for k in own
+            if k in state and state[k].shape != own[k].shape
+        ],
+    }
+    if any(complaints.values()):
+        parts = [f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in complaints.items() if keys]
+        raise DataError(
+            f"{source} does not fit {type(network).__name__}: {'; '.join(parts)}. "
+            "Give the network that these weights were trained with."
+        )
+    network.load_state_dict(state, strict=False)
+
+
+def _first(keys: list[str], n: int = 3) -> str:
+    return ", ".join(keys[:n]) + (", ..." if len(keys) > n else "")
+
+
+def network_from(state: Mapping[str, Tensor], build: Callable[[int], nn.Module], guess: int, source: str) -> nn.Module:
+    """Build the network that has as many classes as `state`, and load `state` into it.
+
+    Args:
+        state: tensors by name.
+        build: number of classes -> network.
+        guess: the number of classes that `state` probably has.
+        source: what to call `state` in errors.
+
+    Raises:
+        DataError: `state` does not fit (see `load_into`).
+    """
+    network = build(guess)
+    rows = [state[f"{name}.weight"].shape[0] for name in heads(network) if f"{name}.weight" in state]
+    if rows and rows[0] != guess:
+        network = build(rows[0])
+    load_into(network, state, source)
+    return network
+
+
+def digest(state: Mapping[str, Tensor]) -> str:
+    """Return the sha256 of names, types, shapes and values, in hexadecimal.
+
+    The same for one network on any device and out of any file format.
+    """
+    sha = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()

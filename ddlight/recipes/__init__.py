@@ -1,0 +1,1 @@
+"""Published training recipes as explicit numbers: budget, schedule, augmentation, optimiser."""

@@ -1,0 +1,110 @@
+"""How hard are the training images while a student learns them? Deciles of EL2N and EL2N-SL during training."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ddlight.report.figures import style
+from ddlight.report.figures.trainings import in_order, ipc_text, read_curve, settings, short, trainings
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+NEEDS = "runs that record how hard their images are, in difficulty.csv: --model.difficulty_curve=20"
+FILE = "difficulty.csv"
+DECILES = [f"q{10 * k}" for k in range(11)]
+SCORES = {"el2n": "EL2N", "el2n_sl": "EL2N-SL"}
+DRAWN = 6
+"""Methods and sizes that are drawn, one row of panels each; the CSV has all."""
+
+COLOUR = style.PALETTE[0]
+SHADES = (0.16, 0.2, 0.28, 0.38)
+"""Opacity of the bands from the outer to the inner; each covers those outside it."""
+LEGEND: list[tuple[str, dict[str, Any]]] = [
+    ("median", {"color": COLOUR, "linestyle": "-"}),
+    ("mean", {"color": "black", "linestyle": "--"}),
+    *(
+        (f"{10 * k} to {100 - 10 * k} % of images", {"color": COLOUR, "linewidth": 7, "alpha": a})
+        for k, a in zip(range(1, 5), (0.16, 0.33, 0.52, 0.7), strict=True)
+    ),
+    ("easiest, hardest image", {"color": COLOUR, "linestyle": ":"}),
+]
+
+log = logging.getLogger("ddlight")
+
+
+def data(frame: pd.DataFrame) -> pd.DataFrame:
+    """Deciles over training images, averaged over trainings, at each recorded point of the run.
+
+    Source: arXiv 2604.18811, Figure 2, middle, and Definition 1 (EL2N-SL); EL2N is that of arXiv 2107.07075.
+
+    Args:
+        frame: of one dataset and student, as `ddlight.report.collect.collect` returns it. `difficulty.csv` beside each
+            result has the columns step, progress (in [0, 1]), score ("el2n", "el2n_sl"), mean, q0, q10, ..., q100.
+
+    Returns:
+        dataset, student, settings (regime with what else differs), row (method), ipc, score, progress, mean, q0 to
+        q100, n (trainings).
+
+    Raises:
+        DataError: a `difficulty.csv` is damaged.
+    """
+    t = in_order(trainings(frame))
+    t = t.assign(settings=settings(t), folder=frame.loc[t.index, "path"].map(lambda path: Path(path).parent))
+    parts = [_read(run) for _, run in t.iterrows() if (run["folder"] / FILE).is_file()]
+    by = ["dataset", "student", "settings", "row", "ipc", "score", "progress"]
+    if not parts:
+        return pd.DataFrame(columns=[*by, "mean", *DECILES, "n"])
+    points = pd.concat(parts, ignore_index=True)
+    groups = points.groupby(by, sort=False, dropna=False)
+    found = groups[["mean", *DECILES]].mean().assign(n=groups.size()).reset_index()
+    return found.sort_values("progress", kind="stable").sort_values(["row", "ipc"], kind="stable", ignore_index=True)
+
+
+def _read(run: pd.Series) -> pd.DataFrame:
+    """The points of one run, under what groups it."""
+    points = read_curve(run["folder"] / FILE, ["progress", "mean", *DECILES], ["score"])
+    named = {name: run[name] for name in ("dataset", "student", "settings", "row", "ipc")}
+    return points[points["score"].isin(list(SCORES))].assign(progress=points["progress"].round(4), **named)
+
+
+def draw(data: pd.DataFrame, title: str) -> "Figure":
+    """One row of panels a method and size, one panel a regime and score: bands of deciles, median and mean."""
+    sets = list(dict.fromkeys(zip(data["row"], data["ipc"], strict=True)))
+    columns = list(dict.fromkeys(zip(data["settings"], data["score"], strict=True)))
+    columns = sorted(columns, key=lambda place: list(SCORES).index(place[1]))
+    if len(sets) > DRAWN:
+        log.warning("difficulty: %d methods and sizes; the first %d are drawn, the CSV has all.", len(sets), DRAWN)
+        sets = sets[:DRAWN]
+    texts = short(data["row"])
+    names = [(row, ipc, name, score) for row, ipc in sets for name, score in columns]
+    titles = [_title(texts[row], ipc, name) for row, ipc, name, _ in names]
+    figure, axes = style.panels(titles, title, (3.0, 2.5), columns=len(columns), sharey=False)
+    for panel, (row, ipc, name, score) in zip(axes, names, strict=True):
+        own = data[(data["row"] == row) & (data["settings"] == name) & (data["score"] == score)]
+        _bands(panel, own[own["ipc"].isna() if pd.isna(ipc) else own["ipc"] == ipc])
+        panel.set_ylim(0, 1.05 * data.loc[data["score"] == score, "q100"].max())
+        panel.set_xlim(0, 1)
+        panel.set_xlabel("progress of the run")
+        panel.set_ylabel(f"{SCORES[score]} of training images")
+    style.legend(figure, LEGEND)
+    return figure
+
+
+def _title(method: str, ipc: float, name: str) -> str:
+    return f"{name}: {method}" + ("" if pd.isna(ipc) else f", {ipc_text(ipc)}")
+
+
+def _bands(panel: "Axes", points: pd.DataFrame) -> None:
+    """Draw deciles over progress."""
+    x = points["progress"].to_numpy()
+    for k, shade in zip(range(1, 5), SHADES, strict=True):
+        low, high = points[DECILES[k]].to_numpy(), points[DECILES[10 - k]].to_numpy()
+        panel.fill_between(x, low, high, color=COLOUR, alpha=shade, linewidth=0)
+    for decile in (DECILES[0], DECILES[10]):
+        panel.plot(x, points[decile], color=COLOUR, linestyle=":", linewidth=1)
+    panel.plot(x, points[DECILES[5]], color=COLOUR)
+    panel.plot(x, points["mean"], color="black", linestyle="--", linewidth=1)

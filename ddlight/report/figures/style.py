@@ -1,0 +1,325 @@
+"""How figures look: one palette, markers and lines that differ too, legends outside, labels that do not overlap.
+
+The only file that imports matplotlib, and only when something is drawn. Figures are made without pyplot, so that
+nothing global is changed.
+"""
+
+import hashlib
+import io
+import itertools
+import math
+import re
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ddlight.core.errors import UsageError
+from ddlight.report.statistics import FEW_SETS, FULL, RANDOM
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Okabe and Ito, Color Universal Design (2008), without its yellow, which white paper swallows; black is Random's."""
+MARKERS = ("s", "^", "D", "v", "P", "X", "<", ">", "*", "h")
+LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
+GREY = "#767676"
+RC: dict[str, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "sans-serif"],
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E5E5E5",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 5,
+    "figure.dpi": 100,
+    "savefig.dpi": 150,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "ddlight",
+}
+LABEL_SIZE = 8
+CHARACTER = 0.62
+"""Width of a character in units of the font's size, on average and rather too much."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one line is drawn."""
+
+    colour: str
+    marker: str
+    line: Any
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """As matplotlib's `plot` takes them."""
+        return {"color": self.colour, "marker": self.marker, "linestyle": self.line}
+
+
+def styles(names: Iterable[str]) -> dict[str, Style]:
+    """A style for each name, in order; no two among sixty share colour and marker. Random is black, FullData grey."""
+    fixed = {RANDOM: Style("black", "o", "-"), FULL: Style(GREY, "_", "--")}
+    found, number = {}, 0
+    for name in dict.fromkeys(names):
+        if name in fixed:
+            found[name] = fixed[name]
+            continue
+        found[name] = Style(
+            PALETTE[number % len(PALETTE)],
+            MARKERS[(number + number // 30) % len(MARKERS)],
+            LINES[number // len(PALETTE) % len(LINES)],
+        )
+        number += 1
+    return found
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Within it, matplotlib has the style of ddlight's figures.
+
+    Raises:
+        UsageError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        raise UsageError(
+            "Figures are drawn by matplotlib, which is not installed: pip install 'ddlight[figures]'"
+        ) from None
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        parameters: Any = mpl.rcParams
+        parameters.update(RC)
+        yield
+
+
+def panels(
+    titles: Sequence[str | None],
+    title: str,
+    size: tuple[float, float] = (3.4, 2.8),
+    columns: int = 3,
+    sharey: Literal["row"] | bool = True,
+    room: float | None = None,
+) -> tuple["Figure", list["Axes"]]:
+    """A figure with one panel a title, `columns` of them side by side, each `size` inches wide and high.
+
+    None in place of a title leaves its place empty. A title has `room` inches, where that is not half an inch less
+    than the panel.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    across = max(1, min(columns, len(titles)))
+    down = max(1, math.ceil(len(titles) / across))
+    figure = Figure(figsize=(size[0] * across, size[1] * down + 0.3), layout="constrained")
+    FigureCanvasAgg(figure)  # measures text
+    found = list(figure.subplots(down, across, squeeze=False, sharey=sharey).ravel())
+    texts = dict(zip(found, titles, strict=False))
+    for panel in found:
+        if (text := texts.get(panel)) is None:
+            panel.remove()
+        else:
+            panel.set_title(wrapped(text, room or size[0] - 0.5, 9), loc="left")
+    figure.suptitle(wrapped(title, size[0] * across - 0.3, 9), x=0.01, ha="left", fontsize=9, color="#555555")
+    return figure, [panel for panel in found if texts.get(panel) is not None]
+
+
+def wrapped(text: str, inches: float, size: float) -> str:
+    """Break text into lines of at most so many inches, at so many points."""
+    return textwrap.fill(text, max(10, int(inches * 72 / (CHARACTER * size))))
+
+
+def text_width(texts: Iterable[str]) -> float:
+    """Inches that the longest of several labels takes, or a little less."""
+    return max(map(len, texts), default=0) * CHARACTER * LABEL_SIZE / 72
+
+
+def line(panel: "Axes", x: Sequence[float], data: "pd.DataFrame", style: Mapping[str, Any], **more: Any) -> None:
+    """Draw means over `x` with their intervals, where there are any."""
+    panel.plot(x, data["mean"].to_numpy(), **{**style, **more})
+    intervals(panel, x, data, str(style["color"]))
+
+
+def intervals(panel: "Axes", x: Sequence[float], data: "pd.DataFrame", colour: str) -> None:
+    """Draw the intervals of means alone, of `n` sets each; those of two sets are wider than any figure."""
+    known = (data["n"] >= FEW_SETS).to_numpy()
+    if known.any():
+        low, high = data["ci_low"].to_numpy()[known], data["ci_high"].to_numpy()[known]
+        panel.vlines(np.asarray(x)[known], low, high, colors=colour, linewidth=0.9, alpha=0.55)
+
+
+def percent(panel: "Axes") -> None:
+    """Limit the axis to possible accuracies: an interval may reach beyond, and is cut there."""
+    low, high = panel.get_ylim()
+    panel.set_ylim(max(low, 0.0), min(high, 100.0))
+
+
+def log_axis(panel: "Axes", values: Iterable[float], name: str) -> None:
+    """Make x logarithmic, with plain numbers: the values where they are few and apart, else round ones."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    known = sorted({float(f"{value:.6g}") for value in values if value > 0})
+    margin = max(1.15, (known[-1] / known[0]) ** 0.05)
+    low, high = known[0] / margin, known[-1] * margin
+    panel.set_xscale("log")
+    panel.set_xlim(low, high)
+    panel.xaxis.set_major_locator(FixedLocator(_ticks(known, low, high)))
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _number(value)))
+    panel.set_xlabel(name)
+
+
+def _ticks(known: Sequence[float], low: float, high: float) -> list[float]:
+    """Where a logarithmic axis has numbers."""
+    apart = all(b / a > (high / low) ** 0.09 for a, b in itertools.pairwise(known))
+    if len(known) < 9 and apart and all(len(_number(value)) < 5 for value in known):
+        return list(known)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found = [[base * 10.0**power for power in decades for base in bases] for bases in ((1, 2, 5), (1, 3), (1,))]
+    inside = [[tick for tick in ticks if low <= tick <= high] for ticks in found]
+    return next((ticks for ticks in inside if len(ticks) < 9), inside[-1][:: 1 + len(inside[-1]) // 8])
+
+
+def _number(value: float) -> str:
+    return f"{value:g}" if 1e-3 <= value < 1e5 else re.sub(r"e\+?0*", "e", f"{value:.0e}")
+
+
+def legend(figure: "Figure", entries: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    """Put a legend beside the panels; the figure grows by its size.
+
+    Args:
+        figure: made by `panels`.
+        entries: text and the style of a line; a text with an empty style is a heading.
+    """
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], label=text, **({**style} if style else {"linestyle": "none", "marker": ""}))
+        for text, style in entries
+    ]
+    box = figure.legend(handles=handles, loc="outside right upper", handlelength=3.2, borderaxespad=0.2)
+    extent = box.get_window_extent()
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width + extent.width / figure.dpi + 0.1, max(height, extent.height / figure.dpi + 0.4))
+
+
+@dataclass(frozen=True)
+class Label:
+    """Text beside the end of a line, at its data coordinates."""
+
+    x: float
+    y: float
+    text: str
+    colour: str
+
+
+def end_labels(figure: "Figure", labels: Sequence[tuple["Axes", Sequence[Label]]]) -> None:
+    """Write names right of panels, beside the ends of their lines, moved apart so that none covers another.
+
+    The figure is laid out here: call it when everything else is drawn.
+    """
+    drawn = [(panel, own, [_end_label(panel, label) for label in own]) for panel, own in labels]
+    figure.draw_without_rendering()
+    for panel, own, texts in drawn:
+        height = panel.get_window_extent().height / figure.dpi * 72  # points
+        ends = panel.transData.transform([(label.x, label.y) for label in own])
+        wanted = panel.transAxes.inverted().transform(ends)[:, 1].tolist()
+        for text, y in zip(texts, apart(wanted, 1.25 * LABEL_SIZE / height), strict=True):
+            text.set_position((1.05, y))
+
+
+def _end_label(panel: "Axes", label: Label) -> "Annotation":
+    """One name, its height still to be set, and a thin line from it to what it names."""
+    return panel.annotate(
+        label.text,
+        (label.x, label.y),
+        (1.05, 0.5),
+        textcoords="axes fraction",
+        va="center",
+        color=label.colour,
+        fontsize=LABEL_SIZE,
+        annotation_clip=False,
+        arrowprops={
+            "arrowstyle": "-",
+            "relpos": (0, 0.5),
+            "color": label.colour,
+            "linewidth": 0.5,
+            "shrinkA": 1,
+            "shrinkB": 3,
+        },
+    )
+
+
+def apart(wanted: Sequence[float], gap: float) -> list[float]:
+    """Positions at least `gap` from each other and close to those wanted, within [0, 1] where they fit into it.
+
+    The least change in squares: neighbours that are too close share a mean (pool adjacent violators).
+    """
+    order = np.argsort(wanted, kind="stable")
+    blocks: list[list[float]] = []  # mean of what is wanted, number
+    for place, index in enumerate(order):
+        blocks.append([wanted[index] - place * gap, 1.0])
+        while len(blocks) > 1 and blocks[-2][0] >= blocks[-1][0]:
+            (a, n), (b, m) = blocks[-2:]
+            blocks[-2:] = [[(a * n + b * m) / (n + m), n + m]]
+    levels = np.repeat([mean for mean, _ in blocks], [int(count) for _, count in blocks])
+    room = max(0.0, 1 - gap * (len(wanted) - 1))
+    found = np.empty(len(wanted))
+    found[order] = np.clip(levels, 0.0, room) + gap * np.arange(len(wanted))
+    return found.tolist()
+
+
+def svg(figure: "Figure") -> str:
+    """The figure as an SVG file: the same bytes for the same figure, text as text."""
+    with drawing():
+        return _svg(figure)
+
+
+def png(figure: "Figure") -> bytes:
+    """The figure as a PNG file, 150 dots an inch."""
+    with drawing():
+        content = io.BytesIO()
+        figure.savefig(content, format="png", metadata={"Software": None})
+    return content.getvalue()
+
+
+def _svg(figure: "Figure") -> str:
+    content = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(content, format="svg", metadata=nothing)
+    return content.getvalue()
+
+
+def to_svg(figure: "Figure") -> str:
+    """The figure as text to put into an HTML page: `<svg>` without XML header, and nothing that points outside.
+
+    All ids begin with a hash of the picture, so that several figures can stand in one page. Text stays text, and the
+    figure's title is what a screen reader says.
+    """
+    text = svg(figure)
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text[text.index("<svg") :], flags=re.DOTALL)
+    prefix = f"f{hashlib.sha256(text.encode()).hexdigest()[:10]}-"
+    text = re.sub(r'\bid="', f'id="{prefix}', text)
+    text = re.sub(r'href="#', f'href="#{prefix}', text)
+    text = re.sub(r"url\(#", f"url(#{prefix}", text)
+    text = text.replace("*{", f"#{prefix}svg *{{", 1)  # the style sheet, which would be the whole page's
+    title = escape(" ".join(figure.get_suptitle().split()), quote=True)
+    return text.replace("<svg ", f'<svg id="{prefix}svg" role="img" aria-label="{title}" ', 1).strip() + "\n"

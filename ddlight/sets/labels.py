@@ -1,0 +1,163 @@
+"""Stored labels: a teacher's logits for every view of some passes over a set, written once, mapped from disk when read.
+
+One file a pass, rows in the order in which the pass visits them, so that a batch is one contiguous read. The views
+themselves are not stored: they follow from the seed, the pass and the batch, which the store is named by. Pruning
+(LPLD, arXiv 2410.15919) keeps a random share of the batches; training then goes round what was kept.
+"""
+
+import io
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ddlight.core import naming
+from ddlight.core.errors import UsageError
+from ddlight.sets import prune, store
+from ddlight.sets.store import Unit, Workspace
+
+Storage = Literal["fp16", "fp32"]
+DTYPES = {"fp16": np.float16, "fp32": np.float32}
+SUFFIX = ".npy"
+
+
+@dataclass(frozen=True)
+class LabelPlan:
+    """Which labels are stored.
+
+    Args:
+        images: size of the set.
+        batch: images per batch; the last batch of a pass is shorter.
+        classes: logits per view.
+        passes: passes over the set whose views are labelled: labels per image.
+        keep: share of the batches whose labels are kept, in (0, 1].
+        storage: "fp16" or "fp32".
+        seed: of order and views.
+        names: what else the labels depend on, as JSON: set, teachers, augmentation.
+    """
+
+    images: int
+    batch: int
+    classes: int
+    passes: int
+    keep: float
+    storage: Storage
+    seed: int
+    names: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        if self.passes < 1 or not 0 < self.keep <= 1:
+            raise UsageError(
+                "labels_per_image is at least 1 and keep lies above 0 and not above 1; "
+                f"given: labels_per_image {self.passes}, keep {self.keep}."
+            )
+
+    @property
+    def per_pass(self) -> int:
+        """Batches of one pass."""
+        return -(-self.images // self.batch)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits that name the stored labels."""
+        own = {key: value for key, value in vars(self).items() if key != "names"}
+        return naming.digest([own, dict(self.names)])
+
+    def kept(self) -> np.ndarray:
+        """Pass and batch of all labels that are kept, in order: int64 (P, 2), P at least 1."""
+        return prune.kept(self.passes, self.per_pass, self.keep, self.seed)
+
+    def rows(self, index: np.ndarray | int) -> np.ndarray:
+        """Images in batch `index` of a pass."""
+        return np.minimum(self.batch, self.images - np.asarray(index) * self.batch)
+
+    @property
+    def views(self) -> int:
+        """Views that are labelled."""
+        return int(self.rows(self.kept()[:, 1]).sum())
+
+    @property
+    def size(self) -> int:
+        """Bytes of the labels, about 100 a file of headers left out."""
+        return self.views * self.classes * np.dtype(DTYPES[self.storage]).itemsize
+
+
+class LabelStore:
+    """Stored labels on disk, sealed like a condensed set: complete or absent, verified when opened.
+
+    Args:
+        folder: where they lie.
+        plan: which they are.
+    """
+
+    def __init__(self, folder: Path, plan: LabelPlan) -> None:
+        self.folder, self.plan = folder / plan.fingerprint, plan
+        self.pool = plan.kept()
+        self._open: tuple[int, np.ndarray] | None = None
+
+    @property
+    def exists(self) -> bool:
+        """Whether they are complete."""
+        return store.is_sealed(self.folder)
+
+    def write(self, label: Callable[[np.ndarray], np.ndarray], begin: float = 0.0) -> None:
+        """Write whatever passes are missing, together with any other process that does the same, and seal.
+
+        Args:
+            label: gives the logits, float32 (rows, classes), of batches (n, 2): pass and batch within it, in order.
+            begin: fraction of the passes that this process skips at first.
+        """
+        units = [Unit(m, ()) for m in np.unique(self.pool[:, 0]).tolist()]
+
+        def make(work: Workspace, unit: Unit) -> None:
+            logits = label(self.pool[self.pool[:, 0] == unit.number])
+            work.write(unit, _packed(logits.astype(DTYPES[self.plan.storage])))
+
+        store.assemble(self.folder, units, make, lambda work: self._seal(work, units), begin, SUFFIX)
+
+    def _seal(self, work: Workspace, units: list[Unit]) -> None:
+        manifest = {key: value for key, value in vars(self.plan).items() if key != "names"}
+        store.seal_folder(self.folder, lambda place: _collect(work, units, place), {**manifest, **self.plan.names})
+
+    def verify(self) -> int:
+        """Check every file and return their bytes. Raises DataError where one is missing or was changed."""
+        store.verify(self.folder, "folder of stored labels", "the same command")
+        return sum(path.stat().st_size for path in self.folder.glob(f"*{SUFFIX}"))
+
+    def read(self, epoch: int, index: int) -> np.ndarray:
+        """Logits of a stored batch, (rows, classes), as they are on disk and not in memory until used.
+
+        Args:
+            epoch: stored pass.
+            index: batch within it, one of those kept.
+        """
+        own = self.pool[self.pool[:, 0] == epoch, 1]
+        start = int(self.plan.rows(own[own < index]).sum())
+        return self._pass(epoch)[start : start + int(self.plan.rows(index))]
+
+    def _pass(self, epoch: int) -> np.ndarray:
+        if self._open is None or self._open[0] != epoch:
+            self._open = epoch, np.load(self.folder / f"{epoch:06d}{SUFFIX}", mmap_mode="r")
+        return self._open[1]
+
+
+def _packed(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _collect(work: Workspace, units: list[Unit], place: Path) -> dict[str, Any]:
+    """Put the workspace's files, checked, into the sealed folder, by links where the file system has them."""
+    shards = [work.path(unit) for unit in units]
+    for unit, shard in zip(units, shards, strict=True):
+        work.check(unit)
+        try:
+            os.link(shard, place / shard.name)
+        except OSError:
+            shutil.copy2(shard, place / shard.name)
+    return {"bytes_labels": sum(shard.stat().st_size for shard in shards)}

@@ -1,0 +1,326 @@
+"""What every method shares: units of work in, a sealed set on disk, training batches out.
+
+A method is a LightningDataModule in one file. A `Selector` chooses real images, a `Synthesiser` makes new ones; both
+are pure functions of one unit, so that ranks, job arrays, a resumed run and two racing processes give the same bytes.
+"""
+
+import inspect
+import logging
+import os
+import time
+from dataclasses import asdict
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+
+from ddlight.core import naming
+from ddlight.core.errors import MissingSetError, UsageError
+from ddlight.core.naming import named
+from ddlight.core.randomness import generator
+from ddlight.core.result import peak_host_memory, versions
+from ddlight.data.base import RealDataset
+from ddlight.networks.teachers import Teacher, check_teacher
+from ddlight.sets import store
+from ddlight.sets.store import Made, StoredSet, Unit, Workspace
+from ddlight.sets.whitening import set_whitening
+from ddlight.views import pixels
+from ddlight.views.loader import Batch, EvalLoader, RunLoader, eval_batch
+from ddlight.views.pixels import Pixels, WorkerLoader
+from ddlight.views.whiten import Whitening
+
+log = logging.getLogger("ddlight")
+
+BUILD_SECONDS = 600.0
+"""`fit` builds a missing set itself where that is estimated to take less."""
+CHECKED_IMAGES = 200
+"""A method's teachers are tried on so many training images before anything is made with them."""
+
+
+def cache_folder(cache: str | None) -> Path:
+    """Where condensed sets lie: `cache`, else $DDLIGHT_CACHE, else ~/.cache/ddlight/condensed."""
+    return Path(cache or os.environ.get("DDLIGHT_CACHE") or "~/.cache/ddlight/condensed").expanduser()
+
+
+class CondensedDataModule(LightningDataModule):
+    """A condensed set: where it lies, how it is made, how it is fed.
+
+    Every constructor argument is kept under its own name. Those that differ from their defaults, the data and the seed
+    name the set; `cache` does not.
+
+    Args:
+        dataset: the real dataset that is condensed.
+        ipc: images per class.
+        seed: of every draw that makes the set.
+        cache: folder of condensed sets; null means $DDLIGHT_CACHE or ~/.cache/ddlight/condensed.
+    """
+
+    recipe_version: ClassVar[int] = 1
+    """Raised by hand when a method starts to make other sets from the same arguments."""
+    space: ClassVar[str] = "pixel"
+    """Space of float images: "pixel" in [0, 1], "normalised" by the dataset's mean and std, or whitened by a recipe of
+    `transforms.whiten`: then students train, and are tested, on images that are whitened alike."""
+    selected_on: ClassVar[str] = "none"
+    """Where this method's choices are made: "none", "held_out" or "test"."""
+    cost_recorded: ClassVar[bool] = True
+    """Whether the manifest says what the set cost to make; not where others made it: its time is that of reading it."""
+    tiny: ClassVar[dict[str, Any]] = {}
+    """Argument values that make the method run in seconds, for `--tiny`."""
+    tile_factor: int = 1
+    """Images are mosaics of factor x factor patches."""
+    learned_lr: float | None = None
+    """Learning rate that was learned with the set. It goes into the manifest and `show` prints it; no run uses it."""
+    label_kind: ClassVar[str] = "hard"
+    """hard, probabilities, logits or centred. It goes into the manifest and `show` prints it; no run uses it."""
+
+    def __init__(self, dataset: RealDataset, ipc: int = 10, seed: int = 0, cache: str | None = None) -> None:
+        super().__init__()
+        if not isinstance(dataset, RealDataset):
+            raise UsageError(
+                f"{type(self).__name__} takes a dataset, such as Digits(); given: {dataset!r}. "
+                "A method of your own says so in its constructor: dataset: RealDataset."
+            )
+        if ipc < 1 or seed < 0:
+            raise UsageError(f"ipc must be at least 1 and seed at least 0; given: ipc={ipc}, seed={seed}.")
+        self.dataset, self.ipc, self.seed, self.cache = dataset, ipc, seed, cache
+        self.stored: StoredSet | None = None
+        self._on_device: tuple[Pixels, Tensor] | None = None
+        self.progress = False  # whether scoring runs that the set needs say how far they are; the Trainer says so
+
+    # --- the method ---
+
+    def units(self) -> list[Unit]:
+        """Independent pieces of work, one per class unless a method says otherwise."""
+        return [Unit(c, (c,)) for c in range(self.dataset.num_classes)]
+
+    def make(self, unit: Unit) -> Made:
+        """Make one unit. A pure function of the arguments, the data and the unit."""
+        raise NotImplementedError
+
+    def checkpoint(self, unit: Unit) -> Path:
+        """File in which `make` may keep the progress of a long unit; it goes when the set is sealed."""
+        return self.working / f"{unit.number:06d}.progress"
+
+    def prepare(self) -> None:
+        """Make what all units need, in one process before others are launched; by default there is nothing."""
+
+    def estimate_seconds(self) -> float:
+        """Rough time to make the set on this machine; a method that does not say is taken to be quick."""
+        return 0.0
+
+    def facts(self) -> dict[str, Any]:
+        """What the method adds to the manifest, as JSON; nothing by default."""
+        return {}
+
+    @property
+    def all_teachers(self) -> list[Teacher]:
+        """Networks that the method is given and asks; their weights are part of the set's name."""
+        return []
+
+    @property
+    def loaded_teachers(self) -> list[Teacher]:
+        """Networks that the method asks, loaded. Raises DataError or UsageError as `Teacher.load`."""
+        return self._load(self.all_teachers)
+
+    def _load(self, teachers: list[Teacher]) -> list[Teacher]:
+        info = self.dataset.info
+        for teacher in teachers:
+            teacher.load(self.dataset.num_classes, info.channels, info.size)
+        return teachers
+
+    @cached_property
+    def teachers_acc(self) -> list[float]:
+        """Accuracy in percent of each of them on a few training images, drawn; one at chance is warned of."""
+        split = self.dataset.index("train")
+        rows = np.sort(generator(0, "check_teacher").permutation(len(split))[:CHECKED_IMAGES])
+        images, labels = torch.from_numpy(self.dataset.take("train", rows)), torch.from_numpy(split.labels[rows])
+        found = [check_teacher(teacher, images, labels) for teacher in self.loaded_teachers]
+        for teacher, acc in zip(self.loaded_teachers, found, strict=True):
+            log.info("teacher %s: %.0f %% of %d training images right", teacher.name, acc, len(rows))
+        return found
+
+    @property
+    def expected_images(self) -> int:
+        """Size of the set, known before it is made; 0 where the data must be read for it."""
+        return self.ipc * self.dataset.info.num_classes
+
+    # --- the set's name ---
+
+    @cached_property
+    def arguments(self) -> dict[str, Any]:
+        """Arguments that shape the set and differ from their defaults, as JSON; teachers by their weights."""
+        self._load(self.all_teachers)
+        parameters = inspect.signature(type(self).__init__).parameters
+        names = [n for n in parameters if n not in ("self", "cache", "dataset", "seed")]
+        return {n: named(getattr(self, n)) for n in names if getattr(self, n) != parameters[n].default}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits that name the set: class, recipe version, arguments, data and seed."""
+        parts = [type(self).__name__, self.recipe_version, self.arguments, self.dataset.identity(), self.seed]
+        return naming.digest(parts)
+
+    @property
+    def folder(self) -> Path:
+        """Where the sealed set lies."""
+        place = cache_folder(self.cache) / self.dataset.info.name / type(self).__name__
+        return place / f"ipc{self.ipc}" / self.fingerprint
+
+    @property
+    def working(self) -> Path:
+        """Where the set lies while it is made."""
+        return store.working_folder(self.folder)
+
+    # --- making it ---
+
+    def condense(self, rank: int = 0, ranks: int = 1) -> Path:
+        """Make whatever is missing of the set, together with any other process that does the same, and seal it.
+
+        Args:
+            rank: this process; only spreads where processes begin.
+            ranks: number of processes.
+        """
+        if self._sealed():
+            store.tidy(self.folder)
+            return self.folder
+        self.prepare()
+        start, units = time.perf_counter(), self.units()
+        store.assemble(
+            self.folder,
+            units,
+            lambda work, unit: work.put(unit, self.make(unit)),
+            lambda work: self._seal(work, units, time.perf_counter() - start),
+            rank / max(ranks, 1),
+        )
+        return self.folder
+
+    def _sealed(self) -> bool:
+        return store.is_sealed(self.folder)
+
+    def _seal(self, work: Workspace, units: list[Unit], seconds: float) -> None:
+        made, split = (work.get(unit) for unit in units), self.dataset.index("train")
+        store.seal(self.folder, made, split.ids, split.labels, self._manifest(seconds))
+
+    def _manifest(self, seconds: float) -> dict[str, Any]:
+        info = self.dataset.info
+        return {
+            "method": type(self).__name__,
+            "args": self.arguments,
+            "recipe_version": self.recipe_version,
+            "fingerprint": self.fingerprint,
+            "dataset": info.name,
+            "dataset_identity": self.dataset.identity(),
+            "dataset_root": self.dataset.given_root,
+            "classes": list(info.classes),
+            "ipc": self.ipc,
+            "seed": self.seed,
+            "space": self.space,
+            "mean": list(info.mean),
+            "std": list(info.std),
+            "labels": self.label_kind,
+            "learned_lr": self.learned_lr,
+            "tile_factor": self.tile_factor,
+            "selected_on": self.selected_on,
+            "seconds": seconds,
+            "peak_memory_bytes": peak_host_memory(),
+            "versions": asdict(versions()),
+            **self.facts(),
+        }
+
+    # --- feeding it ---
+
+    def setup(self, stage: str) -> None:
+        """Load the set, after making it where it is missing and quick to make.
+
+        Raises:
+            DataError: the set was changed on disk.
+            MissingSetError: the set is missing and takes long to make.
+        """
+        if self.stored is not None or stage not in ("fit", "test", "validate"):
+            return
+        if self._sealed():
+            store.tidy(self.folder)
+        else:
+            self._build()
+        self.stored = store.load(self.folder, self.dataset, pixels.memory_limit())
+
+    def _build(self) -> None:
+        self._require_quick()
+        log.info("condensing %s to ipc %s with %s", self.dataset.info.name, self.ipc, type(self).__name__)
+        trainer = self.trainer
+        self.condense(trainer.global_rank if trainer else 0, trainer.world_size if trainer else 1)
+
+    def prepare_fit(self) -> None:
+        """Before processes are launched: `prepare` where the set is missing. Raises MissingSetError where that is long.
+
+        A whitening that was never fitted is fitted here too, by one process.
+        """
+        if not self._sealed():
+            self._require_quick()
+            self.prepare()
+        _ = self.whitening
+
+    def _require_quick(self) -> None:
+        seconds = self.estimate_seconds()
+        if seconds > BUILD_SECONDS:
+            raise MissingSetError(
+                f"The condensed set {self.folder} does not exist and takes about {seconds / 60:.0f} minutes to make. "
+                "Make it first: the same command with 'condense' in place of 'fit'."
+            )
+
+    @cached_property
+    def whitening(self) -> Whitening | None:
+        """How images become what the student takes, where the set is whitened. Raises as `dataset_whitening`."""
+        return set_whitening(self.space, self.dataset, cache_folder(self.cache))
+
+    def require(self) -> StoredSet:
+        """The loaded set. Raises UsageError before `setup`."""
+        if self.stored is None:
+            raise UsageError("The condensed set is not loaded: call setup('fit') first.")
+        return self.stored
+
+    def train_dataloader(self) -> RunLoader | WorkerLoader:
+        """The run's batches; length and batch come from the regime's resolved plan."""
+        trainer: Any = self.trainer
+        run = trainer.lightning_module.run
+        accumulate = trainer.accumulate_grad_batches
+        loader = RunLoader(
+            run.images, run.batch, run.steps, run.seed, accumulate, trainer.global_rank, trainer.world_size, run.replay
+        )
+        images, viewer = self.require().images, trainer.lightning_module.viewer
+        if viewer is None or not pixels.decodes(images):
+            return loader
+        labels = torch.zeros(0)
+        return WorkerLoader(loader, lambda batch: viewer.precut(batch.attach(images, labels)))
+
+    def val_dataloader(self) -> EvalLoader | list[Any]:
+        """The held-out split, where the dataset has one."""
+        return self._eval_loader("held_out") if len(self.dataset.index("held_out")) else []
+
+    def test_dataloader(self) -> EvalLoader:
+        """The test split."""
+        return self._eval_loader("test")
+
+    def _eval_loader(self, name: Any) -> EvalLoader:
+        trainer, labels, batch = self.trainer, self.dataset.index(name).labels, eval_batch(self.dataset.info)
+        rank, ranks = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        return EvalLoader(partial(self.dataset.take, name), labels, batch, rank, ranks=ranks)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move a batch; training batches get the set's tensors, which are moved once."""
+        if not isinstance(batch, Batch):
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return pixels.moved(batch, device).attach(*self.tensors(device))
+
+    def tensors(self, device: torch.device) -> tuple[Pixels, Tensor]:
+        """The whole set's images, on `device` where they are a tensor, and its labels."""
+        if self._on_device is None or self._on_device[1].device != device:
+            stored = self.require()
+            images = stored.images
+            held = torch.from_numpy(images).to(device) if isinstance(images, np.ndarray) else images
+            self._on_device = held, torch.from_numpy(stored.labels).to(device)
+        return self._on_device

@@ -1,0 +1,1 @@
+"""Sets and labels that others published, one file a layout."""

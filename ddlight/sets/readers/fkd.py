@@ -1,0 +1,501 @@
+"""Published soft labels in the layout of FKD: read, checked, and replayed as views.
+
+SRe2L, CDA, CV-DD, FADRM, G-VBSM, EDC and LPLD save the teacher's answers as `epoch_{e}/batch_{b}.tar`, one
+`torch.save` list a batch, and with them everything that made the batch's views:
+
+| item | content |
+|---|---|
+| 0 | crops, float32 (B, 4): top, left, height, width as fractions of the image |
+| 1 | flips, bool (B,) |
+| 2 | permutation of CutMix or mixup, int64 (B,); None where nothing is mixed |
+| 3 | its weight, a number; None where nothing is mixed |
+| 4 | box of CutMix: first row, first column, end row, end column, numpy integers; None for mixup |
+| 5 | logits of the mixed views before softmax and temperature, float16 or float32 (B, K) |
+| 6 | positions in the listing, int64 (B,): G-VBSM and EDC only |
+| 7 | patch orders, all zero and unused: EDC only |
+
+Six items do not say which images a batch holds: see `SamplerOrder`. Positions count the files of the set sorted by
+class folder and name.
+
+Source: FKD (arXiv 2112.01528), as SRe2L (arXiv 2306.13092) and G-VBSM (arXiv 2311.17950) extend it.
+"""
+
+import io
+import pickle
+import re
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice, product
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from scipy.stats import binomtest
+from torch import Tensor
+
+from ddlight.core.errors import DataError, UsageError
+from ddlight.data.table import DatasetInfo
+from ddlight.views import crop, mix
+from ddlight.views.normalise import normalise
+from ddlight.views.view import View
+
+SEED = 42
+"""Seed of the published sampler."""
+CHECKED_VIEWS = 1000
+"""Views that are enough to tell labels in the right order from others."""
+_AGAIN = "Get the file again, or make the labels anew."
+_OTHER_SET = (
+    "Use the set that was relabelled, all of its files, sorted by class folder and name; for six-item labels from an "
+    "early version of torch give draws=1."
+)
+
+Mixing = Literal["none", "cutmix", "mixup"]
+Images = Tensor | Callable[[np.ndarray], Tensor]
+"""The set's images (N, C, H, W), or a function from positions int64 (n,) to images (n, C, H, W)."""
+
+
+@dataclass(frozen=True)
+class StoredBatch:
+    """One stored batch: which images, how they were augmented and mixed, and what the teacher said.
+
+    Args:
+        ids: int64 (B,): positions in the set's sorted listing.
+        crops: float32 (B, 4): top, left, height, width as fractions.
+        flips: bool (B,).
+        permutation: int64 (B,): row that each row is mixed with; its own where nothing is mixed.
+        share: weight that was drawn for the mix, in [0, 1]; 1 where nothing is mixed. Labels that need CutMix's true
+            share take it from the box.
+        box: of CutMix: first row, first column, end row, end column, ends left out; None for mixup or no mixing.
+        logits: float16 or float32 (B, K).
+        mixing: "none", "cutmix" or "mixup".
+        on_tensors: whether the views were cut from float tensors (EDC) instead of PIL images.
+    """
+
+    ids: np.ndarray
+    crops: np.ndarray
+    flips: np.ndarray
+    permutation: np.ndarray
+    share: float
+    box: tuple[int, int, int, int] | None
+    logits: Tensor
+    mixing: Mixing
+    on_tensors: bool
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def boxes(self, height: int, width: int) -> np.ndarray:
+        """Crops in pixels of images of one size, as the published loaders round them.
+
+        PIL rounds the four edges; EDC's loader rounds top, left, height and width, and multiplies the rows' fractions
+        by the width and the columns' by the height. That undoes the same exchange at saving, and matters only where
+        images are not square. For images of the size that was relabelled both give back the integers drawn then.
+        Deviation: a crop that reaches past the image, which other sizes can round to, ends at its edge; the published
+        loaders fill it with black.
+
+        Returns:
+            int64 (B, 4): top, left, height, width.
+        """
+        fractions = self.crops.astype(np.float64)
+        if self.on_tensors:
+            start, extent = np.split(np.rint(fractions * [width, height, width, height]).astype(np.int64), 2, axis=1)
+        else:
+            edge, size = np.split(fractions * [height, width, height, width], 2, axis=1)
+            start = np.rint(edge).astype(np.int64)
+            extent = np.rint(edge + size).astype(np.int64) - start
+        start = np.clip(start, 0, [height - 1, width - 1])
+        return np.concatenate([start, np.clip(extent, 1, [height, width] - start)], 1)
+
+
+class SamplerOrder:
+    """Order in which the published relabelling visited the images, where the labels do not say it.
+
+    A `torch.Generator` seeded 42 drives a `RandomSampler`. It draws a permutation of N for its one round over the
+    data and, in later versions of torch, another one for an empty remainder, so that pass e uses draw 2e and not e.
+    Batch b holds positions b B to (b + 1) B of the pass's permutation.
+
+    Args:
+        images: N.
+        draws: permutations that a pass consumes: 2, or 1 for labels made by early versions of torch.
+    """
+
+    def __init__(self, images: int, draws: int = 2) -> None:
+        self.images, self.draws = images, draws
+        self._states = {0: torch.Generator().manual_seed(SEED).get_state()}
+
+    def __call__(self, epoch: int) -> np.ndarray:
+        """Positions in the order of pass `epoch`: int64 (images,)."""
+        source = torch.Generator()
+        for past in range(max(e for e in self._states if e <= epoch), epoch):
+            source.set_state(self._states[past])
+            for _ in range(self.draws):
+                torch.randperm(self.images, generator=source)
+            self._states[past + 1] = source.get_state()
+        source.set_state(self._states[epoch])
+        return torch.randperm(self.images, generator=source).numpy()
+
+
+@dataclass(frozen=True)
+class PublishedLabels:
+    """A folder of published labels. Batches are read when asked for.
+
+    Args:
+        folder: holds `epoch_0`, `epoch_1`, ...
+        images: size of the set, N.
+        epochs: passes that are stored.
+        batches: batches of a pass.
+        batch_size: images of a batch; the last one of a pass may hold fewer.
+        classes: K.
+        items: 6 (SRe2L, CDA, CV-DD, FADRM, LPLD), 7 (G-VBSM) or 8 (EDC).
+        mixing: how all batches are mixed.
+        sizes: int64 (epochs, batches): bytes of the files.
+        order: of six-item labels; None where the labels name their images.
+    """
+
+    folder: Path
+    images: int
+    epochs: int
+    batches: int
+    batch_size: int
+    classes: int
+    items: int
+    mixing: Mixing
+    sizes: np.ndarray
+    order: SamplerOrder | None
+
+    def batch(self, epoch: int, index: int) -> StoredBatch:
+        """Read one batch.
+
+        Args:
+            epoch: stored pass, from 0; a longer run asks for its pass mod `epochs`.
+            index: batch of the pass, from 0.
+
+        Raises:
+            DataError: the file is missing, damaged, would run code, or holds something else than its neighbours.
+            UsageError: there is no such pass or batch.
+        """
+        if not (0 <= epoch < self.epochs and 0 <= index < self.batches):
+            raise UsageError(
+                f"{self.folder} holds passes 0 to {self.epochs - 1} with batches 0 to {self.batches - 1}; "
+                f"batch {index} of pass {epoch} was asked for."
+            )
+        path = _file(self.folder, epoch, index)
+        rows = slice(index * self.batch_size, min((index + 1) * self.batch_size, self.images))
+        ids = None if self.order is None else self.order(epoch)[rows]
+        stored = _parse(_load(path), path, ids)
+        found = (len(stored), stored.logits.shape[1], stored.mixing, stored.on_tensors)
+        expected = (rows.stop - rows.start, self.classes, self.mixing, self.items == 8)
+        if found != expected:
+            names = "images, classes, mixing, views cut from tensors"
+            raise DataError(f"{path} holds {found} ({names}), but {expected} was expected. {_AGAIN}")
+        if stored.ids.max() >= self.images:
+            raise DataError(f"{path} names image {stored.ids.max()}, but the set has {self.images}. {_OTHER_SET}")
+        return stored
+
+    def check_order(self, classes: np.ndarray) -> float:
+        """Make sure that labels and images belong together: that the teacher recognises what a view shows.
+
+        Some thousand views of the last passes are read, and those counted whose strongest class is the image's or its
+        partner's. Labels in a wrong order agree by chance alone; in the first pass both rules of `SamplerOrder` agree,
+        so that it is read only where there is no other.
+
+        Args:
+            classes: int64 (N,): class of each image of the set.
+
+        Returns:
+            Share of the views that agree.
+
+        Raises:
+            DataError: they are no more than chance gives (one-sided binomial test, p >= 0.001).
+        """
+        passes = range(self.epochs - 1, min(0, self.epochs - 2), -1)
+        places = islice(product(passes, range(self.batches)), -(-CHECKED_VIEWS // self.batch_size))
+        views, found, chance = np.sum([agreement(self.batch(*place), classes) for place in places], axis=0)
+        if binomtest(int(found), int(views), chance / views, "greater").pvalue >= 0.001:
+            raise DataError(
+                f"The labels in {self.folder} do not fit the images: in the last passes the strongest class of "
+                f"{found:.0f} of {views:.0f} views is the image's or its partner's, and chance gives {chance:.0f}. "
+                f"{_OTHER_SET}"
+            )
+        return float(found / views)
+
+
+def open_labels(folder: Path | str, images: int, draws: int = 2) -> PublishedLabels:
+    """Look through a folder of published labels.
+
+    All files must be there, and none smaller than its numbers; the first and the last batch are read.
+
+    Args:
+        folder: holds `epoch_0`, `epoch_1`, ...
+        images: size of the set that the labels belong to.
+        draws: permutations that a pass of the published sampler consumed, 2 or 1; see `SamplerOrder`.
+
+    Raises:
+        DataError: the folder or files of it are missing, truncated or damaged, or belong to a set of another size.
+        UsageError: `draws` is neither 1 nor 2.
+    """
+    if draws not in (1, 2):
+        raise UsageError(f"The published sampler draws 1 or 2 permutations a pass; draws={draws} was given.")
+    folder = Path(folder)
+    sizes = _listing(folder)
+    epochs, batches = sizes.shape
+    ends = [_file(folder, 0, 0), _file(folder, 0, batches - 1)]
+    contents = [_load(path) for path in ends]
+    first, last = (_parse(content, path, None) for content, path in zip(contents, ends, strict=True))
+    held = len(first.flips) * (batches - 1) + len(last.flips)
+    if held != images:
+        raise DataError(f"The labels in {folder} are for {held} images; the condensed set has {images}. {_OTHER_SET}")
+    _check_sizes(folder, sizes, first, last)
+    items = len(contents[0])
+    return PublishedLabels(
+        folder=folder,
+        images=images,
+        epochs=epochs,
+        batches=batches,
+        batch_size=len(first.flips),
+        classes=first.logits.shape[1],
+        items=items,
+        mixing=first.mixing,
+        sizes=sizes,
+        order=SamplerOrder(images, draws) if items == 6 else None,
+    )
+
+
+def replay(
+    images: Images, labels: Tensor, stored: StoredBatch, info: DatasetInfo, rows: tuple[int, int] | None = None
+) -> View:
+    """Build the views that a stored batch's logits belong to, with the published loaders' steps in their order.
+
+    Crop and bilinear resize, flip, to float, normalise, mix the batch. As in the published code, the views of six
+    and seven items are cut from bytes and rounded, those of eight from floats.
+
+    Args:
+        images: the set's, uint8 or float in [0, 1], all of one size.
+        labels: the set's, (N,) or (N, K), on the same device.
+        stored: from `PublishedLabels.batch`.
+        info: of the dataset: size, mean, std.
+        rows: the first and one past the last row that this rank trains on; None takes the whole batch.
+
+    Returns:
+        The view of these rows, with the logits that are stored for it, in float32.
+
+    Raises:
+        DataError: the stored box lies outside the views.
+    """
+    start, stop = rows or (0, len(stored))
+    own, other = np.arange(start, stop), stored.permutation[start:stop]
+    views = _cut(images, stored, own, info)
+    mixed = stored.mixing != "none"
+    if mixed:
+        if stored.box is not None and max(stored.box) > info.size:
+            raise DataError(
+                f"The stored labels mix views of {max(stored.box)} pixels or more a side, and the dataset's images "
+                f"have {info.size}. Use the dataset at the size that was relabelled."
+            )
+        whole = len(own) == len(stored)
+        partners = views[torch.from_numpy(other).to(views.device)] if whole else _cut(images, stored, other, info)
+        views = _mixed(views, partners, stored)
+    ids, partner_ids = (torch.from_numpy(stored.ids[place]).to(labels.device) for place in (own, other))
+    share = torch.full((len(own),), _share(stored, info.size), device=views.device)
+    logits = stored.logits[start:stop].float().to(views.device)
+    return View(views, labels[ids], labels[partner_ids], share, ids, partner_ids, mixed, logits)
+
+
+def agreement(stored: StoredBatch, classes: np.ndarray) -> tuple[int, int, float]:
+    """Count the views whose strongest class is that of their image or of its partner.
+
+    Args:
+        stored: a batch.
+        classes: int64 (N,): class of each image of the set.
+
+    Returns:
+        Views; how many agree; how many would if the images were drawn at random.
+    """
+    strongest = stored.logits.argmax(1).numpy()
+    own, other = classes[stored.ids], classes[stored.ids[stored.permutation]]
+    frequency = np.bincount(classes, minlength=stored.logits.shape[1])[strongest] / len(classes)
+    chance = frequency if stored.mixing == "none" else 1 - (1 - frequency) ** 2
+    return len(stored), int(((strongest == own) | (strongest == other)).sum()), float(chance.sum())
+
+
+def _cut(images: Images, stored: StoredBatch, rows: np.ndarray, info: DatasetInfo) -> Tensor:
+    """Cropped, flipped, normalised views of some rows of a stored batch."""
+    ids = stored.ids[rows]
+    chosen = images(ids) if callable(images) else images[torch.from_numpy(ids).to(images.device)]
+    if stored.on_tensors and chosen.dtype == torch.uint8:
+        chosen = chosen.float() / 255
+    boxes = stored.boxes(*chosen.shape[2:])[rows]
+    views = crop.flip(crop.resized_crop(chosen, boxes, info.size), stored.flips[rows])
+    return normalise(views, info.mean, info.std)
+
+
+def _mixed(views: Tensor, partners: Tensor, stored: StoredBatch) -> Tensor:
+    if stored.box is None:
+        return mix.mixup(views, partners, stored.share)
+    top, left, bottom, right = stored.box
+    return mix.cutmix(views, partners, np.array([top, bottom, left, right]))
+
+
+def _share(stored: StoredBatch, size: int) -> float:
+    """How much of each view is its own image."""
+    if stored.box is None:
+        return stored.share
+    top, left, bottom, right = stored.box
+    return float(mix.kept_fraction(np.array([top, bottom, left, right]), size))
+
+
+# --- files ---
+
+
+def _file(folder: Path, epoch: int, index: int) -> Path:
+    return folder / f"epoch_{epoch}" / f"batch_{index}.tar"
+
+
+def _numbered(folder: Path, pattern: str) -> dict[int, Path]:
+    """Entries of a folder whose whole name matches `pattern`, by the number in it."""
+    matches = ((re.fullmatch(pattern, path.name), path) for path in folder.iterdir())
+    return {int(match[1]): path for match, path in matches if match}
+
+
+def _listing(folder: Path) -> np.ndarray:
+    """Bytes of every label file, int64 (passes, batches). Raises DataError where one is missing."""
+    if not folder.is_dir():
+        raise DataError(f"There is no folder {folder} with labels. Unpack the published archive and give its folder.")
+    passes = _numbered(folder, r"epoch_(\d+)")
+    if 0 not in passes:
+        inside = next((path.parent for path in sorted(folder.glob("*/epoch_0"))), None)
+        advice = f"Did you mean {inside}?" if inside else "Unpack the published archive and give the folder of epoch_0."
+        raise DataError(f"{folder} holds no labels: there is no epoch_0 in it. {advice}")
+    files = {epoch: _numbered(path, r"batch_(\d+)\.tar") for epoch, path in passes.items()}
+    batches = max(len(found) for found in files.values())
+    lacking = [
+        _file(folder, epoch, index)
+        for epoch in range(len(passes))
+        for index in range(batches)
+        if index not in files.get(epoch, {})
+    ]
+    if lacking or batches == 0:
+        path = lacking[0] if lacking else _file(folder, 0, 0)
+        more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+        raise DataError(
+            f"The labels in {folder} are not complete: {path}{more} is missing. Get the missing files again, or move "
+            "the passes from the first incomplete one on to another place and use the ones before."
+        )
+    sizes = [[files[epoch][index].stat().st_size for index in range(batches)] for epoch in range(len(passes))]
+    return np.array(sizes, np.int64)
+
+
+def _check_sizes(folder: Path, sizes: np.ndarray, first: StoredBatch, last: StoredBatch) -> None:
+    """Refuse files that are too small for the numbers they should hold."""
+    needed = np.full(sizes.shape[1], _least(first))
+    needed[-1] = _least(last)
+    for epoch, index in np.argwhere(sizes < needed)[:1].tolist():
+        raise DataError(
+            f"{_file(folder, epoch, index)} is truncated: {sizes[epoch, index]} bytes, and its numbers need "
+            f"{needed[index]}. {_AGAIN}"
+        )
+
+
+def _least(stored: StoredBatch) -> int:
+    """Bytes that a file like this one has at least."""
+    return stored.logits.nbytes + stored.crops.nbytes + stored.flips.nbytes
+
+
+def _safe_globals() -> list[Any]:
+    """What an honest label file may name besides tensors: the parts of a numpy integer or float."""
+    scalar = np.int64(0).__reduce__()[0]
+    names = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("_core", "core")]
+    return [*names, np.dtype, *(type(np.dtype(kind)) for kind in ("int64", "int32", "float64", "float32"))]
+
+
+def _load(path: Path) -> Any:
+    """Read one file after checking its checksums, without running code that it may hold."""
+    try:
+        content = path.read_bytes()
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            wrong = archive.testzip()
+    except FileNotFoundError:
+        raise DataError(f"The label file {path} is missing. {_AGAIN}") from None
+    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        raise DataError(f"{path} is damaged or not a file of torch.save: {error}. {_AGAIN}") from error
+    if wrong is not None:
+        raise DataError(f"{path} is damaged: the checksum of its part {wrong} is wrong. {_AGAIN}")
+    try:
+        with torch.serialization.safe_globals(_safe_globals()):
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DataError(
+            f"{path} holds more than tensors and numbers, and reading it could run code, so it was not read. "
+            "Published labels hold nothing else: get them from their makers."
+        ) from error
+    except Exception as error:  # whatever a pickle with wrong content makes of it
+        raise DataError(f"{path} cannot be read as labels: {error}. {_AGAIN}") from error
+
+
+# --- one file's content ---
+
+
+def _parse(content: Any, path: Path, ids: np.ndarray | None) -> StoredBatch:
+    """Check the items of one file, where `ids` are those of six items, if known. Raises DataError."""
+    if not isinstance(content, list | tuple) or len(content) not in (6, 7, 8):
+        found = f"{len(content)} items" if isinstance(content, list | tuple) else type(content).__name__
+        raise DataError(f"{path} holds {found}; published label files hold a list of 6, 7 or 8 items.")
+    crops, flips, permutation, share, box, logits = content[:6]
+    count = len(logits) if isinstance(logits, Tensor) and logits.ndim == 2 else 0
+    most = float("inf") if len(content) == 8 else 1.0  # EDC divides a row by the width
+    problems = [
+        (count > 0 and logits.dtype in (torch.float16, torch.float32), "item 5, logits float16 or float32 (B, K)"),
+        (_is(crops, torch.float32, (count, 4)) and _within(crops, most), "item 0, crops float32 (B, 4), as fractions"),
+        (_is(flips, torch.bool, (count,)), "item 1, flips bool (B,)"),
+        (permutation is None or _permutes(permutation, count), "item 2, a permutation of the batch"),
+        (permutation is None or (_is_number(share) and 0 <= share <= 1), "item 3, a weight between 0 and 1"),
+        (box is None or (permutation is not None and _is_box(box)), "item 4, a box of four integers"),
+        (len(content) == 6 or _are_ids(content[6], count), "item 6, different positions int64 (B,)"),
+    ]
+    wrong = [what for good, what in problems if not good]
+    if wrong:
+        raise DataError(f"{path} does not hold published labels: {'; '.join(wrong)}. {_AGAIN}")
+    if not bool(torch.isfinite(logits).all()):
+        raise DataError(f"{path} holds logits that are not finite. {_AGAIN}")
+    mixing: Mixing = "none" if permutation is None else "mixup" if box is None else "cutmix"
+    return StoredBatch(
+        ids=content[6].numpy() if len(content) > 6 else np.arange(0) if ids is None else ids,
+        crops=crops.numpy(),
+        flips=flips.numpy(),
+        permutation=np.arange(count) if permutation is None else permutation.numpy(),
+        share=1.0 if permutation is None else float(share),
+        box=None if box is None else (int(box[0]), int(box[1]), int(box[2]), int(box[3])),
+        logits=logits,
+        mixing=mixing,
+        on_tensors=len(content) == 8,
+    )
+
+
+def _is(value: Any, dtype: torch.dtype, shape: tuple[int, ...]) -> bool:
+    return isinstance(value, Tensor) and value.dtype == dtype and tuple(value.shape) == shape
+
+
+def _within(crops: Tensor, most: float) -> bool:
+    return bool(((crops >= 0) & (crops <= most) & crops.isfinite()).all())
+
+
+def _permutes(value: Any, count: int) -> bool:
+    return _is(value, torch.int64, (count,)) and bool((value.sort().values == torch.arange(count)).all())
+
+
+def _are_ids(value: Any, count: int) -> bool:
+    return _is(value, torch.int64, (count,)) and len(value.unique()) == count and bool((value >= 0).all())
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float | int | np.number)
+
+
+def _is_box(value: Any) -> bool:
+    """Whether this is first row, first column, end row, end column."""
+    if not isinstance(value, list | tuple) or len(value) != 4:
+        return False
+    whole = all(isinstance(edge, int | np.integer) for edge in value)
+    return whole and 0 <= value[0] <= value[2] and 0 <= value[1] <= value[3]

@@ -1,0 +1,1 @@
+"""Many runs: studies, their cells, worker processes, job arrays and sweeps."""

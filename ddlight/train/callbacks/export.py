@@ -1,0 +1,55 @@
+"""The trained student as plain files that timm and torchvision load without ddlight."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+
+from ddlight.networks.export import save_student
+from ddlight.train.callbacks.each_step import EachStep
+from ddlight.train.callbacks.ema import averaged
+
+
+class Export(EachStep):
+    """Writes `student.safetensors` and `student.json` at the end, and `student_epoch<k>.safetensors` where asked.
+
+    With an average of weights, the average is what is written.
+
+    Args:
+        folder: run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def after_step(self, trainer: Trainer, model: Any, step: int) -> None:
+        """Export after a pass that was asked for."""
+        per_pass = model.run.steps_per_pass
+        if step % per_pass == 0 and step // per_pass in model.save_epochs:
+            self._write(trainer, model, step // per_pass)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Export the final student."""
+        self._write(trainer, pl_module, None)
+
+    @torch.no_grad()
+    def _write(self, trainer: Trainer, model: Any, epoch: int | None) -> None:
+        if not trainer.is_global_zero:
+            return
+        data, whitened = model.data.dataset, model.data.whitening is not None
+        info = data.info
+        with averaged(trainer, model):
+            save_student(
+                self.folder,
+                model.network,
+                model.student,
+                num_classes=data.num_classes,
+                channels=info.channels,
+                size=info.size,
+                mean=info.mean,
+                std=info.std,
+                classes=info.classes,
+                epoch=epoch,
+                whitening=model.data.space if whitened else None,
+            )

@@ -1,0 +1,163 @@
+"""From a finished run to its `result.json`."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ddlight.core.errors import UsageError
+from ddlight.core.result import (
+    Accuracy,
+    BudgetRecord,
+    Flops,
+    Machine,
+    PeakMemory,
+    Result,
+    Seconds,
+    SetRecord,
+    StudentRecord,
+    TeacherRecord,
+    peak_host_memory,
+    utc_now,
+    versions,
+)
+from ddlight.networks.flops import TRAINING, forward_flops
+from ddlight.networks.teachers import RunTeacher, Teacher
+from ddlight.regimes.base import Regime
+from ddlight.sets.module import CondensedDataModule
+from ddlight.train.callbacks.test_curve import TestCurve
+from ddlight.train.trainer import Trainer
+
+
+def record(trainer: Trainer, model: Regime, data: CondensedDataModule, config: str, seconds: Seconds) -> Result:
+    """Collect everything that a run reports.
+
+    Args:
+        trainer: after `fit_run`.
+        model: the regime.
+        data: the condensed set.
+        config: stem of the configuration file.
+        seconds: per phase.
+    """
+    if "test" not in model.scores:
+        raise UsageError("The test split was not read: call Trainer.fit_run before recording a result.")
+    test, run = model.scores["test"], model.run
+    return Result(
+        run=trainer.run.name,
+        config=config,
+        finished=utc_now(),
+        set=set_record(data, model.label_bytes(run, data.dataset.num_classes)),
+        regime=model.title,
+        protocol=model.protocol,
+        recipe=asdict(run.plan.recipe),
+        augment=asdict(run.plan.augment),
+        student=StudentRecord(type(model.student).__name__, vars(model.student), _parameters(model.network)),
+        teachers=tuple(_teacher(t) for t in model.all_teachers),
+        seed=model.seed,
+        budget=_budget(model),
+        flops=_flops(model, data),
+        acc=_accuracy(trainer, model),
+        nll=test.nll,
+        ece=test.ece,
+        seconds=seconds,
+        peak_memory_bytes=PeakMemory(host=peak_host_memory(), device=_device_memory()),
+        machine=_machine(trainer),
+        versions=versions(),
+    )
+
+
+def set_record(data: CondensedDataModule, label_bytes: int) -> SetRecord:
+    """What a result says of the set and of the labels that a regime keeps for it."""
+    manifest = data.require().manifest
+    return SetRecord(
+        dataset=manifest["dataset"],
+        method=manifest["method"],
+        args=manifest["args"],
+        ipc=data.ipc,
+        seed=data.seed,
+        fingerprint=manifest["fingerprint"],
+        content_sha256=manifest["content_sha256"],
+        images=manifest["images"],
+        source_images=manifest["source_images"],
+        classes=data.dataset.num_classes,
+        bytes_images=manifest["bytes_images"],
+        bytes_labels=manifest["bytes_labels"] + label_bytes,
+        selected_on=manifest["selected_on"],
+        path=str(data.folder),
+    )
+
+
+def _parameters(network: nn.Module | None) -> int:
+    return sum(p.numel() for p in network.parameters()) if network is not None else 0
+
+
+def _teacher(teacher: Teacher) -> TeacherRecord:
+    return TeacherRecord(teacher.name, teacher.fingerprint(), _parameters(teacher.network), _teacher_accuracy(teacher))
+
+
+def _budget(model: Regime) -> BudgetRecord:
+    run = model.run
+    seen = model.images_seen(run.steps)
+    return BudgetRecord(
+        unit=run.plan.budget.unit,
+        asked=run.plan.budget.asked,
+        steps=run.steps,
+        batch=run.batch,
+        images_seen=seen,
+        passes=seen / run.images,
+        full_epochs=seen / run.full_images,
+    )
+
+
+def _flops(model: Regime, data: CondensedDataModule) -> Flops:
+    info, seen = data.dataset.info, model.images_seen(model.run.steps)
+    assert model.network is not None
+    student = forward_flops(model.network, info.channels, info.size) * TRAINING * seen
+    teachers = sum(t.flops for t in model.all_teachers) * model.labelled_images()
+    scoring, synthesis = (_recorded(data, f"flops_{what}") for what in ("scoring", "synthesis"))
+    return Flops(student=student, teachers=teachers, scoring=scoring, synthesis=synthesis)
+
+
+def condense_seconds(data: CondensedDataModule) -> float | None:
+    """Time to make the set, its scoring run included; None where others made it."""
+    return _recorded(data, "seconds", "scoring_seconds")
+
+
+def _recorded(data: CondensedDataModule, *costs: str) -> float | None:
+    """Sum of those costs in the set's manifest, one that is not there being none; None where nobody recorded any."""
+    manifest = data.require().manifest
+    return sum(float(manifest.get(name, 0.0)) for name in costs) if data.cost_recorded else None
+
+
+def _accuracy(trainer: Trainer, model: Regime) -> Accuracy:
+    test, held_out = model.scores["test"], model.scores.get("held_out")
+    curves = [c.readings for c in trainer.callbacks if isinstance(c, TestCurve)]  # type: ignore[attr-defined]
+    readings = [reading["acc"] for reading in curves[0]] if curves else []
+    return Accuracy(
+        test=test.acc,
+        test_top5=test.top5,
+        per_class=tuple(test.per_class),
+        held_out=held_out.acc if held_out else None,
+        best_on_test=max([*readings, test.acc]) if readings else None,
+        test_reads=len(readings) + 1,
+        test_images=test.images,
+    )
+
+
+def _device_memory() -> int | None:
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+
+
+def _machine(trainer: Trainer) -> Machine:
+    cuda = trainer.strategy.root_device.type == "cuda"
+    device = torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads"
+    return Machine(device, trainer.world_size, trainer.num_nodes, str(trainer.precision))
+
+
+def _teacher_accuracy(teacher: Teacher) -> float | None:
+    """Test accuracy of the ddlight run that a teacher comes from, where it is its final student."""
+    if not isinstance(teacher, RunTeacher) or teacher.checkpoint_epoch is not None:
+        return None
+    file = Path(teacher.run).expanduser() / "result.json"
+    return Result.read(file).acc.test if file.exists() else None

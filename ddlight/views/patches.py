@@ -1,0 +1,64 @@
+"""RDED's patch shuffling: permute the vertical strips of an image, then its horizontal strips."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddlight.core.errors import UsageError
+from ddlight.views._tensors import beside
+
+
+def patch_orders(u: np.ndarray, factor: int) -> np.ndarray:
+    """Draw the orders of the strips, every permutation equally likely.
+
+    Args:
+        u: uniform numbers in [0, 1), shape (..., 2 * factor): vertical strips, then horizontal ones.
+        factor: strips per axis, >= 1.
+
+    Returns:
+        int64 array (..., 2, factor) for `shuffle_patches`.
+    """
+    return np.argsort(u.reshape(*u.shape[:-1], 2, factor), axis=-1, kind="stable")
+
+
+def shuffle_patches(images: Tensor, factor: int, orders: np.ndarray) -> Tensor:
+    """Permute `factor` vertical strips of each image, then `factor` horizontal strips.
+
+    Source: RDED (arXiv 2312.03526), `ShufflePatches` of its repository (LINs-lab/RDED). Rows and columns are
+    permuted as wholes: factor 2 has 4 arrangements, not 24. A strip is side // factor pixels wide and the last one
+    takes what remains, so that a side which `factor` does not divide works as it does there.
+
+    Args:
+        images: (B, C, H, W), any dtype and device.
+        factor: strips per axis; 1 returns the images as they are.
+        orders: (B, 2, factor): which vertical and which horizontal strip comes to each place.
+
+    Returns:
+        A (B, C, H, W) batch.
+
+    Raises:
+        UsageError: `factor` is below 1 or above the side of the images.
+    """
+    side = min(images.shape[2:])
+    if not 1 <= factor <= side:
+        raise UsageError(
+            f"factor of the patch shuffling is {factor}; images of {side} px can be cut into 1 to {side} strips. "
+            "RDED uses factor: 2 for mosaics of 2 x 2 patches and factor: 1 for whole images."
+        )
+    if factor == 1:
+        return images
+    return _shuffle_strips(_shuffle_strips(images, orders[:, 0], -1), orders[:, 1], -2)
+
+
+def _shuffle_strips(images: Tensor, orders: np.ndarray, dim: int) -> Tensor:
+    """Put the strips along `dim` into the order (B, factor) of each image, one order of the batch after another."""
+    factor, side = orders.shape[1], images.shape[dim]
+    widths = [side // factor] * (factor - 1) + [side - side // factor * (factor - 1)]
+    kinds, kind = np.unique(orders, axis=0, return_inverse=True)
+    members = [np.flatnonzero(kind.reshape(-1) == k) for k in range(len(kinds))]
+    shuffled = []
+    for order, rows in zip(kinds.tolist(), members, strict=True):
+        strips = images.index_select(0, beside(rows, images, torch.long)).split(widths, dim)
+        shuffled.append(torch.cat([strips[i] for i in order], dim))
+    back = np.argsort(np.concatenate(members))
+    return torch.cat(shuffled).index_select(0, beside(back, images, torch.long))

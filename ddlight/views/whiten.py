@@ -1,0 +1,152 @@
+"""ZCA whitening: bring images from pixel values to the decorrelated space that some distilled sets live in, and back.
+
+W = U diag(s)^(-1/2) U^T with U, s the eigenvectors and eigenvalues of the training pixels' covariance, regularised.
+Three recipes were published with sets, and they give other images:
+
+| recipe | before W | covariance | s |
+|---|---|---|---|
+| `zca` | x - mean | 1 / (N - 1) | eigenvalues + 0.1 |
+| `zca_frepo` | x / channel's std, less the mean | 1 / N | eigenvalues + 0.1 tr / d |
+| `zca_kip` | x less its own mean, at norm 1 | 1 / N, about zero | eigenvalues + 0.1 tr / d |
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from ddlight.core.errors import UsageError
+
+Recipe = Literal["zca", "zca_frepo", "zca_kip"]
+RECIPES: tuple[Recipe, ...] = get_args(Recipe)
+REGULARISATION = 0.1
+"""Added to the eigenvalues, as a number (`zca`) or as a share of their mean (the others)."""
+
+
+@dataclass
+class Whitening:
+    """A fitted whitening. It is moved to the images' device when it is used there.
+
+    Args:
+        mean: float32 (d,), subtracted from flattened images in [0, 1]; zeros where each image's own mean is.
+        forward: float32 (d, d), by which the difference is multiplied from the right.
+        back: float32 (d, d), the inverse of `forward`; None where images are brought to norm 1 first, which no matrix
+            undoes.
+    """
+
+    mean: Tensor
+    forward: Tensor
+    back: Tensor | None
+
+    def apply(self, images: Tensor) -> Tensor:
+        """Whiten images.
+
+        Args:
+            images: (B, C, H, W) with C H W = d, uint8, or floating point in [0, 1].
+
+        Returns:
+            A new float32 batch of the same shape; gradients flow to floating-point images.
+        """
+        self._move(images.device)
+        flat = flattened(images)
+        return self._times(centred(flat) if self.back is None else flat - self.mean, self.forward).view(images.shape)
+
+    def undo(self, images: Tensor) -> Tensor:
+        """Turn whitened images (B, C, H, W) into pixels, which real ones have in [0, 1]; not clamped.
+
+        Raises:
+            UsageError: the whitening forgets each image's brightness and contrast.
+        """
+        self._move(images.device)
+        if self.back is None:
+            raise UsageError(
+                "This set is whitened as KIP does, which forgets each image's brightness and contrast, so its images "
+                "have no pixels to show a teacher or to colour. Use --model=HardLabel and a protocol without jitter."
+            )
+        return (self._times(images.float().flatten(1), self.back) + self.mean).view(images.shape)
+
+    @staticmethod
+    def _times(rows: Tensor, matrix: Tensor) -> Tensor:
+        """rows @ matrix, in float32 in a run of mixed precision too: rounded to bfloat16, small directions drown."""
+        with torch.autocast(rows.device.type, enabled=False):
+            return rows @ matrix
+
+    def _move(self, device: torch.device) -> None:
+        if self.mean.device != device:
+            with torch.inference_mode(False):
+                self.mean, self.forward = self.mean.to(device), self.forward.to(device)
+                self.back = None if self.back is None else self.back.to(device)
+
+
+def flattened(images: Tensor) -> Tensor:
+    """Images (B, C, H, W), uint8 or in [0, 1], as float32 rows in [0, 1]: (B, d)."""
+    rows = images.flatten(1)
+    return rows.float() / 255 if images.dtype == torch.uint8 else rows.float()
+
+
+def centred(rows: Tensor) -> Tensor:
+    """Each row less its own mean, at Euclidean norm 1 (a constant row becomes zeros): (B, d)."""
+    less = rows - rows.mean(1, keepdim=True)
+    return less / less.norm(dim=1, keepdim=True).clamp_min(1e-12)
+
+
+def fit_whitening(batches: Iterable[Tensor], recipe: Recipe, std: Sequence[float]) -> Whitening:
+    """Fit a whitening to images, once through.
+
+    Sources: `zca`, kornia's ZCAWhitening(eps=0.1, compute_inv=True), as MTT, TESLA and DATM fit it to pixels in [0, 1];
+    `zca_frepo`, yongchaoz/FRePo; `zca_kip`, as justincui03/dc_benchmark loads KIP's sets.
+    Deviation: covariances are added up and taken apart in float64, which the sources do in float32; and where there are
+    fewer images than numbers in one, which no published set has at 64 pixels or fewer, FRePo sets the eigenvalues
+    beyond the N-th to 1, in directions that rounding chooses, and ddlight leaves them.
+
+    Args:
+        batches: (B, C, H, W) of training images, uint8 or in [0, 1].
+        recipe: see the module.
+        std: per channel, of images in [0, 1]; only `zca_frepo` divides by it.
+    """
+    count, mean, cov = _moments((centred(rows) if recipe == "zca_kip" else rows) for rows in map(flattened, batches))
+    size = len(mean)
+    if recipe == "zca_kip":
+        values, vectors = _eigen(cov + torch.outer(mean, mean))
+        return Whitening(torch.zeros(size), _power(values + _share(values), vectors, -0.5).float(), None)
+    if recipe == "zca":
+        values, vectors = _eigen(cov * (count / max(count - 1, 1)))
+        scale, values = torch.ones(size, dtype=cov.dtype), values + REGULARISATION
+    else:
+        scale = torch.tensor(std, dtype=cov.dtype).repeat_interleave(size // len(std))
+        values, vectors = _eigen(cov / torch.outer(scale, scale))
+        values = values + _share(values)
+    forward, back = _power(values, vectors, -0.5) / scale[:, None], _power(values, vectors, 0.5) * scale
+    return Whitening(mean.float(), forward.float(), back.float())
+
+
+def _moments(batches: Iterable[Tensor]) -> tuple[int, Tensor, Tensor]:
+    """Number of rows, their mean (d,) and covariance by 1 / N (d, d), in float64; products of a batch in float32.
+
+    Everything is taken about the first batch's mean, so that nothing is lost in the difference at the end.
+    """
+    count, about, total, products = 0, None, torch.zeros(()), torch.zeros(())
+    for rows in batches:
+        about = rows.mean(0) if about is None else about
+        near = rows - about
+        count, total, products = count + len(rows), total + near.double().sum(0), products + (near.T @ near).double()
+    assert about is not None
+    mean = total / count
+    return count, mean + about, products / count - torch.outer(mean, mean)
+
+
+def _eigen(cov: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (ascending, not below 0) and eigenvectors, in columns, of a covariance."""
+    values, vectors = torch.linalg.eigh(cov)
+    return values.clamp_min(0), vectors
+
+
+def _share(values: Tensor) -> Tensor:
+    return REGULARISATION * values.mean()
+
+
+def _power(values: Tensor, vectors: Tensor, power: float) -> Tensor:
+    """U diag(values ** power) U^T."""
+    return (vectors * values**power) @ vectors.T

@@ -1,0 +1,192 @@
+"""The command line: overview, quick light commands, dropped options, --dry-run, --tiny."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import ddlight
+from ddlight.__main__ import COMMANDS
+from ddlight.core.result import Result
+
+QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
+CPU = ("--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.progress=false")
+SMALL = (*CPU, "--model.student.width=8", "--model.budget.steps=3")
+
+LIGHT = """
+import sys
+from ddlight.__main__ import main
+for words in ("", "nope", "--version", "methods", "regimes", "protocols", "protocols edc", "datasets", "configs",
+              "report .", "show .", "submit --config configs/quickstart.yaml --dry-run"):
+    main(words.split())
+    loaded = [name for name in ("torch", "lightning", "timm", "sklearn") if name in sys.modules]
+    assert not loaded, f"{words} imports {loaded}"
+"""
+
+
+def snapshot(folder):
+    """Every file below a folder with its content."""
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
+
+
+def test_alone_it_lists_every_command(command):
+    answer = command()
+    assert answer.code == 0
+    for name, (_, text) in COMMANDS.items():
+        assert f"  {name:<10} {text}\n" in answer.out
+    assert "ddlight fit --config configs/quickstart.yaml" in answer.out
+    assert command("--help").out == answer.out
+
+
+def test_version(command):
+    answer = command("--version")
+    assert (answer.code, answer.out) == (0, f"ddlight {ddlight.__version__}\n")
+
+
+def test_unknown_command_names_the_nearest(command):
+    answer = command("condence", "--config", "x.yaml")
+    assert answer.code == 2
+    assert answer.err == "ddlight: Unknown command 'condence'. Did you mean condense? 'ddlight' lists them.\n"
+
+
+def test_light_commands_import_no_torch():
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", LIGHT], cwd=root, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_module_and_command_are_the_same():
+    done = subprocess.run([sys.executable, "-m", "ddlight", "nope"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith("ddlight: Unknown command 'nope'.")
+
+
+def test_help_shows_options_and_their_documentation(command):
+    answer = command("fit", "--help")
+    assert answer.code == 0
+    assert "--trainer.checkpoint_every" in answer.out
+    assert "fraction of the run between two checkpoints" in answer.out
+
+
+def test_options_that_a_change_of_class_drops_are_said_in_one_line_each(command):
+    answer = command("fit", "--config", QUICKSTART, "--model.student=Torchvision", "--model.student.name=resnet18")
+    said = [line for line in answer.err.splitlines() if "dropped" in line]
+    assert said == [
+        "Torchvision in place of ConvNet: the option 'depth' of the config is dropped.",
+        "Torchvision in place of ConvNet: the option 'width' of the config is dropped.",
+    ]
+    again = command("fit", "--config", QUICKSTART, "--model.student=MLP", "--dry-run", *CPU)
+    assert again.code == 0
+    assert "dropped" not in again.err
+
+
+def test_dropped_mappings_and_lists_are_named_without_their_content(command, home):
+    teachers = [{"class_path": "RunTeacher", "init_args": {"run": "a", "checkpoint_epoch": 3}}] * 2
+    model = {"class_path": "MultiTeacherLabel", "init_args": {"student": "ConvNet", "teachers": teachers}}
+    data = {"class_path": "Random", "init_args": {"dataset": "Digits"}}
+    (home / "many.yaml").write_text(yaml.safe_dump({"model": model, "data": data}))
+    answer = command("fit", "--config", "many.yaml", "--model=HardLabel", "--print_config")
+    assert answer.code == 0
+    said = [line for line in answer.err.splitlines() if "dropped" in line]
+    assert said == ["HardLabel in place of MultiTeacherLabel: the option 'teachers' of the config is dropped."]
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(command, home):
+    answer = command("fit", "--config", QUICKSTART, "--dry-run", *SMALL)
+    assert answer.code == 0
+    for line in (
+        "data      Digits: 10 classes, 1 x 32 x 32",
+        f"set       Random, ipc 10, {home / 'cache'}",
+        "regime    HardLabel, protocol dcbench",
+        "student   ConvNet(depth=3, width=8, norm='instance')",
+        "teachers  none",
+        "recipe    optimizer sgd, lr 0.01, batch 100",
+        "budget    3 steps: 3 steps of 100 images, 300 images seen",
+        "time      about ",
+        "memory    about ",
+        "disk      about ",
+    ):
+        assert f"\n{line}" in answer.out
+    assert "to be made" in answer.out
+    assert snapshot(home) == {}
+
+
+@pytest.mark.parametrize("name", ["condense", "test", "validate"])
+def test_dry_run_of_the_other_commands_writes_nothing(command, home, name):
+    answer = command(name, "--config", QUICKSTART, "--dry-run", *CPU)
+    assert answer.code == 0
+    assert f"dry run of '{name}'" in answer.out
+    assert snapshot(home) == {}
+
+
+def test_condense_needs_no_model_and_fit_finds_the_set(command, home):
+    words = ("--data=Random", "--data.dataset=Digits", "--data.ipc=3")
+    made = command("condense", *words, "--trainer.accelerator=cpu", "--trainer.devices=1")
+    assert made.code == 0
+    folder = next((home / "cache").rglob("manifest.json")).parent
+    assert f"condensed set: {folder}" in made.err
+    before = snapshot(home / "cache")
+    dry = command("fit", *words, "--model=HardLabel", "--model.student=MLP", "--dry-run", *CPU)
+    assert f"{folder}: exists" in dry.out
+    fitted = command("fit", *words, "--model=HardLabel", "--model.student=MLP", "--model.budget.steps=2", *CPU)
+    assert fitted.code == 0
+    assert snapshot(home / "cache") == before
+
+
+def test_tiny_says_what_it_changed_and_runs(command, home):
+    answer = command("fit", "--config", QUICKSTART, "--tiny", *CPU, "--data.ipc=50", "--data.seed=3")
+    assert answer.code == 0
+    changed = answer.err.split("--tiny changed:\n", 1)[1]
+    assert "  data.ipc: 50 -> 10\n" in changed
+    assert "  model.student.width: 32 -> 8\n" in changed
+    assert "  model.budget: None -> " in changed
+    assert "data.seed" not in changed
+    result = Result.read(next((home / "runs" / "tiny" / "quickstart").glob("*/result.json")).parent)
+    assert (result.budget.steps, result.set.ipc, result.set.seed, result.set.dataset) == (20, 10, 3, "Digits")
+
+
+def test_run_folder_is_named_by_the_config_and_not_by_fragments(command, home):
+    base = home / "base"
+    base.mkdir()
+    (base / "short.yaml").write_text("trainer: {checkpoint_every: 0}\n")
+    answer = command("fit", "--config", QUICKSTART, "--config", base / "short.yaml", *SMALL)
+    assert answer.code == 0
+    assert [p.name for p in (home / "runs").iterdir()] == ["quickstart"]
+
+
+def test_the_same_command_twice_gives_two_runs(command, home):
+    for _ in range(2):
+        assert command("fit", "--config", QUICKSTART, *SMALL).code == 0
+    runs = sorted((home / "runs" / "quickstart").iterdir())
+    assert len(runs) == 2
+    assert runs[1].name == f"{runs[0].name}-2"
+    assert runs[0].joinpath("student.safetensors").read_bytes() == runs[1].joinpath("student.safetensors").read_bytes()
+
+
+def test_test_and_validate_read_the_newest_finished_run(command, home):
+    fit = ["--data=Random", "--data.dataset=Digits", "--data.dataset.held_out=5", "--data.ipc=2", "--model=HardLabel"]
+    fit += ["--model.student=ConvNet", "--model.student.width=8", "--model.budget.steps=3", "--trainer.accelerator=cpu"]
+    fit += ["--trainer.devices=1", "--trainer.progress=false"]
+    assert "There is no run at runs/random/" in command("test", *fit).err
+    assert command("fit", *fit).code == 0
+    first = Result.read(next(home.glob("runs/random/*/result.json")))
+    tested, validated = command("test", *fit), command("validate", *fit)
+    assert (tested.code, validated.code) == (0, 0)
+    assert f"acc {first.acc.test:.1f} %" in tested.err and f"held-out acc {first.acc.held_out:.1f} %" in validated.err
+    assert len(list(home.glob("runs/random/*/result.json"))) == 1
+
+
+def test_classes_that_leave_something_to_others_are_no_choices():
+    from importlib import import_module
+
+    from ddlight.cli.parsing import choices
+    from ddlight.core import discover
+    from ddlight.sets.module import CondensedDataModule
+
+    for entry in discover.methods():
+        import_module(entry.module)
+    allowed = set(choices(CondensedDataModule))
+    assert {entry.name for entry in discover.methods()} <= allowed
+    assert not allowed & {"ScoredSelector", "SearchedSelector", "FeatureSelector", "RecoveredSynthesiser"}

@@ -1,0 +1,35 @@
+"""Names of artefacts say what shapes them, and stay when an option is added."""
+
+from dataclasses import dataclass, field, make_dataclass
+
+from ddlight.core.naming import named
+from ddlight.data import Digits
+from ddlight.networks.students import ConvNet
+
+
+@dataclass(frozen=True)
+class Inner:
+    size: int = 3
+    parts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outer:
+    rate: float
+    inner: Inner = field(default_factory=Inner)
+
+
+def test_only_what_differs_from_its_default_is_named():
+    assert named(Outer(0.5)) == {"class": "Outer", "rate": 0.5}
+    own = {"class": "Inner", "parts": [1, 2]}
+    assert named(Outer(0.5, Inner(parts=(1, 2)))) == {"class": "Outer", "rate": 0.5, "inner": own}
+
+
+def test_an_option_that_is_added_leaves_older_names_alone():
+    later = make_dataclass("Inner", [("size", int, 3), ("parts", tuple, ()), ("added", bool, False)])
+    assert named(later(5)) == named(Inner(5)) != named(later(5, added=True))
+
+
+def test_datasets_and_networks():
+    assert named([Digits(size=8), None, 2.5]) == [Digits(size=8).identity(), None, 2.5]
+    assert named(ConvNet(depth=2)) == {"class": "ConvNet", "depth": 2} != named(ConvNet(depth=1))

@@ -1,0 +1,139 @@
+"""ImageNet and its subsets in the layouts that people have: labels follow from wnids, wherever the images lie."""
+
+import random
+
+import pytest
+from PIL import Image
+
+from ddlight.core.errors import DataError, UsageError
+from ddlight.data import ImageNet1K, ImageNet100, ImageNette, ImageWoof, TinyImageNet
+from ddlight.data.table import IMAGENET100_WNIDS, IMAGENETTE_WNIDS, IMAGEWOOF_WNIDS
+
+WNIDS = ("n01440764", "n01443537", "n03888257")
+
+
+def colour(path, level):
+    """An image whose pixels say which class it is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (10, 8), (level, level, level)).save(path, quality=100)
+
+
+def folders(root, wnids, part, count, below=""):
+    for level, wnid in enumerate(wnids):
+        for i in range(count):
+            colour(root / part / wnid / below / f"{wnid}_{i}.JPEG", 10 * level)
+
+
+def loose(root, wnids, file):
+    """val/ as it was published, two images a class in no order, and Kaggle's file of their classes."""
+    order = [wnid for wnid in wnids for _ in range(2)]
+    random.Random(0).shuffle(order)
+    lines = []
+    for n, wnid in enumerate(order):
+        name = f"ILSVRC2012_val_{n + 1:08d}"
+        colour(root / "val" / f"{name}.JPEG", 10 * wnids.index(wnid))
+        lines.append(f"{name},{wnid} 1 2 3 4 {wnid} 5 6 7 8 ")
+    random.Random(9).shuffle(lines)
+    file.write_text("\n".join(["ImageId,PredictionString", *lines]))
+
+
+def levels(split):
+    """Class that each image's pixels say."""
+    return ((split.images[:, 0, 4, 4].astype(int) + 5) // 10).tolist()
+
+
+@pytest.mark.parametrize("depth", [0, 3])
+def test_loose_validation_images_get_their_classes_from_kaggles_file(tmp_path, depth):
+    root = tmp_path / "ILSVRC" / "Data" / "CLS-LOC"
+    folders(root, WNIDS, "train", 2)
+    loose(root, WNIDS, [root, root.parent, root.parent.parent, tmp_path][depth] / "LOC_val_solution.csv")
+    test = ImageNet1K(str(tmp_path), size=8, resize=8, wnids=list(WNIDS)).split("test")
+    assert test.labels.tolist() == levels(test) == [0, 0, 1, 1, 2, 2]
+    part = ImageNet1K(str(tmp_path), size=8, resize=8, wnids=[WNIDS[2], WNIDS[0]]).split("test")
+    assert part.labels.tolist() == [0, 0, 1, 1]
+    assert levels(part) == [0, 0, 2, 2]
+    assert all(sample.startswith("val/ILSVRC2012_val_") for sample in test.ids)
+
+
+def test_a_list_that_does_not_fit_the_images_is_refused(tmp_path):
+    folders(tmp_path, WNIDS, "train", 1)
+    loose(tmp_path, WNIDS, tmp_path / "LOC_val_solution.csv")
+    stray = tmp_path / "val" / "ILSVRC2012_val_00000099.JPEG"
+    colour(stray, 0)
+    with pytest.raises(DataError, match=r"LOC_val_solution.csv has no label for ILSVRC2012_val_00000099.JPEG"):
+        ImageNet1K(str(tmp_path), wnids=list(WNIDS)).index("test")
+    stray.unlink()
+    folders(tmp_path, ["n02102040"], "train", 1)
+    with pytest.raises(DataError, match=r"val has no image of n02102040"):
+        ImageNet1K(str(tmp_path), wnids=[*WNIDS, "n02102040"]).index("test")
+
+
+PLACES = [
+    (ImageNette, IMAGENETTE_WNIDS, "imagenette2-320"),
+    (ImageNette, IMAGENETTE_WNIDS, "imagenette2"),
+    (ImageWoof, IMAGEWOOF_WNIDS, "imagewoof2-160"),
+    (ImageNet100, IMAGENET100_WNIDS, "imagenet100"),
+    (ImageNet100, IMAGENET100_WNIDS, "imagenet"),
+]
+
+
+@pytest.mark.parametrize(("kind", "wnids", "place"), PLACES, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_subset_has_its_own_classes_whatever_else_lies_there(tmp_path, monkeypatch, kind, wnids, place):
+    others = ["n01443537"] if place == "imagenet" else []  # no class of ImageNet-100
+    for part in ("train", "val"):
+        for wnid in [*wnids, *others]:
+            colour(tmp_path / place / part / wnid / "0.JPEG", 0)
+    monkeypatch.setenv("DDLIGHT_DATA", str(tmp_path))
+    data = kind(size=8, resize=8)
+    assert data.info.classes == tuple(sorted(wnids)) == wnids
+    assert data.index("train").ids.tolist() == [f"train/{wnid}/0.JPEG" for wnid in wnids]
+    assert data.info.name == kind.__name__
+
+
+def test_imagenet_100_is_the_list_of_cmc():
+    assert len(set(IMAGENET100_WNIDS)) == 100
+    assert (IMAGENET100_WNIDS[0], IMAGENET100_WNIDS[-1]) == ("n01558993", "n13040303")
+    assert ImageNet1K(wnids=list(IMAGENET100_WNIDS)).info.classes == IMAGENET100_WNIDS
+
+
+def test_a_list_of_wnids_may_be_a_file(tmp_path):
+    folders(tmp_path, WNIDS, "train", 1)
+    folders(tmp_path, WNIDS, "val", 1)
+    mine = tmp_path / "mine.txt"
+    mine.write_text("n03888257\nn01440764\n")
+    assert ImageNet1K(str(tmp_path), wnids=str(mine)).info.classes == (WNIDS[0], WNIDS[2])
+    mine.write_text("n03888257\nn01440765\n")
+    with pytest.raises(UsageError, match=r"n01440765 not among ILSVRC 2012's 1,000. Did you mean"):
+        ImageNet1K(str(tmp_path), wnids=str(mine)).index("train")
+    with pytest.raises(UsageError, match=r"there is no file none.txt"):
+        ImageNet1K(str(tmp_path), wnids="none.txt").index("train")
+
+
+@pytest.mark.parametrize("sorted_val", [False, True])
+def test_tiny_imagenet_as_published_and_sorted(tmp_path, sorted_val):
+    root = tmp_path / "tiny-imagenet-200"
+    folders(root, WNIDS, "train", 2, "images")
+    if sorted_val:
+        folders(root, WNIDS, "val", 2)
+    else:
+        names = [f"val_{n}.JPEG" for n in (3, 1, 0, 2, 5, 4)]
+        for n, name in enumerate(names):
+            colour(root / "val" / "images" / name, 10 * (n // 2))
+        lines = [f"{name}\t{WNIDS[n // 2]}\t0\t0\t9\t9" for n, name in enumerate(names)]
+        (root / "val" / "val_annotations.txt").write_text("\n".join(lines[::-1]) + "\n")
+    data = TinyImageNet(str(tmp_path), size=8)
+    for name in ("train", "test"):
+        split = data.split(name)
+        assert split.labels.tolist() == levels(split) == [0, 0, 1, 1, 2, 2]
+    assert data.info.classes == WNIDS
+    assert (data.info.train, data.info.test, data.info.name) == (6, 6, "TinyImageNet")
+
+
+def test_tiny_imagenet_that_is_not_whole_is_refused(tmp_path):
+    with pytest.raises(DataError, match="TinyImageNet was not found"):
+        TinyImageNet(str(tmp_path)).index("train")
+    folders(tmp_path, WNIDS, "train", 1, "images")
+    colour(tmp_path / "val" / "images" / "val_0.JPEG", 0)
+    (tmp_path / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn01440764\nval_1.JPEG\tn99999999\n")
+    with pytest.raises(DataError, match=r"n99999999 without training images, val_1.JPEG not in"):
+        TinyImageNet(str(tmp_path)).index("test")

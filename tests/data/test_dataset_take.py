@@ -1,0 +1,78 @@
+"""Parts of a split without the rest: labels without pixels, rows without their neighbours, pixels decoded once."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ddlight.core.errors import DataError
+from ddlight.data import Digits, ImageFolder
+from ddlight.data import folder as folder_module
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    """Two classes, six training and four test images each, of several sizes."""
+    monkeypatch.setenv("DDLIGHT_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 6), ("test", 4)):
+        for name in ("bee", "ant"):
+            place = tmp_path / "tree" / part / name
+            place.mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 255, (20 + i, 25, 3), np.uint8)
+                Image.fromarray(pixels).save(place / f"{i}.png")
+    return str(tmp_path / "tree")
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """Names of the files that are decoded."""
+    seen, read = [], folder_module.read_rgb
+    monkeypatch.setattr(folder_module, "read_rgb", lambda path, *a: seen.append(path.name) or read(path, *a))
+    return seen
+
+
+@pytest.mark.parametrize("name", ["train", "held_out", "test"])
+def test_index_and_take_are_parts_of_the_split(tree, name):
+    for data, other in ((ImageFolder(tree, 1, 16), ImageFolder(tree, 1, 16)), (Digits(held_out=2), Digits(held_out=2))):
+        whole, index = other.split(name), data.index(name)
+        np.testing.assert_array_equal(index.labels, whole.labels)
+        np.testing.assert_array_equal(index.ids, whole.ids)
+        rows = np.array([len(index) - 1, 0])
+        np.testing.assert_array_equal(data.take(name, rows), whole.images[rows])
+
+
+def test_listing_decodes_nothing_and_taking_decodes_the_rows_alone(tree, reads):
+    data = ImageFolder(tree, size=16)
+    assert len(data.index("train")) == 12
+    assert data.encoded("train")[7].name == "1.png"
+    assert not reads
+    data.take("train", np.array([7, 2]))
+    assert sorted(reads) == ["1.png", "2.png"]
+
+
+def test_a_large_split_is_decoded_into_a_file_once(tree, reads, monkeypatch):
+    monkeypatch.setattr(folder_module, "KEPT_BYTES", 100)
+    expected = ImageFolder(tree, size=16).split("test").images
+    reads.clear()
+    data = ImageFolder(tree, size=16)
+    np.testing.assert_array_equal(data.take("test", np.arange(8)), expected)
+    assert len(reads) == 8
+    np.testing.assert_array_equal(ImageFolder(tree, size=16).take("test", np.array([5, 1])), expected[[5, 1]])
+    assert len(reads) == 8
+    (file,) = (folder_module.decoded_folder()).iterdir()
+    file.write_bytes(file.read_bytes()[:-5])
+    np.testing.assert_array_equal(ImageFolder(tree, size=16).take("test", np.array([5, 1])), expected[[5, 1]])
+    assert len(reads) == 16
+    other = ImageFolder(tree, size=8)
+    other.take("test", np.array([0]))
+    assert len(list(folder_module.decoded_folder().iterdir())) == 2  # named by what was decoded
+    assert len(reads) == 24
+
+
+def test_a_damaged_image_is_named(tree):
+    data = ImageFolder(tree, size=16)
+    data.encoded("train")[3].write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"1 of 2 images cannot be read.*\n.*ant/3.png"):
+        data.take("train", np.array([3, 4]))
+    assert data.take("train", np.array([4])).shape == (1, 3, 16, 16)

@@ -1,0 +1,100 @@
+"""Scores from a table, against their definitions."""
+
+import numpy as np
+import pytest
+
+from ddlight.core.errors import DataError, UsageError
+from ddlight.methods.scoring import scores
+from ddlight.methods.scoring.table import ScoreTable
+
+
+def table(**columns):
+    count = next(iter(columns.values())).shape[-1]
+    named = {name.replace("__", "."): np.asarray(value, np.float32) for name, value in columns.items()}
+    return ScoreTable(np.array([f"train/{i}" for i in range(count)]), named, {}, "here")
+
+
+def test_never_learned_images_rank_hardest_or_as_other_codes_have_them():
+    found = table(
+        train__forgetting=np.array([0, 0, 3, 1]), train__learned=np.array([0, 1, 1, 1]), train__seen=np.full(4, 20)
+    )
+    assert scores.forgetting(found).tolist() == [20, 0, 3, 1]
+    assert scores.forgetting(found, "zero").tolist() == [0, 0, 3, 1]
+
+
+def test_aum_is_turned_round_so_that_larger_is_harder():
+    found = table(train__aum_prob=np.array([0.9, -0.5]), train__aum_logit=np.array([2.0, 3.0]))
+    np.testing.assert_allclose(scores.aum(found), [-0.9, 0.5])
+    assert scores.aum(found, "logit").tolist() == [-2.0, -3.0]
+
+
+@pytest.mark.parametrize(("at", "row"), [(0.1, 0), (0.05, 0), (0.11, 1), (0.2, 1), (1.0, 9), (0.3, 2)])
+def test_clean_el2n_reads_the_first_pass_at_or_after_a_fraction(at, row):
+    found = table(clean__el2n=np.arange(10.0)[:, None].repeat(2, 1))
+    assert scores.el2n(found, "clean", at).tolist() == [row, row]
+
+
+def test_a_fraction_beyond_the_run_is_refused():
+    with pytest.raises(UsageError, match="at most 1"):
+        scores.reading(10, 1.5)
+
+
+@pytest.mark.parametrize(("k", "j", "w", "starts"), [(8, 6, 2, [0]), (9, 6, 2, [0, 1]), (30, 6, 2, [22, 23])])
+def test_cad_averages_the_windows_of_the_papers_indices(k, j, w, starts):
+    history = np.random.default_rng(0).random((k, 5))
+    windows = [history[s : s + j].std(0, ddof=1) for s in range(k - j - w, k - j)]
+    if len(starts) < w:
+        with np.testing.assert_raises(AssertionError):
+            np.testing.assert_allclose(starts, range(k - j - w, k - j))
+    np.testing.assert_allclose(scores.cad(history, j, w), np.mean(windows, 0))
+    later = [history[s : s + j].std(0, ddof=1) for s in range(k - j - w + 1, k - j + 1)]
+    np.testing.assert_allclose(scores.cad(history, j, w, include_last=True), np.mean(later, 0))
+
+
+def test_cad_needs_j_plus_w_readings():
+    with pytest.raises(UsageError, match="J = 6 and W = 2 need 8 readings; there are 7"):
+        scores.cad(np.zeros((7, 3)), 6, 2)
+
+
+@pytest.mark.parametrize(("passes", "window", "decay"), [(10, 5, 0.9), (10, 10, 0.9), (8, 3, 0.5), (5, 4, 1.0)])
+def test_tdds_is_the_moving_average_over_windows_of_how_uneven_changes_are(passes, window, decay):
+    history = np.random.default_rng(2).random((9, 4)).astype(np.float32)
+    average = np.zeros(4)
+    for k in range(passes - window + 1):
+        inside = history[k : k + window - 1].astype(np.float64)
+        uneven = np.sqrt(sum((row - sum(inside) / len(inside)) ** 2 for row in inside))
+        average = (1 - decay) * average + decay * uneven
+    np.testing.assert_allclose(scores.tdds(table(train__change=history), passes, window, decay), average, rtol=1e-9)
+
+
+def test_tdds_looks_at_every_window_and_most_at_the_last():
+    history = np.zeros((9, 3), np.float32)
+    history[8, 0] = history[4, 1] = history[0, 2] = 1
+    late, middle, early = scores.tdds(table(train__change=history), 10, 5, 0.9)
+    assert late > middle > early > 0
+    length = np.sqrt(3 / 4)  # of a one among four numbers, less their mean
+    assert late == pytest.approx(0.9 * length)
+    assert early == pytest.approx(0.9 * 0.1**5 * length)
+    assert middle == pytest.approx(0.9 * length * (0.1 + 0.01 + 0.001 + 0.0001))
+
+
+def test_tdds_of_more_passes_than_were_recorded_is_refused():
+    with pytest.raises(UsageError, match=r"changes of 4 passes, and T = 10.*--data.passes=4"):
+        scores.tdds(table(train__change=np.zeros((3, 2))), 10, 5)
+
+
+def test_dyn_unc_of_clean_passes_leaves_the_last_out():
+    history = np.random.default_rng(1).random((6, 4)).astype(np.float32)
+    found = table(clean__prob_true=history)
+    expected = np.mean([history[k : k + 3].std(0, ddof=1) for k in range(3)], 0)
+    np.testing.assert_allclose(scores.dyn_unc(found, "clean", 3), expected, rtol=1e-5)
+
+
+def test_a_missing_column_is_named_with_what_there_is():
+    with pytest.raises(UsageError, match=r"no column 'train.dual'.*clean.el2n"):
+        scores.dual(table(clean__el2n=np.zeros((1, 2))))
+
+
+def test_scores_that_are_not_numbers_are_refused():
+    with pytest.raises(DataError, match="1 of 2 scores are not finite"):
+        scores.entropy(table(clean__entropy=np.array([np.nan, 1.0])))

@@ -1,0 +1,101 @@
+"""Heads and features of networks of every origin."""
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+
+from ddlight.core.errors import UsageError
+from ddlight.networks.layers import HalvingPool, count_classes, embed, heads, keep_classes, replace_head
+from ddlight.networks.students import MLP, ConvNet, ResNet, ResNetAP
+
+NAMES = {
+    "resnet18": "fc",
+    "mobilenet_v2": "classifier.1",
+    "squeezenet1_1": "classifier.1",
+    "shufflenet_v2_x0_5": "fc",
+    "densenet121": "classifier",
+    "swin_t": "head",
+    "vit_b_32": "heads.head",
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_heads_of_torchvision(name):
+    with torch.device("meta"):
+        network = torchvision.models.get_model(name, num_classes=13)
+    assert list(heads(network)) == [NAMES[name]] and count_classes(network) == 13
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("resnet10t", ["fc"]),
+        ("convnext_atto", ["head.fc"]),
+        ("vit_tiny_patch16_224", ["head"]),
+        ("deit_tiny_distilled_patch16_224", ["head", "head_dist"]),
+        ("tf_efficientnet_lite0", ["classifier"]),
+    ],
+)
+def test_heads_of_timm(name, expected):
+    with torch.device("meta"):
+        network = timm.create_model(name, num_classes=13)
+    assert list(heads(network)) == expected and count_classes(network) == 13
+
+
+def test_a_network_without_head_is_refused():
+    with pytest.raises(UsageError, match="Identity does not end in a linear layer"):
+        heads(nn.Identity())
+
+
+@pytest.mark.parametrize("network", ["torchvision:squeezenet1_1", "timm:deit_tiny_distilled_patch16_224", "ours"])
+def test_kept_classes_are_columns_of_the_logits(network):
+    where, _, name = network.partition(":")
+    if where == "ours":
+        network = ConvNet(width=4).build(9, 3, 224)
+    else:
+        network = (timm.create_model if where == "timm" else torchvision.models.get_model)(name, num_classes=9)
+    network.eval()
+    images = torch.randn(2, 3, 224, 224)
+    full = network(images).detach()
+    keep_classes(network, [7, 0, 3])
+    assert count_classes(network) == 3
+    torch.testing.assert_close(network(images), full[:, [7, 0, 3]])
+
+
+def test_a_new_head_keeps_the_rest():
+    for name, old in (("shufflenet_v2_x0_5", "fc.weight"), ("squeezenet1_1", "classifier.1.weight")):
+        network = torchvision.models.get_model(name, num_classes=9)
+        before = {k: v.clone() for k, v in network.state_dict().items()}
+        replace_head(network, 4)
+        after = network.state_dict()
+        assert list(after) == list(before) and after[old].shape[0] == 4
+        assert all(torch.equal(before[k], after[k]) for k in before if not k.startswith(old.rpartition(".")[0]))
+
+
+@pytest.mark.parametrize("student", [ConvNet(width=8), MLP(), ResNetAP(), ResNet(18)])
+def test_embed_is_what_enters_the_head(student):
+    network = student.build(5, 3, 32).eval()
+    images = torch.randn(2, 3, 32, 32, requires_grad=True)
+    features = embed(network, images)
+    (head,) = heads(network).values()
+    torch.testing.assert_close(head(features), network(images))
+    if hasattr(network, "embed"):
+        torch.testing.assert_close(features, network.embed(images))
+    features.sum().backward()
+    assert images.grad.abs().sum() > 0
+    assert not head._forward_pre_hooks
+
+
+@pytest.mark.parametrize("sides", [(6, 8), (7, 5)])
+def test_halving_pool_is_average_pooling_compiled_or_not(sides):
+    images, pool, traced = torch.randn(2, 3, *sides), HalvingPool(), []
+
+    def backend(graph, _):
+        traced.extend(node.target for node in graph.graph.nodes)
+        return graph
+
+    for found in (pool(images), torch.compile(pool, backend=backend)(images)):
+        torch.testing.assert_close(found, torch.nn.functional.avg_pool2d(images, 2))
+    assert "mean" in traced

@@ -1,0 +1,647 @@
+"""Sets that others published: every layout as its makers write it, read, judged, or refused."""
+
+import io
+import json
+import pickle
+import sys
+import tarfile
+import zipfile
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ddlight.core.errors import DataError, UsageError
+from ddlight.data import CIFAR100, MNIST, Digits, ImageNette
+from ddlight.data.table import IMAGENETTE_WNIDS, TABLE
+from ddlight.methods.baselines.released import Released
+from ddlight.networks.students import ConvNet
+from ddlight.networks.teachers import RunTeacher
+from ddlight.recipes.budget import Budget
+from ddlight.recipes.protocols import Override
+from ddlight.regimes.hard_label import HardLabel
+from ddlight.regimes.soft_label import SoftLabel
+from ddlight.regimes.teacher_label import TeacherLabel
+from ddlight.sets import store
+from ddlight.sets.readers import released
+from ddlight.sets.readers.released import read_released
+from ddlight.train.trainer import Trainer
+
+IPC = 3
+RNG = np.random.default_rng(0)
+BYTES = RNG.integers(0, 255, (10, IPC, 32, 32), np.uint8)
+LABELS = np.repeat(np.arange(10), IPC)
+NORMAL = torch.tensor((BYTES.reshape(-1, 1, 32, 32) / 255 - 0.5) / 0.25, dtype=torch.float32)
+
+
+def pictures(folder, name, ending="png", classes=range(10), first=0):
+    """Class folders: `name` gives folder and file of class c and image i."""
+    for c in classes:
+        for i in range(IPC):
+            file = folder / f"{name(c, i + first)}.{ending}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(BYTES[c % 10, i]).save(file)
+    return folder
+
+
+def sre2l(place):
+    return pictures(place / "syn", lambda c, i: f"new{c:03d}/class{c:03d}_id{i:03d}")
+
+
+def rded(place):
+    return pictures(place / "syn_data", lambda c, i: f"{c:05d}/class{c:05d}_id{i:05d}")
+
+
+def plain(place):
+    return pictures(place / "set", lambda c, i: f"{c}/{i}_extra.x".removesuffix(".x"))
+
+
+def dc(place):
+    wrong = [torch.zeros_like(NORMAL), torch.tensor(LABELS)]
+    content = {"data": [wrong, [NORMAL, torch.tensor(LABELS)]], "accs_all_exps": {"ConvNet": [0.5, 0.6]}}
+    torch.save(content, place / "res_DSA_Digits_ConvNet_3ipc.pt")
+    return place / "res_DSA_Digits_ConvNet_3ipc.pt"
+
+
+def mtt(place):
+    torch.save(NORMAL, place / "images_best.pt")
+    torch.save(torch.tensor(LABELS), place / "labels_best.pt")
+    return place / "images_best.pt"
+
+
+def mtt_folder(place):
+    return mtt(place).parent
+
+
+def split(place):
+    for part in range(5):
+        torch.save(NORMAL[6 * part : 6 * part + 6], place / f"images_best_{part}.pt")
+        torch.save(torch.tensor(LABELS[6 * part : 6 * part + 6]), place / f"labels_best_{part}.pt")
+    return place
+
+
+def datm(place):
+    logits = torch.full((30, 10), -1.5)
+    logits[torch.arange(30), torch.tensor(LABELS)] = 4.0
+    torch.save(NORMAL, place / "images_500.pt")
+    torch.save(logits, place / "labels_500.pt")
+    torch.save(torch.tensor(0.0123), place / "lr_500.pt")
+    return place / "images_500.pt"
+
+
+def mtt_zca(place):
+    """A run with --zca: beside the whitened images lie the same brought back to pixels, under the misleading name."""
+    for number in (100, 2000):
+        torch.save(NORMAL * (number == 2000), place / f"images_{number}.pt")
+        torch.save(torch.zeros(30, 1, 32, 32), place / f"images_zca_{number}.pt")
+        torch.save(torch.tensor(LABELS), place / f"labels_{number}.pt")
+    return place
+
+
+def mtt_download(place):
+    """What the project page offers: the folder's name says it."""
+    (place / "digits_zca_3").mkdir()
+    return mtt(place / "digits_zca_3")
+
+
+def dcbench(place):
+    torch.save(NORMAL, place / "Digits_IPC3_normalize_images.pt")
+    torch.save(torch.tensor(LABELS), place / "Digits_IPC3_normalize_labels.pt")
+    return place
+
+
+def idc(place):
+    tiles = torch.tensor(RNG.random((30, 1, 32, 32)), dtype=torch.float32)
+    torch.save([tiles, torch.tensor(LABELS)], place / "data.pt")
+    return place / "data.pt"
+
+
+def kip(place):
+    soft = np.eye(10)[LABELS] - 0.1
+    np.savez(place / "kip.npz", images=NORMAL.numpy().transpose(0, 2, 3, 1), labels=soft)
+    return place / "kip.npz"
+
+
+def kip_zca(place):
+    return kip(place).rename(place / "kip_digits_ConvNet3_ssize30_zca_nol_noaug_ckpt1000.npz")
+
+
+def frepo(place, name="checkpoint_500000"):
+    """A ProtoState as flax saves it: arrays are extensions of type 1, images channels last, labels centred."""
+    msgpack = pytest.importorskip("msgpack")
+
+    def array(values):
+        packed = msgpack.packb((values.shape, values.dtype.name, values.tobytes()), use_bin_type=True)
+        return msgpack.ExtType(1, packed)
+
+    x = array(NORMAL.numpy().transpose(0, 2, 3, 1))
+    y = array(((np.eye(10)[LABELS] - 0.1) * 0.7).astype(np.float32))
+    moments = {"count": array(np.array(7, np.int32)), "mu": {"x_proto": y, "y_proto": x}}
+    state = {"step": 7, "params": {"x_proto": x, "y_proto": y}, "opt_state": {"0": moments}, "epoch": 3}
+    (place / name).write_bytes(msgpack.packb({**state, "best_val_acc": 0.5, "ema_count": 0}, use_bin_type=True))
+    return place / name
+
+
+def frepo_folder(place):
+    """Checkpoints that are kept: the last one counts."""
+    frepo(place)
+    frepo(place, "checkpoint_1000000")
+    (place / "checkpoint_500000").write_bytes(b"\x81\xa1a")
+    return place
+
+
+def frepo_npz(place):
+    centred = np.eye(10, dtype=np.float32)[LABELS] - 0.1
+    np.savez(place / "step500000.npz", image=NORMAL.numpy().transpose(0, 2, 3, 1), label=centred)
+    return place / "step500000.npz"
+
+
+def zipped(place):
+    pictures(place / "in", lambda c, i: f"new{c:03d}/class{c:03d}_id{i:03d}", "png")
+    with zipfile.ZipFile(place / "set.zip", "w") as archive:
+        for file in (place / "in").rglob("*.png"):
+            archive.write(file, f"ipc3/{file.relative_to(place / 'in')}")
+    return place / "set.zip"
+
+
+def tarred(place):
+    pictures(place / "in", lambda c, i: f"new{c:03d}/class{c:03d}_id{i:03d}")
+    with tarfile.open(place / "set.tar.gz", "w:gz") as archive:
+        archive.add(place / "in", "set")
+    return place / "set.tar.gz"
+
+
+def hub(place, name="set.parquet"):
+    """Rows in no order of class, each picture as the Hub's Image feature stores it."""
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    rows, cells = RNG.permutation(30), []
+    for row in rows:
+        content = io.BytesIO()
+        Image.fromarray(BYTES.reshape(-1, 32, 32)[row]).save(content, "PNG")
+        cells.append({"bytes": content.getvalue(), "path": f"{row}.png"})
+    order = {"image": cells, "class_id": LABELS[rows]}
+    parquet.write_table(pyarrow.table(order), place / name)
+    return place / name
+
+
+def hub_folder(place):
+    (place / "data").mkdir()
+    hub(place, "data/train-00000-of-00001.parquet")
+    hub(place, "data/test-00000-of-00001.parquet")
+    return place
+
+
+def chosen():
+    labels = Digits(size=32).split("train").labels
+    return np.concatenate([np.flatnonzero(labels == c)[-IPC:] for c in range(10)])
+
+
+def index_txt(place):
+    (place / "picks.txt").write_text("\n".join(map(str, chosen()[::-1].tolist())))
+    return place / "picks.txt"
+
+
+def index_npy(place):
+    np.save(place / "picks.npy", chosen())
+    return place / "picks.npy"
+
+
+def ids_json(place):
+    (place / "picks.json").write_text(json.dumps(Digits(size=32).split("train").ids[chosen()].tolist()))
+    return place / "picks.json"
+
+
+PICTURES = [sre2l, rded, plain, zipped, tarred]
+TABLES = [hub, hub_folder]
+NORMALISED = [dc, mtt, mtt_folder, split, dcbench, kip]
+ZCA = {datm: "zca", mtt_zca: "zca", mtt_download: "zca", kip_zca: "zca_kip", frepo: "zca_frepo",
+       frepo_folder: "zca_frepo", frepo_npz: "zca_frepo"}  # fmt: skip
+TENSORS = [*NORMALISED, *ZCA]
+LISTS = [index_txt, index_npy, ids_json]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setenv("DDLIGHT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "published").mkdir()
+    return tmp_path / "published"
+
+
+@pytest.mark.parametrize("layout", [*PICTURES, *TABLES, *TENSORS, idc, *LISTS], ids=lambda f: f.__name__)
+def test_every_layout_is_judged_with_no_further_option(place, layout):
+    data = Released(Digits(size=32), str(layout(place)))
+    model = HardLabel(ConvNet(1, 4), recipe=Override(batch=8), budget=Budget(steps=2))
+    trainer = Trainer(run=str(place.parent / "run"), accelerator="cpu", devices=1, progress=False)
+    trainer.fit_run(model, data)
+    assert data.ipc == (IPC * 4 if layout is idc else IPC)
+    assert data.require().manifest["ipc"] == data.ipc
+    assert 0 <= model.scores["test"].acc <= 100
+    hard = data.require().labels if data.require().labels.ndim == 1 else data.require().labels.argmax(1)
+    assert np.bincount(hard).tolist() == [data.ipc] * 10
+
+
+@pytest.mark.parametrize("layout", PICTURES, ids=lambda f: f.__name__)
+def test_pictures_come_back_as_they_are(place, layout):
+    found = read_released(layout(place), Digits(size=32))
+    np.testing.assert_array_equal(found.images, BYTES.reshape(-1, 1, 32, 32))
+    np.testing.assert_array_equal(found.labels, LABELS)
+
+
+@pytest.mark.parametrize("layout", TABLES, ids=lambda f: f.__name__)
+def test_rows_of_the_hub_go_to_the_class_that_they_name(place, layout):
+    found = read_released(layout(place), Digits(size=32))
+    assert found.labels.tolist() == LABELS.tolist()
+    for c in range(10):
+        ours = sorted(image.tobytes() for image in found.images[found.labels == c])
+        assert ours == sorted(image.tobytes() for image in BYTES[c])
+
+
+def test_parquet_without_its_columns_or_its_reader_is_refused(place, monkeypatch):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({"image": [b"x"], "caption": ["a"]}), place / "odd.parquet")
+    with pytest.raises(DataError, match=r"columns image, caption; class_id or label"):
+        read_released(place / "odd.parquet", Digits(size=32))
+    (place / "cut.parquet").write_bytes((place / "odd.parquet").read_bytes()[:50])
+    with pytest.raises(DataError, match="damaged or no parquet file"):
+        read_released(place / "cut.parquet", Digits(size=32))
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(UsageError, match=r"ddlight\[hub\]"):
+        read_released(place / "odd.parquet", Digits(size=32))
+
+
+@pytest.mark.parametrize("layout", TENSORS, ids=lambda f: f.__name__)
+def test_tensors_come_back_as_they_are(place, layout):
+    found = read_released(layout(place), Digits(size=32))
+    np.testing.assert_array_equal(found.images, NORMAL.numpy())
+    assert (found.space, found.classes.tolist()) == (ZCA.get(layout, "normalised"), LABELS.tolist())
+    assert found.why in "\n".join(found.lines())
+
+
+@pytest.mark.parametrize("layout", [kip, kip_zca, frepo, frepo_npz], ids=lambda f: f.__name__)
+def test_labels_of_kernel_regression_are_centred(place, layout):
+    found = read_released(layout(place), Digits(size=32))
+    assert found.kind == "centred" and found.labels.dtype == np.float32
+    assert np.abs(found.labels.sum(1)).max() < 1e-5 and found.labels.min() < 0
+
+
+@pytest.mark.parametrize("layout", LISTS, ids=lambda f: f.__name__)
+def test_a_list_of_a_coreset_is_a_selection(place, layout):
+    data = Released(Digits(size=32), str(layout(place)))
+    rows, _ = store.read_selection(data.condense())
+    assert sorted(rows.tolist()) == sorted(chosen().tolist())
+    assert data._sealed() and store.read_manifest(data.folder)["kind"] == "indices"
+
+
+def test_what_comes_with_soft_labels_is_kept(place):
+    data = Released(Digits(size=32), str(datm(place)))
+    manifest = store.read_manifest(data.condense())
+    assert (manifest["labels"], manifest["space"]) == ("logits", "zca")
+    assert manifest["learned_lr"] == pytest.approx(0.0123)
+    assert manifest["bytes_labels"] == 30 * 10 * 4
+
+
+def test_mosaics_of_idc_are_decoded(place):
+    path = idc(place)
+    stored = torch.load(path)[0]
+    found = read_released(path, Digits(size=32))
+    assert (found.factor, found.images.shape) == (2, (120, 1, 32, 32))
+    for tile, (row, column) in enumerate([(0, 0), (0, 16), (16, 0), (16, 16)]):
+        small = (stored[7, 0, row : row + 16, column : column + 16].numpy() * 255).astype(np.uint8)
+        large = np.asarray(Image.fromarray(small).resize((32, 32), Image.Resampling.BILINEAR))
+        assert np.abs(found.images[4 * 7 + tile, 0] * 255 - large).max() < 2.5
+    assert found.labels.tolist() == np.repeat(LABELS, 4).tolist()
+
+
+def test_the_class_is_in_the_name_and_never_in_the_order(place):
+    """IN-21K style names without padding sort as 0, 1, 10, 2: position and number part ways."""
+    wide = pictures(place / "wide", lambda c, i: f"new{c}/class{c}_id{i}", classes=[9, 3, 1, 0, 2, 4, 5, 6, 7, 8])
+    found = read_released(wide, Digits(size=32))
+    np.testing.assert_array_equal(found.images, BYTES.reshape(-1, 1, 32, 32))
+
+
+def test_images_of_a_class_sort_by_number(place):
+    many = pictures(place / "many", lambda c, i: f"{c}/img_{[2, 10, 1][i]}")
+    found = read_released(many, Digits(size=32)).first(2)
+    np.testing.assert_array_equal(found.images[:2, 0], BYTES[0, [2, 0]])
+
+
+def test_an_imagenet_set_is_cut_to_the_classes_of_the_dataset(place):
+    """1,000 numbered folders are ImageNet-1K's sorted wnids; ImageNette's are 0, 217, 482, 491, ..."""
+    indices = [0, 217, 482, 491, 497, 566, 569, 571, 574, 701]
+    for c in range(1000):
+        if c in indices or c in (1, 999):
+            (place / f"new{c:03d}").mkdir()
+            Image.new("RGB", (8, 8), (indices.index(c) if c in indices else 99, 0, 0)).save(
+                place / f"new{c:03d}" / f"class{c:03d}_id000.png"
+            )
+    info_only = ImageNette(size=8)
+    found = read_released(place, info_only)
+    assert found.images[:, 0, 0, 0].tolist() == list(range(10))
+    assert found.notes == ("2 class folders are not of ImageNette and are left out",)
+    names = place.parent / "by_name"
+    for c, wnid in enumerate(IMAGENETTE_WNIDS[::-1]):
+        (names / wnid).mkdir(parents=True)
+        Image.new("RGB", (8, 8), (9 - c, 0, 0)).save(names / wnid / "0.png")
+    assert read_released(names, info_only).images[:, 0, 0, 0].tolist() == list(range(10))
+
+
+def test_cifar100_sets_normalised_with_cifar10s_numbers_are_converted(place):
+    pixels = torch.rand(100, 3, 32, 32)
+    theirs, own = TABLE["CIFAR10"], TABLE["CIFAR100"]
+    mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (theirs.mean, theirs.std))
+    torch.save((pixels - mean) / std, place / "images_best.pt")
+    torch.save(torch.arange(100), place / "labels_best.pt")
+    found = read_released(place / "images_best.pt", CIFAR100())
+    mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (own.mean, own.std))
+    assert torch.allclose(torch.from_numpy(found.images) * std + mean, pixels, atol=1e-5)
+
+
+# --- whitened sets ---
+
+
+def real(recipe, count=5):
+    """Real training images, `count` of each class, whitened as a publisher would: float32 and their labels."""
+    split = Digits(size=16).split("train")
+    rows = np.concatenate([np.flatnonzero(split.labels == c)[:count] for c in range(10)])
+    x = split.images.reshape(-1, 256) / 255.0
+    if recipe == "zca_kip":
+        x = x - x.mean(1, keepdims=True)
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+        cov = x.T @ x / len(x)
+        u, s, _ = np.linalg.svd(cov + 0.1 * np.trace(cov) / 256 * np.eye(256))
+    else:
+        x = x - x.mean(0)
+        u, s, _ = np.linalg.svd(x.T @ x / (len(x) - 1))
+        s = s + 0.1
+    whitened = (x @ (u / np.sqrt(s) @ u.T)).reshape(-1, 1, 16, 16).astype(np.float32)
+    return whitened[rows], split.labels[rows], split.images[rows]
+
+
+def publish(place, recipe):
+    images, labels, _ = real(recipe)
+    if recipe == "zca_kip":
+        np.savez(place / "kip_zca.npz", images=images.transpose(0, 2, 3, 1), labels=np.eye(10)[labels] - 0.1)
+        return Released(Digits(size=16), str(place / "kip_zca.npz"))
+    torch.save(torch.tensor(images), place / "images_best.pt")
+    torch.save(torch.tensor(labels), place / "labels_best.pt")
+    return Released(Digits(size=16), str(place / "images_best.pt"), space="zca")
+
+
+@pytest.mark.parametrize("recipe", ["zca", "zca_kip"])
+def test_test_images_are_whitened_as_the_set_is(place, recipe):
+    """What the network is shown of a real image is what the publisher's own whitening makes of it."""
+    data, seen = publish(place, recipe), []
+    model = HardLabel(ConvNet(1, 4), recipe=Override(batch=50), budget=Budget(steps=2))
+    trainer = Trainer(run=str(place.parent / "run"), accelerator="cpu", devices=1, progress=False)
+    trainer.fit_run(model, data)
+    images, _, pixels = real(recipe)
+    np.testing.assert_array_equal(data.require().images, images)
+    model.network.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    model.logits(torch.tensor(pixels))
+    np.testing.assert_allclose(seen[0].numpy(), images, atol=2e-3)
+    assert json.loads((place.parent / "run" / "student.json").read_text())["whitening"] == recipe
+
+
+class Watching(RunTeacher):
+    """A teacher that keeps what it is shown and always says 0."""
+
+    def __init__(self):
+        super().__init__("nowhere")
+        self.shown = []
+
+    def load(self, num_classes, channels, size):
+        pass
+
+    def fingerprint(self):
+        return "watching"
+
+    def logits(self, images, batch_statistics=False):
+        self.shown.append(images)
+        return torch.zeros(len(images), 10)
+
+
+@pytest.mark.parametrize("regime", [TeacherLabel, SoftLabel])
+def test_teachers_are_shown_pixels(place, regime):
+    teacher = Watching()
+    plain = Override(batch=50, dsa="", mix="none", flip=False, crop_scale=(1, 1), crop_ratio=(1, 1))
+    model = regime(ConvNet(1, 4), teacher, recipe=plain, budget=Budget(steps=1))
+    trainer = Trainer(run=str(place.parent / "run"), accelerator="cpu", devices=1, progress=False)
+    trainer.fit_run(model, publish(place, "zca"))
+    expected = np.sort((real("zca")[2] / 255).reshape(50, -1).sum(1))
+    found = torch.cat(teacher.shown).reshape(50, -1).sum(1).sort().values
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-2)
+
+
+def test_a_teacher_cannot_label_what_has_no_pixels(place):
+    model = TeacherLabel(ConvNet(1, 4), Watching(), recipe=Override(batch=50), budget=Budget(steps=1))
+    trainer = Trainer(run=str(place.parent / "run"), accelerator="cpu", devices=1, progress=False)
+    with pytest.raises(UsageError, match="whitened as KIP does"):
+        trainer.fit_run(model, publish(place, "zca_kip"))
+
+
+def test_frepo_does_not_whiten_mnist(place):
+    assert read_released(frepo(place), MNIST()).space == "normalised"
+
+
+def test_what_mtt_brought_back_to_pixels_is_pixels(place):
+    mtt_zca(place)
+    torch.save(NORMAL, place / "images_zca_100.pt")
+    found = read_released(place / "images_zca_100.pt", Digits(size=32))
+    assert found.space == "pixel" and "brought back" in found.why
+    np.testing.assert_array_equal(found.images, NORMAL.numpy())
+    assert found.labels.tolist() == LABELS.tolist()
+
+
+@pytest.mark.parametrize("name", ["digits_NO_ZCA", "nozca_run", "plain"])
+def test_a_space_that_nothing_tells_is_assumed_aloud_and_can_be_given(place, name, caplog):
+    (place / name).mkdir()
+    path = mtt(place / name)
+    caplog.set_level("INFO", "ddlight")
+    assert Released(Digits(size=32), str(path)).space == "normalised"
+    assert "normalised (assumed, as no name says zca; if it is whitened: --data.space=zca)" in caplog.text
+    given = read_released(path, Digits(size=32), "zca_frepo")
+    assert (given.space, given.why) == ("zca_frepo", "as given")
+
+
+def test_a_space_that_is_given_wins_over_what_a_layout_says(place):
+    assert read_released(datm(place), Digits(size=32), "normalised").space == "normalised"
+    torch.save(torch.tensor(np.float32([[[[5.0]]]])).expand(100, 3, 32, 32).clone(), place / "images_best.pt")
+    torch.save(torch.arange(100), place / "labels_best.pt")
+    found = read_released(place / "images_best.pt", CIFAR100(), "zca")
+    assert found.space == "zca" and (found.images == 5).all()  # nothing is renormalised
+
+
+def test_a_folder_that_is_renamed_is_another_set(place):
+    """The name of a folder says that its images are whitened, and so does the fingerprint."""
+    said = Released(Digits(size=32), str(mtt_download(place)))
+    fingerprint = said.fingerprint
+    (place / "digits_zca_3").rename(place / "other")
+    silent = Released(Digits(size=32), str(place / "other" / "images_best.pt"))
+    assert fingerprint != silent.fingerprint and (said.space, silent.space) == ("zca", "normalised")
+
+
+def test_whitened_images_have_the_datasets_size(place):
+    with pytest.raises(DataError, match=r"whitened images of \(32, 32\) pixels; Digits is whitened at 16"):
+        read_released(datm(place), Digits(size=16))
+
+
+def test_tiny_imagenet_of_frepo_counts_as_its_list_of_wnids(place):
+    """wnids.txt of the dataset is not sorted, and ddlight's classes are."""
+    msgpack = pytest.importorskip("msgpack")
+    info = replace(TABLE["TinyImageNet"], classes=("n1", "n2", "n3"), num_classes=3, size=2)
+    images = np.arange(36, dtype=np.float32).reshape(3, 2, 2, 3)
+    params = {"x_proto": images, "y_proto": np.eye(3, dtype=np.float32) - 1 / 3}
+    packed = {k: msgpack.ExtType(1, msgpack.packb((v.shape, "float32", v.tobytes()))) for k, v in params.items()}
+    (place / "checkpoint_1").write_bytes(msgpack.packb({"params": packed}))
+    file = place / "tiny" / "train" / "n1" / "images" / "n1_0.JPEG"
+    dataset = SimpleNamespace(info=info, encoded=lambda split: (file,))
+    with pytest.raises(DataError, match=r"wnids.txt is missing or lacks one"):
+        read_released(place / "checkpoint_1", dataset)
+    file.parent.mkdir(parents=True)
+    (place / "tiny" / "wnids.txt").write_text("n3\nn1\nn2\n")
+    found = read_released(place / "checkpoint_1", dataset)
+    assert found.classes.tolist() == [0, 1, 2]
+    assert found.images[:, 0, 0, 0].tolist() == [12, 24, 0]  # n1 is the list's second, n3 its first
+
+
+def test_arrays_of_something_else_are_refused(place):
+    np.savez(place / "odd.npz", images=np.array([["a"]]), labels=np.array(["b"]))
+    with pytest.raises(DataError, match="arrays of <U1 and <U1; numbers are expected"):
+        read_released(place / "odd.npz", Digits(size=32))
+    np.savez(place / "flat.npz", image=np.zeros((30, 1024)), label=np.zeros(30))
+    with pytest.raises(DataError, match=r"prototypes of shape \(30, 1024\) and labels of shape \(30,\)"):
+        read_released(place / "flat.npz", Digits(size=32))
+
+
+def test_the_set_is_named_by_content(place):
+    first = Released(Digits(size=32), str(mtt(place)))
+    other = place.parent / "elsewhere"
+    other.mkdir()
+    same = Released(Digits(size=32), str(mtt(other)))
+    assert first.fingerprint == same.fingerprint
+    torch.save(torch.tensor(LABELS[::-1].copy()), other / "labels_best.pt")
+    assert Released(Digits(size=32), str(other / "images_best.pt")).fingerprint != first.fingerprint
+
+
+# --- what is refused ---
+
+
+class Bomb:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_a_pickle_that_would_run_code_is_refused(place):
+    target = place / "written"
+    torch.save({"data": [Bomb(target)]}, place / "res.pt")
+    with pytest.raises(DataError, match=r"res.pt holds more than tensors, and reading it could run code"):
+        read_released(place / "res.pt", Digits(size=32))
+    with (place / "bomb.npz").open("wb") as file, zipfile.ZipFile(file, "w") as archive:
+        buffer = io.BytesIO()
+        np.lib.format.write_array_header_1_0(buffer, {"descr": "|O", "fortran_order": False, "shape": (1,)})
+        archive.writestr("images.npy", buffer.getvalue() + pickle.dumps(Bomb(target)))
+        archive.writestr("labels.npy", buffer.getvalue())
+    with pytest.raises(DataError, match="could run code"):
+        read_released(place / "bomb.npz", Digits(size=32))
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("member", ["../outside.png", "/tmp/ddlight_outside.png"])
+def test_an_archive_that_would_write_outside_is_refused(place, member):
+    with zipfile.ZipFile(place / "bad.zip", "w") as archive:
+        archive.writestr(member, b"x")
+    with tarfile.open(place / "bad.tar", "w") as archive:
+        entry = tarfile.TarInfo(member)
+        entry.size = 1
+        archive.addfile(entry, io.BytesIO(b"x"))
+    with pytest.raises(DataError, match=r"bad.zip was not unpacked"):
+        read_released(place / "bad.zip", Digits(size=32))
+    if member.startswith(".."):  # an absolute name is made relative by tarfile's data filter
+        with pytest.raises(DataError, match=r"bad.tar was not unpacked"):
+            read_released(place / "bad.tar", Digits(size=32))
+
+
+def test_links_in_archives_are_refused(place):
+    with tarfile.open(place / "bad.tar", "w") as archive:
+        entry = tarfile.TarInfo("0")
+        entry.type, entry.linkname = tarfile.SYMTYPE, "/etc"
+        archive.addfile(entry)
+    with pytest.raises(DataError, match=r"bad.tar was not unpacked"):
+        read_released(place / "bad.tar", Digits(size=32))
+
+
+def broken(place, case):
+    """Write something that is no set of ten digits' classes, and say what the error names."""
+    torch.save(NORMAL, place / "images_best.pt")
+    labels = {
+        "counts": (torch.tensor(LABELS[:-1]), "29 labels"),
+        "beyond": (torch.tensor(LABELS + 1), "labels 1 to 10"),
+        "few": (torch.tensor(LABELS % 9), "no image of 1 of 10 classes"),
+        "wide": (torch.eye(12)[LABELS], "labels of 12 classes"),
+    }
+    if case in labels:
+        torch.save(labels[case][0], place / "labels_best.pt")
+        return place / "images_best.pt", labels[case][1]
+    if case == "alone":
+        return place / "images_best.pt", "images alone"
+    if case == "truncated":
+        (place / "labels_best.pt").write_bytes((place / "images_best.pt").read_bytes()[:500])
+        return place / "images_best.pt", "is damaged or not a file of torch.save"
+    if case == "names":
+        return pictures(place / "odd", lambda c, i: f"{'abcdefghij'[c]}/{i}"), "no wnid and no number"
+    if case == "sizes":
+        folder = plain(place)
+        Image.new("L", (16, 16)).save(folder / "3" / "1_extra.png")
+        return folder, "16 x 16 pixels where others have 32 x 32"
+    if case == "index":
+        (place / "picks.txt").write_text("1\n2\n99999")
+        return place / "picks.txt", "1 that are not there, such as 99999"
+    if case == "twice":
+        (place / "picks.txt").write_text("1\n2\n1")
+        return place / "picks.txt", "the same one twice"
+    (place / "set.docx").write_text("")
+    return place / "set.docx", "in no layout that is known"
+
+
+CASES = ["counts", "beyond", "few", "wide", "alone", "truncated", "names", "sizes", "index", "twice", "unknown"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_no_set_is_refused_by_name(place, case):
+    path, message = broken(place, case)
+    with pytest.raises(DataError, match=message):
+        read_released(path, Digits(size=32))
+
+
+def test_more_images_than_there_are_cannot_be_asked_for(place):
+    with pytest.raises(UsageError, match=r"ipc=5 is more than the released set has.*--data.ipc=3"):
+        Released(Digits(size=32), str(sre2l(place)), ipc=5).condense()
+    with pytest.raises(DataError, match="There is no released set"):
+        Released(Digits(size=32), str(place / "nowhere")).condense()
+
+
+def test_it_prints_what_it_found(place, caplog):
+    caplog.set_level("INFO", "ddlight")
+    Released(Digits(size=32), str(datm(place))).condense()
+    assert "layout images*.pt: 30 images, 3 per class" in caplog.text
+    assert "images 1 x 32 x 32, float32, -2 to 1.98, zca (logits and lr*.pt beside them: DATM" in caplog.text
+    assert "labels logits, 10 classes, learned lr 0.0123" in caplog.text
+
+
+def test_folders_of_equal_names_and_sizes_are_told_apart_by_their_content(tmp_path):
+    for name, value in (("one", 0.25), ("two", 0.5), ("same", 0.5)):
+        (tmp_path / name).mkdir()
+        torch.save(torch.full((10, 1, 8, 8), value), tmp_path / name / "images_best.pt")
+        torch.save(torch.arange(10), tmp_path / name / "labels_best.pt")
+    one, two, same = (released.source_digest(tmp_path / name) for name in ("one", "two", "same"))
+    assert one != two == same
