@@ -26,11 +26,11 @@ COMMANDS = {
     "bench": ("ddlight.bench.command:main", "loading, training and labels on this machine, as ratios to plain loops"),
     "show": ("ddlight.cli.show:main", "what a condensed set or a run contains"),
     "submit": ("ddlight.studies.slurm:main", "render and submit a SLURM job"),
-    "methods": ("ddlight.core.discover:methods_command", "methods, one a line"),
-    "regimes": ("ddlight.core.discover:regimes_command", "label regimes"),
-    "protocols": ("ddlight.core.discover:protocols_command", "published training recipes"),
-    "datasets": ("ddlight.core.discover:datasets_command", "real datasets and where they are expected"),
-    "configs": ("ddlight.core.discover:configs_command", "configs that are shipped"),
+    "methods": ("ddlight.cli.listing:methods_command", "methods, one a line"),
+    "regimes": ("ddlight.cli.listing:regimes_command", "label regimes"),
+    "protocols": ("ddlight.cli.listing:protocols_command", "published training recipes"),
+    "datasets": ("ddlight.cli.listing:datasets_command", "real datasets and where they are expected"),
+    "configs": ("ddlight.cli.listing:configs_command", "configs that are shipped"),
     "doctor": ("ddlight.cli.doctor:main", "versions, data, devices, logins"),
 }
 WITH_COMMAND = ("fit", "condense", "score", "validate", "test")

@@ -5,7 +5,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from ddlight.cli import show
+from ddlight.sets import opened
 
 CPU = ("--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.progress=false")
 SMALL = ("--model=HardLabel", "--model.student=MLP", "--model.student.width=8", "--model.budget.steps=2")
@@ -56,8 +56,8 @@ def test_the_folder_of_a_run_is_read_from_its_config(tmp_path):
     for dataset, root in ((inner, "there"), (noisy, "there"), ({"class_path": "Digits", "init_args": {}}, None)):
         content = {"data": {"class_path": "Random", "init_args": {"dataset": dataset}}}
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
-        assert show.root_of(tmp_path) == root
-    assert show.root_of(tmp_path / "gone") is None and show.root_of(None) is None
+        assert opened.root_of(tmp_path) == root
+    assert opened.root_of(tmp_path / "gone") is None and opened.root_of(None) is None
 
 
 @pytest.mark.parametrize("progress", ["true", "false"])

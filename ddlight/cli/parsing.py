@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import importlib
-import inspect
 import logging
 import re
 import typing
@@ -17,7 +16,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 import ddlight.data as datasets
 from ddlight.cli.configs import config_chain
-from ddlight.core import discover
+from ddlight.core import discover, naming
 from ddlight.core.errors import DDLightError, UsageError, nearest
 from ddlight.data.base import RealDataset
 from ddlight.networks.students import Student
@@ -189,7 +188,7 @@ def _option(message: str, parser: argparse.ArgumentParser) -> str | None:
 
 def _common(key: str) -> list[str]:
     """Options that every class of a family has, such as data.seed."""
-    return [f"{key}.{name}" for name in inspect.signature(FAMILIES[key][1]).parameters if name != "self"]
+    return [f"{key}.{name}" for name in naming.parameters(FAMILIES[key][1])]
 
 
 def _command(parser: argparse.ArgumentParser) -> str:
@@ -215,8 +214,8 @@ def _class_option(message: str, keys: list[str]) -> str | None:
     path, *options = matches[-1]
     option = next(filter(None, options))
     module, name = path.rsplit(".", 1)
-    parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
-    allowed = [n for n in parameters if n != "self"]
+    parameters = naming.parameters(getattr(importlib.import_module(module), name))
+    allowed = list(parameters)
     within = [f"{n}.{option}" for n, p in parameters.items() if option in _inner_options(p.annotation)]
     close = f" Did you mean {' or '.join(within)}?" if within else nearest(option.split(".")[0], allowed)
     return f"{name} has no option '{option}'.{close} Its options: {', '.join(allowed)}."

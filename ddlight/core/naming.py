@@ -1,9 +1,29 @@
 """What names an artefact: the arguments that shape it, as JSON. An option that is added later changes no older name."""
 
 import hashlib
+import inspect
 import json
 from dataclasses import MISSING, Field, fields, is_dataclass
+from inspect import Parameter
 from typing import Any
+
+VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+
+
+def parameters(cls: type) -> dict[str, Parameter]:
+    """Arguments of a class's constructor by name, those included that it hands on as `*args, **kwargs`.
+
+    Args:
+        cls: a class whose constructor, where it takes `**kwargs`, hands them to that of the next class of its MRO.
+    """
+    found: dict[str, Parameter] = {}
+    for base in (base for base in cls.__mro__ if "__init__" in vars(base)):
+        own = inspect.signature(vars(base)["__init__"]).parameters
+        named = {name: p for name, p in own.items() if name != "self" and p.kind not in VARIADIC}
+        found = {**named, **found}
+        if not any(p.kind == Parameter.VAR_KEYWORD for p in own.values()):
+            break
+    return found
 
 
 def named(value: Any) -> Any:

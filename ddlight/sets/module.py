@@ -4,7 +4,6 @@ A method is a LightningDataModule in one file. A `Selector` chooses real images,
 are pure functions of one unit, so that ranks, job arrays, a resumed run and two racing processes give the same bytes.
 """
 
-import inspect
 import logging
 import os
 import time
@@ -154,9 +153,8 @@ class CondensedDataModule(LightningDataModule):
     def arguments(self) -> dict[str, Any]:
         """Arguments that shape the set and differ from their defaults, as JSON; teachers by their weights."""
         self._load(self.all_teachers)
-        parameters = inspect.signature(type(self).__init__).parameters
-        names = [n for n in parameters if n not in ("self", "cache", "dataset", "seed")]
-        return {n: named(getattr(self, n)) for n in names if getattr(self, n) != parameters[n].default}
+        shaping = {n: p for n, p in naming.parameters(type(self)).items() if n not in ("cache", "dataset", "seed")}
+        return {n: named(getattr(self, n)) for n, p in shaping.items() if getattr(self, n) != p.default}
 
     @cached_property
     def fingerprint(self) -> str:

@@ -1,6 +1,5 @@
 """What lies in a folder: a condensed set or a run, and the real dataset that a set was made from."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import yaml
 
 from ddlight.core.errors import DataError
+from ddlight.core.naming import parameters
 from ddlight.data.base import RealDataset
 
 MANIFEST = "manifest.json"
@@ -84,7 +84,7 @@ def _construct(identity: Mapping[str, Any], title: str, classes: Sequence[str], 
     kind = getattr(datasets, identity["name"], None)
     if kind is None:
         raise DataError(f"The set was made from {title}, which is none of ddlight's datasets: ddlight datasets")
-    takes = inspect.signature(kind).parameters
+    takes = parameters(kind)
     known = {"wnids": classes, **identity, "root": root}
     if "dataset" in identity:
         known["dataset"] = _construct(identity["dataset"], title, classes, root)

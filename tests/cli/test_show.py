@@ -11,6 +11,7 @@ from PIL import Image
 from ddlight.cli import show
 from ddlight.core.errors import DataError, UsageError
 from ddlight.data import Digits
+from ddlight.sets import pictures
 from ddlight.sets.store import Selection, Synthesis, seal
 
 Seal = Callable[..., Path]
@@ -166,7 +167,7 @@ def test_grid_names_and_colour() -> None:
     pixels = np.zeros((2, 3, 40, 60), np.uint8)
     pixels[1] = np.array([10, 20, 30], np.uint8)[:, None, None]
     rows = [("a", np.array([0])), ("A very long class name that will not do", np.array([1, 0]))]
-    drawn = show.grid(pixels, rows, [0.0], [1.0])
+    drawn = pictures.grid(pixels, rows, [0.0], [1.0])
     margin = drawn.shape[1] - 2 * 62
     assert drawn.shape == (2 * 42, margin + 2 * 62, 3)
     assert (drawn[42:82, margin : margin + 60] == (10, 20, 30)).all()
@@ -177,7 +178,7 @@ def test_grid_names_and_colour() -> None:
 
 def test_what_cannot_be_drawn() -> None:
     with pytest.raises(UsageError, match="4 channels cannot be drawn"):
-        show.grid(np.zeros((1, 4, 8, 8), np.uint8), [("a", np.array([0]))], [0.0], [1.0])
+        pictures.grid(np.zeros((1, 4, 8, 8), np.uint8), [("a", np.array([0]))], [0.0], [1.0])
 
 
 def test_a_grid_may_not_be_written_into_the_set(sealed: Seal, tmp_path: Path) -> None:

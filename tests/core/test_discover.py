@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ddlight.cli import listing
 from ddlight.core import discover
 from ddlight.core.errors import UsageError
 
@@ -106,7 +107,7 @@ def test_methods_are_resolved_across_files(package: Path) -> None:
     assert found["EL2N"].summary == "EL2N: norm of the error."
     assert found["EL2N"].paper == "arXiv 2107.07075, equation 3; the mean over ten networks."
     assert found["EL2N"].source == "arXiv 2107.07075"
-    assert found["EL2N"].module == "ddlight.methods.scores.el2n"
+    assert found["EL2N"].module == "ddlight.methods.coresets.el2n"
     assert found["EL2N"].family == "coresets"
     assert found["Longer"].summary == "Longer than EL2N."
     assert (found["Made"].paper, found["Made"].source) == ("none.", "none.")
@@ -225,22 +226,22 @@ def test_package_methods_are_importable_and_as_described() -> None:
 
 def test_table_fits_and_leaves_empty_columns_out() -> None:
     rows = [("a", "", "word " * 30), ("bbb", "", "short")]
-    lines = discover.table(("name", "none", "what"), rows, width=40)
+    lines = listing.table(("name", "none", "what"), rows, width=40)
     assert max(map(len, lines)) <= 40
     assert lines[0].split() == ["name", "what"]
     assert lines[1].startswith("a     word word") and lines[1].endswith("…")
     assert lines[2] == "bbb   short"
-    whole = discover.table(("name", "none", "what"), rows, width=400)
+    whole = listing.table(("name", "none", "what"), rows, width=400)
     assert whole[1] == f"a     {('word ' * 30).strip()}"
 
 
 def test_table_takes_the_terminals_width(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [("x" * 10, "y" * 300)]
     monkeypatch.setenv("COLUMNS", "60")
-    assert len(discover.table(("a", "b"), rows)[1]) == 60
+    assert len(listing.table(("a", "b"), rows)[1]) == 60
     monkeypatch.delenv("COLUMNS")
     monkeypatch.setattr(sys, "__stdout__", None)  # no terminal
-    assert len(discover.table(("a", "b"), rows)[1]) == 312
+    assert len(listing.table(("a", "b"), rows)[1]) == 312
 
 
 @pytest.mark.parametrize(
@@ -255,25 +256,25 @@ def test_table_takes_the_terminals_width(monkeypatch: pytest.MonkeyPatch) -> Non
 )
 def test_patterns(pattern: str, names: list[str]) -> None:
     entries = [e for e in discover.methods() if e.family == "baselines" and e.name in ("FullData", "Random")]
-    found = discover._choose("method", entries, pattern, lambda e: (e.name, e.kind, e.family))
+    found = listing._choose("method", entries, pattern, lambda e: (e.name, e.kind, e.family))
     assert [e.name for e in found] == names
 
 
 def test_exact_name_goes_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    assert discover.datasets_command(["fashionmnist"]) == 0
+    assert listing.datasets_command(["fashionmnist"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("FashionMNIST\n") and "train 60,000, test 10,000" in out and "apt install" in out
-    assert discover.datasets_command(["fashionmnist*"]) == 0
+    assert listing.datasets_command(["fashionmnist*"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == ["FashionMNIST", "FashionMNIST5k"]
 
 
 def test_no_match_names_the_nearest() -> None:
     with pytest.raises(UsageError, match=r"No method matches 'Randon'\. Did you mean Random.*ddlight methods"):
-        discover.methods_command(["Randon"])
+        listing.methods_command(["Randon"])
 
 
 def test_one_method_is_told_in_full(capsys: pytest.CaptureFixture[str]) -> None:
-    discover.methods_command(["Random"])
+    listing.methods_command(["Random"])
     out = capsys.readouterr().out
     assert "class_path  ddlight.methods.baselines.random.Random" in out
     assert "paper       arXiv 2006.05929 (baseline of Table 1)." in out
@@ -282,11 +283,11 @@ def test_one_method_is_told_in_full(capsys: pytest.CaptureFixture[str]) -> None:
 def test_protocols(capsys: pytest.CaptureFixture[str]) -> None:
     from ddlight.recipes.protocols import PROTOCOLS, describe
 
-    discover.protocols_command([])
+    listing.protocols_command([])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:]] == list(PROTOCOLS)
     assert all(p.summary in line for p, line in zip(PROTOCOLS.values(), lines[1:], strict=True))
-    discover.protocols_command(["edc"])
+    listing.protocols_command(["edc"])
     assert capsys.readouterr().out.splitlines() == ["edc", *(f"  {line}" for line in describe("edc"))]
 
 
@@ -297,13 +298,13 @@ def test_configs(
     write("configs/base/a.yaml", "x: 1\n")
     write("configs/note.txt", "# no\n")
     monkeypatch.chdir(tmp_path)
-    discover.configs_command([])
+    listing.configs_command([])
     assert capsys.readouterr().out.splitlines() == [
         "config               what it is",
         "configs/b.yaml       Random on digits.",
         "configs/base/a.yaml",
     ]
-    discover.configs_command(["base"])
+    listing.configs_command(["base"])
     assert "b.yaml" not in capsys.readouterr().out
 
 
@@ -312,11 +313,11 @@ def test_configs_of_the_repository_and_none(
 ) -> None:
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    monkeypatch.setattr(discover, "PACKAGE", tmp_path / "repo" / "ddlight")
+    monkeypatch.setattr(listing, "PACKAGE", tmp_path / "repo" / "ddlight")
     with pytest.raises(UsageError, match="No configuration found"):
-        discover.configs_command([])
+        listing.configs_command([])
     file = write("repo/configs/x.yaml", "# X.\n")
-    assert discover.configs() == [file]
+    assert listing.configs() == [file]
 
 
 @pytest.mark.parametrize("command", ["methods", "regimes", "protocols", "datasets", "configs"])
@@ -326,7 +327,7 @@ def test_commands_are_quick_and_import_no_torch(command: str, tmp_path: Path) ->
     (tmp_path / "configs" / "x.yaml").write_text("# X.\n")
     code = f"""
 import sys, time
-from ddlight import discover
+from ddlight.cli import listing as discover
 assert discover.{command}_command([]) == 0
 loaded = {{"torch", "lightning", "numpy"}} & set(sys.modules)
 assert not loaded, loaded

@@ -5,9 +5,15 @@ import pytest
 import torch
 from PIL import Image
 
+from ddlight.data import Digits
+from ddlight.methods.baselines.full import FullData
 from ddlight.networks.students import ConvNet
-from ddlight.networks.teachers import FileTeacher
+from ddlight.networks.teachers import FileTeacher, RunTeacher
+from ddlight.recipes.budget import Budget
+from ddlight.regimes.hard_label import HardLabel
+from ddlight.train.trainer import Trainer
 
+SIZE = 8
 STUDENT = ConvNet(depth=2, width=6, norm="batch")
 GREY = {"mean": [0.31], "std": [0.4]}
 COLOUR = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.25]}
@@ -43,3 +49,14 @@ def pictures(home):
             image = Image.fromarray(coarse).resize((20 + 3 * number, 50 - 2 * number), Image.Resampling.BICUBIC)
             image.save(home / "pictures" / ("test" if number == 12 else "train") / name / f"{number:02d}.png")
     return home / "pictures"
+
+
+@pytest.fixture(scope="session")
+def teacher(tmp_path_factory):
+    """A ConvNet with BatchNorm that knows most digits."""
+    torch.set_num_threads(1)
+    run = tmp_path_factory.mktemp("teacher")
+    model = HardLabel(ConvNet(2, 8, "batch"), "rethinkdc_hard", budget=Budget(steps=150))
+    data = FullData(Digits(size=SIZE), cache=str(run))
+    Trainer(run=str(run), accelerator="cpu", devices=1, progress=False).fit(model, datamodule=data)
+    return RunTeacher(str(run))

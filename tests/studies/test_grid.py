@@ -363,7 +363,7 @@ def test_a_set_that_takes_long_is_made_before_the_run(home, monkeypatch):
 
     from ddlight.cli import command_line as training
     from ddlight.core.errors import MissingSetError
-    from ddlight.methods import base
+    from ddlight.sets import module as base
     from ddlight.studies.workers import train
 
     torch.set_num_threads(1)

@@ -1,13 +1,12 @@
 """Herding: images whose running mean follows the class mean."""
 
+from typing import Any
+
 import numpy as np
 
-from ddlight.data.base import RealDataset
 from ddlight.methods.geometry.selector import GeometrySelector
 from ddlight.methods.scoring.features import Features
-from ddlight.methods.scoring.run import Scoring
 from ddlight.methods.scoring.vectors import Cloud, unit_length
-from ddlight.networks.teachers import Teacher
 
 
 def herding(points: np.ndarray, count: int) -> np.ndarray:
@@ -40,26 +39,11 @@ class Herding(GeometrySelector):
     worse than random for that reason and is not offered.
 
     Args:
-        dataset: the real dataset.
-        ipc: images per class.
-        seed: of the scoring run, where that has none of its own, and of every draw.
-        cache: folder of condensed sets.
-        scoring: how the network is trained whose features are taken.
-        network: another network to take features from instead; then nothing is trained.
         normalise: features at length 1, as iCaRL has them; false takes them as they are, as DeepCore does.
     """
 
-    def __init__(
-        self,
-        dataset: RealDataset,
-        ipc: int = 10,
-        seed: int = 0,
-        cache: str | None = None,
-        scoring: Scoring = Scoring(),  # noqa: B008  frozen
-        network: Teacher | None = None,
-        normalise: bool = False,
-    ) -> None:
-        super().__init__(dataset, ipc, seed, cache, scoring, network)
+    def __init__(self, *args: Any, normalise: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.normalise = normalise
 
     def order(self, found: Features, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -1,29 +1,11 @@
 """What tests of decoupled methods share: digits at a few pixels and a teacher that was trained on them in a second."""
 
 import pytest
-import torch
 
 from ddlight.data import Digits
-from ddlight.methods.baselines.full import FullData
 from ddlight.methods.recovery.engine.options import RecoveryOverride
-from ddlight.networks.students import ConvNet
-from ddlight.networks.teachers import RunTeacher
-from ddlight.recipes.budget import Budget
-from ddlight.regimes.hard_label import HardLabel
-from ddlight.train.trainer import Trainer
 
 SIZE = 8
-
-
-@pytest.fixture(scope="session")
-def teacher(tmp_path_factory):
-    """A ConvNet with BatchNorm that knows most digits."""
-    torch.set_num_threads(1)
-    run = tmp_path_factory.mktemp("teacher")
-    model = HardLabel(ConvNet(2, 8, "batch"), "rethinkdc_hard", budget=Budget(steps=150))
-    data = FullData(Digits(size=SIZE), cache=str(run))
-    Trainer(run=str(run), accelerator="cpu", devices=1, progress=False).fit(model, datamodule=data)
-    return RunTeacher(str(run))
 
 
 @pytest.fixture

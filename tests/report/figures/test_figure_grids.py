@@ -5,11 +5,11 @@ import logging
 import numpy as np
 import pytest
 
-from ddlight.cli import show
 from ddlight.data import Digits
 from ddlight.methods.baselines.full import FullData
 from ddlight.methods.baselines.random import Random
 from ddlight.report.figures import draw, grids
+from ddlight.sets import opened as opened_sets
 from ddlight.sets.store import Synthesis, seal
 
 CLASSES = ["zero", "one", "two"]
@@ -92,7 +92,9 @@ def test_without_any_set_it_says_what_it_needs(study, results):
 
 def test_the_real_images_are_opened_once_for_all_sets(study, results, tmp_path, monkeypatch):
     opened = []
-    monkeypatch.setattr(show, "open_dataset", lambda *words, real=show.open_dataset: opened.append(1) or real(*words))
+    monkeypatch.setattr(
+        opened_sets, "open_dataset", lambda *words, real=opened_sets.open_dataset: opened.append(1) or real(*words)
+    )
     for method in (Random, FullData):
         data = method(Digits(size=8), ipc=1, cache=str(tmp_path))
         study.add(method.__name__ + "s", 50.0, 1, set_seed=1, set__path=str(data.condense()))
