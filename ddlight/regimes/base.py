@@ -6,6 +6,7 @@ protocol, resolved in `setup` when the condensed set is known.
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -30,6 +31,8 @@ from ddlight.views.loader import Batch
 from ddlight.views.view import View, Viewer, to_input, to_unit
 
 log = logging.getLogger("ddlight")
+Listener = Callable[[Tensor, Tensor, View], None]
+"""Hears of each training step before its loss: logits (B, K) without their graph, targets, view."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,7 @@ class Regime(LightningModule):
         self.seed, self.save_epochs = seed, save_epochs
         self.test_curve, self.difficulty_curve = test_curve, difficulty_curve
         self.compile_networks = compile_networks
+        self.listeners: list[Listener] = []
         self.network: nn.Module | None = None
         self.scores: dict[str, Scores] = {}
         self._judge: list[Judge] = []
@@ -249,7 +253,10 @@ class Regime(LightningModule):
         seed_torch(int(draw.integers(2**63)), self.device)
         view = self.view(batch, self.global_step)
         logits = self.forward(view.images)
-        return self.loss(logits, self.targets(view), view) * batch.weight
+        targets = self.targets(view)
+        for listen in self.listeners:
+            listen(logits.detach(), targets, view)
+        return self.loss(logits, targets, view) * batch.weight
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, K) of normalised or whitened images (B, C, H, W)."""

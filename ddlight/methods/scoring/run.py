@@ -21,7 +21,6 @@ from ddlight.core.naming import named
 from ddlight.core.result import versions
 from ddlight.data.base import RealDataset
 from ddlight.methods.baselines.full import FullData
-from ddlight.methods.scoring.recorded import Recorded, RecordedHardLabel, RecordedSoftLabel
 from ddlight.methods.scoring.recorder import Recorder
 from ddlight.methods.scoring.table import COLUMNS, IDS, ScoreTable, read_table
 from ddlight.networks.device import own_accelerator
@@ -31,6 +30,8 @@ from ddlight.networks.teachers import Teacher
 from ddlight.recipes.budget import Budget, images_seen
 from ddlight.recipes.protocols import Override, Plan, Setting, resolve
 from ddlight.regimes.base import Regime, student_name
+from ddlight.regimes.hard_label import HardLabel
+from ddlight.regimes.soft_label import SoftLabel
 from ddlight.sets import store
 from ddlight.sets.store import Unit, Workspace
 from ddlight.train.trainer import Trainer
@@ -236,12 +237,12 @@ class ScoringRun:
             "budget": self.plan.budget,
             "seed": self.seed,
         }
-        model: Recorded
+        model: Regime
         if asked.teacher is None:
-            model = RecordedHardLabel(self.student, **own)
+            model = HardLabel(self.student, **own)
         else:
-            model = RecordedSoftLabel(self.student, asked.teacher, **own)
-        model.recorder = recorder
+            model = SoftLabel(self.student, asked.teacher, **own)
+        model.listeners.append(recorder.observe)
         return model
 
     def _finish(self, work: Workspace, trainer: Trainer, model: Regime, recorder: Recorder) -> None:
