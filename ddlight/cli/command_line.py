@@ -310,6 +310,15 @@ def resolved_config(config: dict[str, Any], model: Any) -> dict[str, Any]:
     return {key: value for key, value in content.items() if key != "config"}
 
 
+def _without_modules(value: Any) -> Any:
+    """A config whose classes go by their names alone, so that a class may move without renaming its runs."""
+    if isinstance(value, list):
+        return [_without_modules(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {k: str(v).rsplit(".", 1)[-1] if k == "class_path" else _without_modules(v) for k, v in value.items()}
+
+
 def choose_run(name: str, config: dict[str, Any], finished: bool = False) -> Path:
     """Folder of a run: the same for the same config while it is unfinished, a new one afterwards.
 
@@ -319,7 +328,7 @@ def choose_run(name: str, config: dict[str, Any], finished: bool = False) -> Pat
         finished: give the newest finished run of this config instead, where there is one.
     """
     trainer = {key: config["trainer"][key] for key in SHAPING}
-    shaping = json.dumps([config["model"], config["data"], trainer], sort_keys=True)
+    shaping = json.dumps(_without_modules([config["model"], config["data"], trainer]), sort_keys=True)
     arguments = (config["model"] or {}).get("init_args", {})
     base = f"seed{arguments.get('seed', 0)}-{hashlib.sha256(shaping.encode()).hexdigest()[:6]}"
     folder, number = Path("runs") / name / base, 1

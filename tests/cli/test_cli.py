@@ -156,6 +156,20 @@ def test_run_folder_is_named_by_the_config_and_not_by_fragments(command, home):
     assert [p.name for p in (home / "runs").iterdir()] == ["quickstart"]
 
 
+def test_a_class_that_moves_keeps_the_names_of_its_runs(home):
+    from ddlight.cli.command_line import SHAPING, choose_run
+
+    def config(module):
+        teachers = [{"class_path": f"{module}.RunTeacher", "init_args": {"run": "a.b"}}]
+        model = {"class_path": f"{module}.MultiTeacherLabel", "init_args": {"seed": 3, "teachers": teachers}}
+        return {"model": model, "data": None, "trainer": dict.fromkeys(SHAPING)}
+
+    assert choose_run("x", config("here")) == choose_run("x", config("else.where"))
+    other = config("here")
+    other["model"]["init_args"]["teachers"][0]["init_args"]["run"] = "c.b"
+    assert choose_run("x", other) != choose_run("x", config("here"))
+
+
 def test_the_same_command_twice_gives_two_runs(command, home):
     for _ in range(2):
         assert command("fit", "--config", QUICKSTART, *SMALL).code == 0
