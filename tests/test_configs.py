@@ -11,7 +11,7 @@ from PIL import Image
 from ddlight.cli import dry_run
 from ddlight.core.files import read_json
 from ddlight.core.result import Result
-from ddlight.recipes.protocols import PROTOCOLS
+from ddlight.recipes.table import PROTOCOLS
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 QUICKSTART = CONFIGS / "quickstart.yaml"

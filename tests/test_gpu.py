@@ -9,7 +9,7 @@ from ddlight.methods.scores.aum import AUM
 from ddlight.methods.scoring.run import Scoring
 from ddlight.networks.students import ConvNet
 from ddlight.recipes.budget import Budget
-from ddlight.recipes.protocols import Override
+from ddlight.recipes.plan import Override
 from ddlight.regimes.hard_label import HardLabel
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]

@@ -97,7 +97,7 @@ def test_the_python_example_trains(tmp_path, monkeypatch, capsys):
 
 
 def test_protocols_in_the_table_are_all_there_are():
-    from ddlight.recipes.protocols import PROTOCOLS
+    from ddlight.recipes.table import PROTOCOLS
 
     row = next(line for line in README.splitlines() if line.startswith("| Protocols"))
     assert set(re.findall(r"`(\w+)`", row.split(":")[0])) == set(PROTOCOLS)

@@ -14,7 +14,7 @@ from ddlight.bench.timing import THREAD, WALL, Measure, one_thread, ratio
 from ddlight.data.decoded import DecodedFile, decode_files, open_rgb, read_full
 from ddlight.data.folder import read_rgb
 from ddlight.data.table import IMAGENET_MEAN, IMAGENET_STD, TABLE
-from ddlight.recipes.protocols import Augment
+from ddlight.recipes.plan import Augment
 from ddlight.views.crop import CROP_UNIFORMS, crop_boxes
 from ddlight.views.loader import RunLoader
 from ddlight.views.normalise import normalise

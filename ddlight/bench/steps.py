@@ -19,7 +19,7 @@ from ddlight.methods.baselines.random import Random
 from ddlight.networks.students import ConvNet, ResNet, Student, Torchvision
 from ddlight.networks.teachers import Input, Precision, RunTeacher, Teacher
 from ddlight.recipes.budget import Budget
-from ddlight.recipes.protocols import Override
+from ddlight.recipes.plan import Override
 from ddlight.regimes.base import Regime, build_optimizer
 from ddlight.regimes.hard_label import HardLabel
 from ddlight.regimes.multi_teacher_label import MultiTeacherLabel

@@ -29,7 +29,7 @@ def regimes_command(argv: Sequence[str]) -> int:
 
 def protocols_command(argv: Sequence[str]) -> int:
     """Run `ddlight protocols [PATTERN]`; one protocol alone is described in full. Returns the exit code."""
-    from ddlight.recipes.protocols import PROTOCOLS, describe
+    from ddlight.recipes.table import PROTOCOLS, describe
 
     pattern = _pattern("protocols", "every published recipe: regime, optimiser, schedule, augmentation, length", argv)
     chosen = _choose("protocol", list(PROTOCOLS.values()), pattern, lambda p: (p.name, p.regime))

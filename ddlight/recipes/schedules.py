@@ -17,14 +17,15 @@ class Schedule:
     arXiv 1905.04753, WSD arXiv 2404.06395.
 
     Args:
-        name: shape; see `factor`.
+        name: shape of the learning rate: constant, linear, cosine, ssrs, step, rex or wsd.
         zeta: stretches linear, cosine and ssrs: 1 ends at 0, 2 ends the cosine and the line at 0.5.
         milestones: `step` only: fractions of the run after which the rate is multiplied by `gamma`.
         gamma: `step` only: factor at each milestone.
         warmup: fraction of the run with a linear rise from 0, by steps; the shape is fitted into what follows, and
             milestones and cooldown are fractions of that.
         cooldown: `wsd` only: last fraction of the run, with a linear fall to 0.
-        stepped: "epoch" holds the rate during each pass over the set, as the published code does; "step" does not.
+        stepped: "epoch" holds the rate during each pass over the set, as the published code does; "step" does not, nor
+            does a run of fewer than 20 passes, unless "epoch" is given.
     """
 
     name: Name = "cosine"

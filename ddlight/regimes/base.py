@@ -24,7 +24,8 @@ from ddlight.networks.students import Student
 from ddlight.networks.teachers import Teacher, mean_logits
 from ddlight.recipes import budget as length
 from ddlight.recipes.budget import Budget
-from ddlight.recipes.protocols import Override, Plan, Recipe, Setting, resolve
+from ddlight.recipes.plan import Override, Plan, Recipe, Setting
+from ddlight.recipes.table import resolve
 from ddlight.regimes.judge import Judge, Scores
 from ddlight.sets.module import CondensedDataModule
 from ddlight.views.loader import Batch

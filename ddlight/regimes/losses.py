@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-from ddlight.recipes.protocols import Recipe
+from ddlight.recipes.plan import Recipe
 
 
 def kl_divergence(logits: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:

@@ -5,7 +5,7 @@ from torch import Tensor
 from ddlight.networks.students import Student
 from ddlight.networks.teachers import Teacher, mean_logits
 from ddlight.recipes.budget import Budget
-from ddlight.recipes.protocols import Override
+from ddlight.recipes.plan import Override
 from ddlight.regimes.base import Regime
 from ddlight.regimes.losses import kl_divergence, mse_with_class
 from ddlight.views.view import View

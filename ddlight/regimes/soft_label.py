@@ -6,7 +6,7 @@ from torch import Tensor
 from ddlight.networks.students import Student
 from ddlight.networks.teachers import Teacher
 from ddlight.recipes.budget import Budget
-from ddlight.recipes.protocols import Override
+from ddlight.recipes.plan import Override
 from ddlight.regimes.base import Regime, Run
 from ddlight.regimes.losses import kl_divergence
 from ddlight.views.loader import Batch

@@ -14,7 +14,7 @@ from ddlight.core.randomness import generator
 from ddlight.networks.students import Student
 from ddlight.networks.teachers import Teacher, mean_logits
 from ddlight.recipes.budget import Budget
-from ddlight.recipes.protocols import Override
+from ddlight.recipes.plan import Override
 from ddlight.regimes.base import Regime, Run, seed_torch
 from ddlight.regimes.losses import hard_classes, kl_divergence, mse_with_class
 from ddlight.sets import prune

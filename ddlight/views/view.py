@@ -10,7 +10,7 @@ from torch import Tensor
 from ddlight.core.errors import UsageError
 from ddlight.core.randomness import generator
 from ddlight.data.table import DatasetInfo
-from ddlight.recipes.protocols import Augment
+from ddlight.recipes.plan import Augment
 from ddlight.views import colour, crop, dsa, mix, patches
 from ddlight.views.loader import Batch
 from ddlight.views.normalise import denormalise, normalise

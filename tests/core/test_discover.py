@@ -281,7 +281,7 @@ def test_one_method_is_told_in_full(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_protocols(capsys: pytest.CaptureFixture[str]) -> None:
-    from ddlight.recipes.protocols import PROTOCOLS, describe
+    from ddlight.recipes.table import PROTOCOLS, describe
 
     listing.protocols_command([])
     lines = capsys.readouterr().out.splitlines()

@@ -11,7 +11,7 @@ from ddlight.data import Digits
 from ddlight.methods.baselines.random import Random
 from ddlight.networks.students import MLP
 from ddlight.recipes.budget import UNITS, Budget, images_seen, steps_to_see
-from ddlight.recipes.protocols import Override
+from ddlight.recipes.plan import Override
 from ddlight.recipes.schedules import SHAPES, Schedule
 from ddlight.regimes.hard_label import HardLabel
 

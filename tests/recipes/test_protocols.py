@@ -9,8 +9,9 @@ from ddlight.data import Digits
 from ddlight.methods.baselines.random import Random
 from ddlight.networks.students import ConvNet, ResNet, Torchvision
 from ddlight.recipes.budget import Budget
-from ddlight.recipes.protocols import PROTOCOLS, Augment, Override, Recipe, Setting, describe, find, resolve
+from ddlight.recipes.plan import Augment, Override, Recipe, Setting
 from ddlight.recipes.schedules import Schedule
+from ddlight.recipes.table import PROTOCOLS, describe, find, resolve
 from ddlight.regimes.base import student_name
 from ddlight.regimes.hard_label import HardLabel
 

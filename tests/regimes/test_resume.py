@@ -17,7 +17,7 @@ from ddlight.methods.baselines.random import Random
 from ddlight.networks.students import MLP, Student
 from ddlight.networks.teachers import RunTeacher
 from ddlight.recipes.budget import Budget
-from ddlight.recipes.protocols import Override
+from ddlight.recipes.plan import Override
 from ddlight.regimes.hard_label import HardLabel
 from ddlight.regimes.soft_label import SoftLabel
 from ddlight.train.callbacks.ema import StudentEMA

@@ -12,7 +12,7 @@ from ddlight.data import Digits
 from ddlight.methods.baselines.random import Random
 from ddlight.networks.students import ConvNet
 from ddlight.recipes.budget import Budget
-from ddlight.recipes.protocols import Override
+from ddlight.recipes.plan import Override
 from ddlight.regimes.stored_label import StoredLabel
 
 DIGITS = Digits(size=16)

@@ -16,7 +16,7 @@ from ddlight.networks.export import load_student
 from ddlight.networks.students import MLP, ConvNet
 from ddlight.networks.teachers import FileTeacher, RunTeacher
 from ddlight.recipes.budget import Budget
-from ddlight.recipes.protocols import Override
+from ddlight.recipes.plan import Override
 from ddlight.regimes.base import build_optimizer
 from ddlight.regimes.hard_label import HardLabel
 from ddlight.regimes.multi_teacher_label import MultiTeacherLabel

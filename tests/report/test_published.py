@@ -6,7 +6,7 @@ import pytest
 import ddlight.report
 from ddlight.data.table import TABLE
 from ddlight.networks.students import ConvNet, ResNet, ResNetAP, Timm, Torchvision
-from ddlight.recipes.protocols import PROTOCOLS as KNOWN_PROTOCOLS
+from ddlight.recipes.table import PROTOCOLS as KNOWN_PROTOCOLS
 from ddlight.report import Cell, Column, collect, compare, markdown
 from ddlight.report.cells import student_label
 from ddlight.report.published import DATASETS, METHODS, PROTOCOLS, STUDENTS, beside, published

@@ -21,7 +21,7 @@ from ddlight.methods.baselines.released import Released
 from ddlight.networks.students import ConvNet
 from ddlight.networks.teachers import RunTeacher
 from ddlight.recipes.budget import Budget
-from ddlight.recipes.protocols import Override
+from ddlight.recipes.plan import Override
 from ddlight.regimes.hard_label import HardLabel
 from ddlight.regimes.soft_label import SoftLabel
 from ddlight.regimes.teacher_label import TeacherLabel

@@ -13,7 +13,8 @@ from ddlight.cli import command_line as training
 from ddlight.core.discover import methods
 from ddlight.data.table import TABLE
 from ddlight.recipes.budget import Budget
-from ddlight.recipes.protocols import Setting, resolve
+from ddlight.recipes.plan import Setting
+from ddlight.recipes.table import resolve
 from ddlight.studies import grid
 from ddlight.studies.study import read_study
 

@@ -17,7 +17,7 @@ from ddlight.networks.export import load_student
 from ddlight.networks.students import ConvNet
 from ddlight.networks.teachers import RunTeacher
 from ddlight.recipes.budget import Budget
-from ddlight.recipes.protocols import Override
+from ddlight.recipes.plan import Override
 from ddlight.regimes.hard_label import HardLabel
 from ddlight.regimes.multi_teacher_label import MultiTeacherLabel
 from ddlight.regimes.soft_label import SoftLabel

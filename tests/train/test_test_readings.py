@@ -5,7 +5,7 @@ from ddlight.data import Digits
 from ddlight.methods.baselines.random import Random
 from ddlight.networks.students import ConvNet
 from ddlight.recipes.budget import Budget
-from ddlight.recipes.protocols import Override
+from ddlight.recipes.plan import Override
 from ddlight.regimes.hard_label import HardLabel
 from ddlight.train.callbacks.test_curve import TestCurve
 from ddlight.train.record import record

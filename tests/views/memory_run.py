@@ -19,7 +19,7 @@ from ddlight.data import ImageFolder
 from ddlight.methods.base import Synthesiser
 from ddlight.networks.students import ConvNet, ResNet, Torchvision  # noqa: F401
 from ddlight.recipes.budget import Budget
-from ddlight.recipes.protocols import Override
+from ddlight.recipes.plan import Override
 from ddlight.regimes.hard_label import HardLabel
 from ddlight.sets.store import Synthesis, Unit
 from ddlight.train.trainer import Trainer

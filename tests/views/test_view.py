@@ -15,7 +15,7 @@ from ddlight.methods.baselines.random import Random
 from ddlight.networks.students import ConvNet
 from ddlight.networks.teachers import RunTeacher
 from ddlight.recipes.budget import Budget
-from ddlight.recipes.protocols import Augment, Override
+from ddlight.recipes.plan import Augment, Override
 from ddlight.regimes.hard_label import HardLabel
 from ddlight.regimes.soft_label import SoftLabel
 from ddlight.regimes.teacher_label import TeacherLabel

@@ -24,7 +24,8 @@ from ddlight.methods.scoring.scores import CadScore
 from ddlight.methods.scoring.selector import TINY_SCORING
 from ddlight.methods.scoring.table import ScoreTable
 from ddlight.recipes.budget import Budget, images_seen
-from ddlight.recipes.protocols import Setting, resolve
+from ddlight.recipes.plan import Setting
+from ddlight.recipes.table import resolve
 
 
 class CADPrune(ScoredSelector):

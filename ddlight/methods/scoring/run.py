@@ -28,7 +28,8 @@ from ddlight.networks.flops import TRAINING, forward_flops
 from ddlight.networks.students import ConvNet, ResNet, Student
 from ddlight.networks.teachers import Teacher
 from ddlight.recipes.budget import Budget, images_seen
-from ddlight.recipes.protocols import Override, Plan, Setting, resolve
+from ddlight.recipes.plan import Override, Plan, Setting
+from ddlight.recipes.table import resolve
 from ddlight.regimes.base import Regime, student_name
 from ddlight.regimes.hard_label import HardLabel
 from ddlight.regimes.soft_label import SoftLabel

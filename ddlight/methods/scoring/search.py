@@ -17,7 +17,7 @@ from ddlight.core.naming import named
 from ddlight.networks.device import own_accelerator
 from ddlight.networks.students import ConvNet, Student
 from ddlight.recipes.budget import Budget
-from ddlight.recipes.protocols import Override
+from ddlight.recipes.plan import Override
 from ddlight.regimes.hard_label import HardLabel
 from ddlight.sets import store
 from ddlight.sets.module import CondensedDataModule

@@ -215,7 +215,7 @@ def test_features_are_those_of_evaluation_whatever_else_is_in_the_batch(home):
     from ddlight.methods.scoring.run import Scoring
     from ddlight.networks.students import ConvNet
     from ddlight.recipes.budget import Budget
-    from ddlight.recipes.protocols import Override
+    from ddlight.recipes.plan import Override
 
     net = Scoring(ConvNet(2, 4, "batch"), recipe=Override(batch=500), budget=Budget(steps=4), ring=2, clean=0)
     data = Herding(Digits(size=16), ipc=2, cache=str(home / "c"), scoring=net)

@@ -296,7 +296,7 @@ def trained(home):
     from ddlight.methods.scoring.run import Scoring
     from ddlight.networks.students import ConvNet
     from ddlight.recipes.budget import Budget
-    from ddlight.recipes.protocols import Override
+    from ddlight.recipes.plan import Override
 
     torch.set_num_threads(1)
     net = Scoring(ConvNet(2, 4, "batch"), recipe=Override(batch=500), budget=Budget(steps=4), ring=2, clean=0)

@@ -12,7 +12,7 @@ from ddlight.methods.scores.el2n import EL2N
 from ddlight.methods.scoring.run import Scoring
 from ddlight.networks.students import ConvNet
 from ddlight.recipes.budget import Budget
-from ddlight.recipes.protocols import Override
+from ddlight.recipes.plan import Override
 from ddlight.sets import store
 from ddlight.sets.store import Unit
 

@@ -13,7 +13,8 @@ from ddlight.methods.patches.rded import RDED
 from ddlight.methods.recovery.edc import EDC, Flatness, draw
 from ddlight.methods.recovery.engine.matching import CategoryStatistics
 from ddlight.methods.recovery.engine.options import RecoveryOverride
-from ddlight.recipes.protocols import Setting, resolve
+from ddlight.recipes.plan import Setting
+from ddlight.recipes.table import resolve
 from ddlight.sets import store
 
 

@@ -173,7 +173,7 @@ def test_features_are_those_of_the_images_as_they_are(home):
     from ddlight.methods.scoring.run import Scoring
     from ddlight.networks.students import ConvNet
     from ddlight.recipes.budget import Budget
-    from ddlight.recipes.protocols import Override
+    from ddlight.recipes.plan import Override
 
     net = Scoring(ConvNet(2, 4), recipe=Override(batch=500), budget=Budget(steps=4), ring=2, clean=0)
     data = D2(Digits(size=16), ipc=2, cache=str(home / "c"), scoring=net)

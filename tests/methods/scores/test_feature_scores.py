@@ -19,7 +19,7 @@ from ddlight.methods.scoring.run import Scoring
 from ddlight.networks.students import ConvNet
 from ddlight.networks.teachers import RunTeacher
 from ddlight.recipes.budget import Budget
-from ddlight.recipes.protocols import Override
+from ddlight.recipes.plan import Override
 from ddlight.sets import store
 from ddlight.sets.store import Unit
 

@@ -13,7 +13,7 @@ from ddlight.methods.scores.tdds import TDDS
 from ddlight.methods.scoring.run import Scoring
 from ddlight.networks.students import ConvNet
 from ddlight.recipes.budget import Budget
-from ddlight.recipes.protocols import Override
+from ddlight.recipes.plan import Override
 from ddlight.sets import store
 
 NET = Scoring(ConvNet(2, 4), recipe=Override(batch=500), budget=Budget(epochs=6), ring=2, clean=0)

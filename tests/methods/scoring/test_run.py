@@ -19,7 +19,7 @@ from ddlight.methods.scoring.table import read_table
 from ddlight.networks.students import MLP, ConvNet
 from ddlight.networks.teachers import RunTeacher
 from ddlight.recipes.budget import Budget
-from ddlight.recipes.protocols import Override
+from ddlight.recipes.plan import Override
 from ddlight.sets import store
 
 TINY = Scoring(ConvNet(3, 8), recipe=Override(batch=400), budget=Budget(steps=9), ring=2, dual=2, clean=3)

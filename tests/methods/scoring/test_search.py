@@ -17,7 +17,7 @@ from ddlight.methods.scoring.run import Scoring
 from ddlight.methods.scoring.search import Search, search
 from ddlight.networks.students import ConvNet
 from ddlight.recipes.budget import Budget
-from ddlight.recipes.protocols import Override
+from ddlight.recipes.plan import Override
 from ddlight.sets import store
 
 TINY = Scoring(ConvNet(3, 8), recipe=Override(batch=400), budget=Budget(steps=4), ring=2, dual=2, clean=2)

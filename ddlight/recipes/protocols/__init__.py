@@ -1,0 +1,1 @@
+"""Published training recipes: one file per source, each rule from a setting to explicit numbers."""
