@@ -20,11 +20,11 @@ from ddlight.analyze.sets import Asked
 from ddlight.analyze.stored_labels import label_entropy
 from ddlight.core import naming
 from ddlight.core.errors import DataError, DDLightError
+from ddlight.core.files import cache_folder
 from ddlight.data.base import RealDataset
 from ddlight.networks.device import own_device
 from ddlight.networks.teachers import Teacher
 from ddlight.sets import store
-from ddlight.sets.module import cache_folder
 from ddlight.sets.opened import open_dataset, root_of
 from ddlight.sets.store import StoredSet
 from ddlight.sets.whitening import set_whitening

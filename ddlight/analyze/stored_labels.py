@@ -15,13 +15,13 @@ from ddlight.analyze.pixels import set_images
 from ddlight.analyze.sets import Asked
 from ddlight.cli.parsing import parse_teacher
 from ddlight.core.errors import DataError
+from ddlight.core.files import cache_folder
 from ddlight.core.result import Result
 from ddlight.data.base import RealDataset
 from ddlight.networks.device import own_device
 from ddlight.networks.teachers import Teacher
 from ddlight.sets import store
 from ddlight.sets.labels import SUFFIX
-from ddlight.sets.module import cache_folder
 from ddlight.sets.opened import run_arguments
 from ddlight.sets.store import StoredSet
 from ddlight.views.whiten import Whitening

@@ -3,6 +3,7 @@
 import argparse
 import ctypes
 import json
+import math
 import os
 import platform
 import re
@@ -18,6 +19,7 @@ from typing import Any, Literal
 
 from ddlight import __version__
 from ddlight.core.errors import DDLightError
+from ddlight.core.system import total_memory
 from ddlight.train.tracking import login
 
 Status = Literal["ok", "warn", "fail"]
@@ -365,12 +367,11 @@ def check_cores(usable: int, total: int, env: Mapping[str, str]) -> Check:
 
 def memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int | None:
     """Return the memory that this process may use, in bytes; None where the system does not tell."""
-    try:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
+    total = total_memory()
+    if math.isinf(total):
         return None
     limit = _words(cgroup / "memory.max")
-    return min(total, int(limit[0])) if limit and limit[0].isdigit() else total
+    return int(min(total, int(limit[0]))) if limit and limit[0].isdigit() else int(total)
 
 
 def check_memory(size: int | None) -> Check:

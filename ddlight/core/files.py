@@ -19,6 +19,11 @@ SIGNATURE = "sha256"
 """Field of a JSON file that holds the checksum of its other fields."""
 
 
+def cache_folder(cache: str | None = None) -> Path:
+    """Where condensed sets lie: `cache`, else $DDLIGHT_CACHE, else ~/.cache/ddlight/condensed."""
+    return Path(cache or os.environ.get("DDLIGHT_CACHE") or "~/.cache/ddlight/condensed").expanduser()
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder and those above it, where they are missing.
 

@@ -2,26 +2,25 @@
 
 import gzip
 import math
+import os
+import struct
 import zlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+from filelock import FileLock
 
 from ddlight.core.errors import DataError
+from ddlight.core.files import make_folder
 from ddlight.core.randomness import generator
 from ddlight.data.base import ImageSet, Part, RealDataset, Split, array_ids, draw_held_out, draw_per_class
+from ddlight.data.contents import content_hashes
 from ddlight.data.table import TABLE, DatasetInfo
-
-try:
-    import fcntl
-except ImportError:  # not POSIX: processes that download at once are not kept apart
-    fcntl = None  # type: ignore[assignment]
 
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
 LIST_5K = "fashion_mnist_5k.txt"
@@ -33,16 +32,14 @@ class ArrayDataset(RealDataset):
     """A dataset that is published as arrays: a training and a test part, each read at once.
 
     Args:
-        root: folder that holds the data; $DDLIGHT_DATA, else ~/.cache/ddlight/data, where it is not given.
-        held_out: images per class kept back from the training split, to choose settings on.
         download: fetch the files with torchvision where they are missing.
     """
 
     source: ClassVar[str]  # row of the table that tells what the files hold; torchvision's name for them
     files: ClassVar[tuple[str, ...]]  # relative to one of the places
 
-    def __init__(self, root: str | None = None, held_out: int = 0, download: bool = False) -> None:
-        super().__init__(root, held_out)
+    def __init__(self, *args: Any, download: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.download = download
 
     @abstractmethod
@@ -73,9 +70,9 @@ class ArrayDataset(RealDataset):
         kept = draw_held_out(whole.labels, self.held_out, self.info.classes)
         return {"train": whole.take(~kept) if self.held_out else whole, "held_out": whole.take(kept)}
 
-    def _files(self) -> object:
-        folder = self._ready()
-        return [[name, (folder / name).stat().st_size] for name in self.files]
+    def _contents(self) -> object:
+        hashes = content_hashes(self._ready(), self.files, whole=True)
+        return [[name, *content] for name, content in zip(self.files, hashes, strict=True)]
 
     def _ready(self) -> Path:
         """Return the first place that holds every file, after a download where that is wanted."""
@@ -97,7 +94,8 @@ class ArrayDataset(RealDataset):
 
     def _fetch(self) -> None:
         """Download what is missing; of several processes the first does, and the others wait for it."""
-        with _locked(self._lock):
+        make_folder(self._lock.parent)
+        with FileLock(self._lock):
             if self._complete() is None:
                 self._download()
             self._lock.unlink(missing_ok=True)
@@ -125,11 +123,6 @@ class IdxDataset(ArrayDataset):
     """A dataset in four idx files, packed with gzip or not: `<root>/<name>/raw/` as torchvision has it, or `<root>/`.
 
     Without `root`, the folder of a Linux distribution's package is searched too where there is one.
-
-    Args:
-        root: folder that holds the data; $DDLIGHT_DATA, else ~/.cache/ddlight/data, where it is not given.
-        held_out: images per class kept back from the training split, to choose settings on.
-        download: fetch the files with torchvision where they are missing.
     """
 
     files = (
@@ -152,9 +145,9 @@ class IdxDataset(ArrayDataset):
         images, labels = self.files[:2] if part == "train" else self.files[2:]
         return read_idx(folder / images, 3)[:, None], read_idx(folder / labels, 1)
 
-    def _files(self) -> list[list[object]]:
+    def _contents(self) -> object:
         folder = self._ready()
-        return [[name, *_content(folder / name)] for name in self.files]
+        return [[name, *_size_and_crc(folder / name)] for name in self.files]
 
 
 class MNIST(IdxDataset):
@@ -162,8 +155,6 @@ class MNIST(IdxDataset):
 
     Args:
         root: folder that holds `MNIST/raw/` or the four idx files; $DDLIGHT_DATA, else ~/.cache/ddlight/data.
-        held_out: images per class kept back from the training split, to choose settings on.
-        download: fetch the files with torchvision where they are missing.
     """
 
     name = source = "MNIST"
@@ -175,8 +166,6 @@ class FashionMNIST(IdxDataset):
     Args:
         root: folder that holds `FashionMNIST/raw/` or the four idx files; where it is not given, $DDLIGHT_DATA, else
             ~/.cache/ddlight/data, and then /usr/share/datasets/fashion-mnist are searched.
-        held_out: images per class kept back from the training split, to choose settings on.
-        download: fetch the files with torchvision where they are missing.
     """
 
     name = source = "FashionMNIST"
@@ -190,16 +179,13 @@ class FashionMNIST5k(FashionMNIST):
     is Fashion-MNIST's, and sample ids are those that `FashionMNIST` gives.
 
     Args:
-        root: folder that holds `FashionMNIST/raw/` or the four idx files; where it is not given, $DDLIGHT_DATA, else
-            ~/.cache/ddlight/data, and then /usr/share/datasets/fashion-mnist are searched.
         held_out: images per class, at most 5,500, from Fashion-MNIST's other training images.
-        download: fetch the files with torchvision where they are missing.
     """
 
     name = "FashionMNIST5k"
 
-    def __init__(self, root: str | None = None, held_out: int = 500, download: bool = False) -> None:
-        super().__init__(root, held_out, download)
+    def __init__(self, *args: Any, held_out: int = 500, **kwargs: Any) -> None:
+        super().__init__(*args, held_out=held_out, **kwargs)
 
     @property
     def info(self) -> DatasetInfo:
@@ -219,8 +205,6 @@ class CIFAR10(ArrayDataset):
 
     Args:
         root: folder that holds `cifar-10-batches-py/`; $DDLIGHT_DATA, else ~/.cache/ddlight/data.
-        held_out: images per class kept back from the training split, to choose settings on.
-        download: fetch the files with torchvision where they are missing.
     """
 
     name = source = "CIFAR10"
@@ -242,8 +226,6 @@ class CIFAR100(CIFAR10):
 
     Args:
         root: folder that holds `cifar-100-python/`; $DDLIGHT_DATA, else ~/.cache/ddlight/data.
-        held_out: images per class kept back from the training split, to choose settings on.
-        download: fetch the files with torchvision where they are missing.
     """
 
     name = source = "CIFAR100"
@@ -255,8 +237,6 @@ class SVHN(ArrayDataset):
 
     Args:
         root: folder that holds `train_32x32.mat` and `test_32x32.mat`; $DDLIGHT_DATA, else ~/.cache/ddlight/data.
-        held_out: images per class kept back from the training split, to choose settings on.
-        download: fetch the files with torchvision where they are missing.
     """
 
     name = source = "SVHN"
@@ -321,31 +301,18 @@ def read_idx(path: Path, dims: int) -> np.ndarray:
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Keep other processes out; where the system or the file system has no locks, they are not kept out."""
-    if fcntl is None:
-        yield
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _variant(path: Path) -> Path | None:
     """Return the file as it is there, plain rather than packed; None where there is neither."""
     packed = path.with_name(f"{path.name}.gz")
     return path if path.is_file() else packed if packed.is_file() else None
 
 
-def _content(path: Path) -> tuple[int, int]:
+def _size_and_crc(path: Path) -> tuple[int, int]:
     """Return size and CRC-32 of a file's content, the same packed (from gzip's trailer, RFC 1952) or not."""
-    file = _variant(path)
-    assert file is not None
-    data = file.read_bytes()
-    if file.suffix != ".gz":
+    if path.is_file():
+        data = path.read_bytes()
         return len(data), zlib.crc32(data)
-    crc, size = np.frombuffer(data[-8:].rjust(8, b"\0"), "<u4").tolist()
+    with path.with_name(f"{path.name}.gz").open("rb") as file:
+        file.seek(-min(8, file.seek(0, os.SEEK_END)), os.SEEK_END)
+        crc, size = struct.unpack("<II", file.read().rjust(8, b"\0"))
     return size, crc

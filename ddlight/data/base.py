@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
@@ -53,12 +54,21 @@ class Index:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def take(self, rows: np.ndarray) -> "Index":
+        """Labels and ids of some images, given by indices (M,) or a mask (N,)."""
+        return Index(self.labels[rows], self.ids[rows])
+
 
 class RealDataset(ABC):
     """A labelled dataset of real images, read once into memory.
 
-    A subclass names its row of the table in `name` and implements `_read` and `_files`; one without a row
+    A subclass names its row of the table in `name` and implements `_read` and `_contents`; one without a row
     overrides `info`.
+
+    >>> from ddlight.data import Digits
+    >>> data = Digits(held_out=10, size=8)
+    >>> data.split("train").images.shape, data.index("test").ids[0]
+    ((1338, 1, 8, 8), np.str_('test/00009'))
 
     Args:
         root: folder that holds the data; $DDLIGHT_DATA, else ~/.cache/ddlight/data, where it is not given.
@@ -124,7 +134,7 @@ class RealDataset(ABC):
         """
         return self.split(name).images[rows]
 
-    def encoded(self, name: Split) -> tuple[Path, ...]:
+    def encoded(self, name: Split) -> Sequence[Path]:
         """Return the image files of a split in the order of `split`; none where images are not one file each."""
         return ()
 
@@ -134,15 +144,20 @@ class RealDataset(ABC):
         Raises:
             DataError: the data are missing.
         """
-        return {"name": self.name, "held_out": self.held_out, "files": self._files()}
+        return {"name": self.name, "held_out": self.held_out, "files": self.contents}
+
+    @cached_property
+    def contents(self) -> object:
+        """Names of the files in order and hashes of what they hold, as JSON. Raises DataError where one is missing."""
+        return self._contents()
 
     @abstractmethod
     def _read(self, name: Split) -> dict[Split, ImageSet]:
         """Read one split, and return with it any other that was read on the way."""
 
     @abstractmethod
-    def _files(self) -> object:
-        """Return names and sizes of the files in order, or a digest of them, as JSON."""
+    def _contents(self) -> object:
+        """Name and hash the files."""
 
     def _places(self) -> list[Path]:
         """Return the folders to search, in order."""

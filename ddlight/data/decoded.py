@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,6 @@ from ddlight.core.errors import DataError
 
 CHUNK = 256
 """Images that are decoded before they are written."""
-
-
-def decoded_folder() -> Path:
-    """Folder of decoded images: beside the condensed sets, in $DDLIGHT_CACHE or ~/.cache/ddlight/condensed."""
-    return Path(os.environ.get("DDLIGHT_CACHE") or "~/.cache/ddlight/condensed").expanduser() / "decoded"
 
 
 def channels_first(pixels: np.ndarray) -> np.ndarray:
@@ -83,6 +79,7 @@ def open_rgb(path: Path) -> Image.Image:
         return image.convert("RGB")
 
 
+@dataclass(frozen=True)
 class DecodedFile:
     """Pixels of all images of a split, written when first read.
 
@@ -96,14 +93,10 @@ class DecodedFile:
         decode: gives uint8 (n, C, H, W) of n files.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        sources: Sequence[Path],
-        shape: tuple[int, int, int],
-        decode: Callable[[Sequence[Path]], np.ndarray],
-    ) -> None:
-        self.path, self.sources, self.shape, self.decode = path, sources, shape, decode
+    path: Path
+    sources: Sequence[Path]
+    shape: tuple[int, int, int]
+    decode: Callable[[Sequence[Path]], np.ndarray]
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Read images by position: uint8 (len(rows), C, H, W)."""

@@ -60,7 +60,7 @@ class Digits(RealDataset):
             "test": ImageSet(images[test], labels[test], array_ids("test", test)),
         }
 
-    def _files(self) -> list[list[object]]:
+    def _contents(self) -> object:
         images, labels = _load()
         return [["sklearn/digits", images.size, zlib.crc32(images.tobytes() + labels.tobytes())]]
 

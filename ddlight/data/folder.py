@@ -1,22 +1,24 @@
-"""ImageFolder: any folder of images with one folder per class."""
+"""Folders of images with one folder per class: what they share, and ImageFolder, any folder of a user's."""
 
 import hashlib
-import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, get_args
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
 from ddlight.core import naming
 from ddlight.core.errors import DataError, UsageError
+from ddlight.core.files import cache_folder
 from ddlight.core.randomness import generator
+from ddlight.core.system import total_memory
 from ddlight.data.base import ImageSet, Index, RealDataset, Split, check_split, draw_held_out, draw_per_class
-from ddlight.data.decoded import DecodedFile, decode_files, decoded_folder, open_rgb
+from ddlight.data.contents import content_hashes
+from ddlight.data.decoded import DecodedFile, decode_files, open_rgb
 from ddlight.data.table import TABLE, DatasetInfo
 
 KEPT_BYTES = 2 * 2**30
@@ -26,76 +28,59 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", 
 
 
 @dataclass(frozen=True)
-class Listing:
-    """The images of one part: paths relative to the root, class by class and by name; labels int64 (N,)."""
-
-    paths: tuple[str, ...]
-    labels: np.ndarray
-
-    def take(self, rows: np.ndarray) -> "Listing":
-        """Return the images that a mask (N,) chooses."""
-        return Listing(
-            tuple(path for path, row in zip(self.paths, rows.tolist(), strict=True) if row), self.labels[rows]
-        )
-
-
-@dataclass(frozen=True)
 class Tree:
-    """What a scan of the folders found."""
+    """What a scan of the folders found; ids are paths relative to `root`, class by class and by name."""
 
     root: Path
     classes: tuple[str, ...]
-    train: Listing
-    test: Listing
+    train: Index
+    test: Index
 
 
-class ImageFolder(RealDataset):
-    """Any folder of images with one folder per class, decoded once into a dense array.
+@dataclass(frozen=True)
+class ImagePaths(Sequence[Path]):
+    """Paths of images, each made when it is taken: a million at once would take seconds for every class.
 
-    Two layouts are read: `<root>/train/<class>/` with `<root>/test/<class>/` or, where there is no test/,
-    `<root>/val/<class>/`; and `<root>/<class>/`, of which a share of each class, drawn with a fixed seed, becomes the
-    test split. Class names are sorted; images may lie in further folders below their class. An image becomes RGB, its
-    short side is resized to `resize` pixels (bilinear, antialiased) and the central square of `size` pixels is kept,
-    as torchvision's Resize and CenterCrop do. A sample id is the path relative to the root.
+    Attributes:
+        root: folder of all.
+        ids: str (N,), paths relative to it.
+    """
+
+    root: Path
+    ids: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, row: Any) -> Any:
+        return ImagePaths(self.root, self.ids[row]) if isinstance(row, slice) else self.root / self.ids[row]
+
+
+class FolderDataset(RealDataset):
+    """Images in `train/<class>/` and in a folder of the same classes for the test split, as dense arrays or one by one.
+
+    Class names are sorted; images may lie in further folders below their class. An image becomes RGB, its short side
+    is resized to `resize` pixels (bilinear, antialiased) and the central square of `size` pixels is kept, as
+    torchvision's Resize and CenterCrop do. A sample id is the path relative to the root.
 
     Args:
-        root: your folder.
-        held_out: images per class kept back from the training split, to choose settings on.
         size: side of the images in pixels.
         resize: length of the short side before the crop, in pixels; `size` where it is not given.
-        test_fraction: share of each class that becomes the test split where the folder has no split of its own.
-        flip: whether mirroring an image keeps its class.
         full_size: random crops are cut from the whole of a chosen training image instead of its square. Another crop
             domain is another result, so it is part of the data's identity.
     """
 
-    name = "ImageFolder"
-    test_names: ClassVar[tuple[str, ...]] = ("test", "val")  # folders that hold the test split, the first wins
+    test_names: ClassVar[tuple[str, ...]]  # folders that hold the test split, the first wins
 
     def __init__(
-        self,
-        root: str | None = None,
-        held_out: int = 0,
-        size: int = 64,
-        resize: int | None = None,
-        test_fraction: float = 0.2,
-        flip: bool = True,
-        full_size: bool = False,
+        self, *args: Any, size: int = 64, resize: int | None = None, full_size: bool = False, **kwargs: Any
     ) -> None:
-        super().__init__(root, held_out)
+        super().__init__(*args, **kwargs)
         if size < 1:
             raise UsageError(f"size is the images' side in pixels, 1 or more; {size} was given.")
         if resize is not None and resize < size:
             raise UsageError(f"resize must be at least size, {size}; {resize} was given. Try resize: {size}")
-        if not 0 < test_fraction < 1:
-            raise UsageError(f"test_fraction lies between 0 and 1; {test_fraction} was given. Try test_fraction: 0.2")
-        self._listings: dict[Split, Listing] = {}
-        self._decoded_files: dict[Split, DecodedFile] = {}
-        self.size = size
-        self.resize = resize
-        self.test_fraction = test_fraction
-        self.flip = flip
-        self.full_size = full_size
+        self.size, self.resize, self.full_size = size, resize, full_size
 
     @property
     def info(self) -> DatasetInfo:
@@ -107,24 +92,17 @@ class ImageFolder(RealDataset):
         tree, held_out = self.tree, self.held_out * len(self.tree.classes)
         return replace(
             TABLE[self.name],
-            name=self._name(),
             classes=tree.classes,
             size=self.size,
-            flip=self.flip,
-            train=len(tree.train.paths) - held_out,
-            test=len(tree.test.paths),
+            train=len(tree.train) - held_out,
+            test=len(tree.test),
             held_out=held_out,
         )
 
-    def _name(self) -> str:
-        """Return what results call this data: other folders are other datasets."""
-        return f"{self.name}-{self.tree.root.name}"
-
     def identity(self) -> dict[str, object]:
-        """Return what names this data, as JSON: options, and number, bytes and a digest of names and sizes of files."""
-        test_fraction = None if self._has_split(self.tree.root) else self.test_fraction
-        own = {"size": self.size, "resize": self.resize, "test_fraction": test_fraction, "flip": self.flip}
-        return {**super().identity(), **own, **({"full_size": True} if self.full_size else {})}
+        """Return what names this data, as JSON: options, and number, bytes and a digest of the files."""
+        options = {"size": self.size, "resize": self.resize, **({"full_size": True} if self.full_size else {})}
+        return {**super().identity(), **options}
 
     @cached_property
     def tree(self) -> Tree:
@@ -133,17 +111,18 @@ class ImageFolder(RealDataset):
         Raises:
             DataError: the folder is missing or not laid out as expected.
         """
-        root = self._find_root()
-        if not self._has_split(root):
-            return self._split_whole(root)
-        train, test = root / "train", self._test_folder(root)
-        classes = self._classes(train, test)
-        return Tree(root, classes, list_images(root, train, classes), self._list_test(root, test, classes))
+        return self._scan(self._find_root())
 
     def index(self, name: Split) -> Index:
-        """Return labels and ids of a split in the order of `split`, without decoding an image."""
-        listing = self._listing(name)
-        return Index(listing.labels, np.array(listing.paths, dtype=np.str_))
+        """Return labels and ids of a split in the order of `split`, without decoding an image; built once."""
+        check_split(name)
+        return self._indices[name]
+
+    @cached_property
+    def _indices(self) -> dict[Split, Index]:
+        train = self.tree.train
+        kept = draw_held_out(train.labels, self.held_out, self.tree.classes)
+        return {"train": train.take(~kept), "held_out": train.take(kept), "test": self.tree.test}
 
     def take(self, name: Split, rows: np.ndarray) -> np.ndarray:
         """Return some images of a split: uint8 (len(rows), 3, size, size).
@@ -153,7 +132,7 @@ class ImageFolder(RealDataset):
         that a second evaluation decodes nothing.
         """
         if name not in self._splits and name != "train":
-            if len(self._listing(name).paths) * 3 * self.size**2 > KEPT_BYTES:
+            if len(self.index(name)) * 3 * self.size**2 > KEPT_BYTES:
                 return self._decoded(name).take(rows)
             self.split(name)
         if name in self._splits:
@@ -162,64 +141,51 @@ class ImageFolder(RealDataset):
         return self.decode([files[row] for row in rows.tolist()])
 
     def _decoded(self, name: Split) -> DecodedFile:
-        if name not in self._decoded_files:
-            digest = naming.digest([self.identity(), name])
-            self._decoded_files[name] = DecodedFile(
-                decoded_folder() / f"{digest}.u8", self.encoded(name), (3, self.size, self.size), self.decode
-            )
-        return self._decoded_files[name]
+        path = cache_folder() / "decoded" / f"{naming.digest([self.identity(), name])}.u8"
+        return DecodedFile(path, self.encoded(name), (3, self.size, self.size), self.decode)
 
-    def encoded(self, name: Split) -> tuple[Path, ...]:
+    def encoded(self, name: Split) -> Sequence[Path]:
         """Return the image files of a split in the order of `split`."""
-        return tuple(self.tree.root / path for path in self._listing(name).paths)
+        return ImagePaths(self.tree.root, self.index(name).ids)
 
     def read(self, path: Path) -> np.ndarray:
         """Decode one file: uint8 (3, size, size)."""
         return read_rgb(path, self.size, self.resize or self.size)
 
-    def _list_test(self, root: Path, test: Path, classes: tuple[str, ...]) -> Listing:
-        return list_images(root, test, classes)
+    def decode(self, files: Sequence[Path]) -> np.ndarray:
+        """Decode image files in threads: uint8 (n, 3, size, size). Raises DataError where some cannot be read."""
+        return decode_files(files, self.read, (3, self.size, self.size))
 
     def _read(self, name: Split) -> dict[Split, ImageSet]:
-        listing = self._listing(name)
-        _require_memory((len(listing.paths), 3, self.size, self.size))
-        images = self.decode(self.encoded(name))
-        return {name: ImageSet(images, listing.labels, np.array(listing.paths, dtype=np.str_))}
+        index, need, memory = self.index(name), 3 * self.size**2 * len(self.index(name)), total_memory()
+        if need > memory:
+            raise UsageError(
+                f"{len(index):,} images of {self.size}x{self.size} pixels take {need / 1e9:.0f} GB and this machine "
+                f"has {memory / 1e9:.0f} GB of memory. Take a smaller `size` or fewer classes."
+            )
+        return {name: ImageSet(self.decode(self.encoded(name)), index.labels, index.ids)}
 
-    def _listing(self, name: Split) -> Listing:
-        check_split(name)
-        if name not in self._listings:
-            train = self.tree.train
-            kept = draw_held_out(train.labels, self.held_out, self.tree.classes)
-            parts = {"train": train.take(~kept), "held_out": train.take(kept), "test": self.tree.test}
-            self._listings.update({split: parts[split] for split in get_args(Split)})
-        return self._listings[name]
-
-    def _files(self) -> object:
-        digest, total, paths = hashlib.sha256(), 0, (*self.tree.train.paths, *self.tree.test.paths)
-        for path in paths:
-            size = (self.tree.root / path).stat().st_size
-            digest.update(f"{path}\0{size}\n".encode())
-            total += size
-        return {"count": len(paths), "bytes": total, "sha256": digest.hexdigest()}
+    def _contents(self) -> object:
+        tree, digest = self.tree, hashlib.sha256()
+        ids, labels = (
+            np.concatenate([getattr(part, of) for part in (tree.train, tree.test)]) for of in ("ids", "labels")
+        )
+        hashes = content_hashes(tree.root, ids.tolist())
+        for path, label, (size, content) in zip(ids.tolist(), labels.tolist(), hashes, strict=True):
+            digest.update(f"{path}\0{label}\0{size}\0{content}\n".encode())
+        return {"count": len(ids), "bytes": sum(size for size, _ in hashes), "sha256": digest.hexdigest()}
 
     def _find_root(self) -> Path:
-        if self.root is None:
-            raise UsageError(
-                f"{self.name} needs a folder: set the dataset's `root`.\nExpected: {TABLE[self.name].found}"
-            )
-        if not self._data_root().is_dir():
-            raise self._missing()
-        return self._data_root()
+        """Return the folder that holds train/ and the test split."""
+        for place in self._places():
+            if (place / "train").is_dir() and any((place / name).is_dir() for name in self.test_names):
+                return place
+        raise self._missing()
 
-    def _has_split(self, root: Path) -> bool:
-        """Tell `<root>/train/<class>/` from `<root>/<class>/`, where a class may be called train."""
-        tests = [name for name in self.test_names if (root / name).is_dir()]
-        if not (root / "train").is_dir():
-            if tests and _folders(root / tests[0]):
-                raise DataError(f"{root} has a folder {tests[0]}/ and no train/ beside it. Name it train/, or add one.")
-            return False
-        return bool(tests) or bool(_folders(root / "train"))
+    def _scan(self, root: Path) -> Tree:
+        train, test = root / "train", self._test_folder(root)
+        classes = self._classes(train, test)
+        return Tree(root, classes, list_images(root, train, classes), self._list_test(root, test, classes))
 
     def _test_folder(self, root: Path) -> Path:
         for name in self.test_names:
@@ -240,8 +206,64 @@ class ImageFolder(RealDataset):
             )
         return classes
 
-    def _split_whole(self, root: Path) -> Tree:
-        """Make the test split of a folder that has none."""
+    def _list_test(self, root: Path, test: Path, classes: tuple[str, ...]) -> Index:
+        return list_images(root, test, classes)
+
+
+class ImageFolder(FolderDataset):
+    """Any folder of images with one folder per class, decoded once into a dense array.
+
+    Two layouts are read: `<root>/train/<class>/` with `<root>/test/<class>/` or, where there is no test/,
+    `<root>/val/<class>/`; and `<root>/<class>/`, of which a share of each class, drawn with a fixed seed, becomes the
+    test split.
+
+    Args:
+        root: your folder.
+        test_fraction: share of each class that becomes the test split where the folder has no split of its own.
+        flip: whether mirroring an image keeps its class.
+    """
+
+    name = "ImageFolder"
+    test_names = ("test", "val")
+
+    def __init__(self, *args: Any, test_fraction: float = 0.2, flip: bool = True, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not 0 < test_fraction < 1:
+            raise UsageError(f"test_fraction lies between 0 and 1; {test_fraction} was given. Try test_fraction: 0.2")
+        self.test_fraction, self.flip = test_fraction, flip
+
+    @property
+    def info(self) -> DatasetInfo:
+        """The row of the table, with what this folder holds; its name is part of the dataset's."""
+        return replace(super().info, name=f"{self.name}-{self.tree.root.name}", flip=self.flip)
+
+    def identity(self) -> dict[str, object]:
+        """Return what names this data, as JSON: options, and number, bytes and a digest of the files."""
+        test_fraction = None if self._has_split(self.tree.root) else self.test_fraction
+        return {**super().identity(), "test_fraction": test_fraction, "flip": self.flip}
+
+    def _find_root(self) -> Path:
+        if self.root is None:
+            raise UsageError(
+                f"{self.name} needs a folder: set the dataset's `root`.\nExpected: {TABLE[self.name].found}"
+            )
+        if not self._data_root().is_dir():
+            raise self._missing()
+        return self._data_root()
+
+    def _has_split(self, root: Path) -> bool:
+        """Tell `<root>/train/<class>/` from `<root>/<class>/`, where a class may be called train."""
+        tests = [name for name in self.test_names if (root / name).is_dir()]
+        if not (root / "train").is_dir():
+            if tests and _folders(root / tests[0]):
+                raise DataError(f"{root} has a folder {tests[0]}/ and no train/ beside it. Name it train/, or add one.")
+            return False
+        return bool(tests) or bool(_folders(root / "train"))
+
+    def _scan(self, root: Path) -> Tree:
+        """List both splits, of which the test split is drawn where the folder has none."""
+        if self._has_split(root):
+            return super()._scan(root)
         classes = class_folders(root)
         whole = list_images(root, root, classes)
         sizes = np.bincount(whole.labels)
@@ -253,10 +275,6 @@ class ImageFolder(RealDataset):
         counts = np.clip(np.rint(sizes * self.test_fraction).astype(int), 1, sizes - 1)
         is_test = draw_per_class(whole.labels, counts, generator(0, "test"))
         return Tree(root, classes, whole.take(~is_test), whole.take(is_test))
-
-    def decode(self, files: Sequence[Path]) -> np.ndarray:
-        """Decode image files in threads: uint8 (n, 3, size, size). Raises DataError where some cannot be read."""
-        return decode_files(files, self.read, (3, self.size, self.size))
 
 
 def read_rgb(path: Path, size: int, resize: int) -> np.ndarray:
@@ -295,8 +313,7 @@ def class_folders(folder: Path) -> tuple[str, ...]:
     Raises:
         DataError: it holds images itself, or fewer than two folders.
     """
-    loose = sorted(entry.name for entry in folder.iterdir() if is_image(entry.name))
-    if loose:
+    if loose := loose_images(folder):
         raise DataError(
             f"{folder} holds {len(loose):,} images that are in no class folder, such as {loose[0]}. Put each image "
             f"into a folder named after its class: {folder / '<class>' / loose[0]}"
@@ -312,7 +329,12 @@ def class_folders(folder: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def list_images(root: Path, folder: Path, classes: Sequence[str]) -> Listing:
+def loose_images(folder: Path) -> list[str]:
+    """Return the names of the images that lie in a folder itself, sorted."""
+    return sorted(entry.name for entry in folder.iterdir() if is_image(entry.name))
+
+
+def list_images(root: Path, folder: Path, classes: Sequence[str]) -> Index:
     """List the images below `folder`/<class>/ for each class, with paths relative to `root`.
 
     Raises:
@@ -325,8 +347,8 @@ def list_images(root: Path, folder: Path, classes: Sequence[str]) -> Listing:
             f"{folder} has no images in {len(empty)} of its {len(classes)} class folders: {some(empty)}. Images "
             f"end in {', '.join(EXTENSIONS)}. Add some, or remove the folder."
         )
-    paths = tuple(path for files in per_class for path in files)
-    return Listing(paths, np.repeat(np.arange(len(classes)), [len(files) for files in per_class]))
+    labels = np.repeat(np.arange(len(classes)), [len(files) for files in per_class])
+    return Index(labels, np.array([path for files in per_class for path in files], dtype=np.str_))
 
 
 def _walk(root: Path, folder: Path) -> Iterator[str]:
@@ -345,20 +367,3 @@ def some(names: Sequence[str] | set[str]) -> str:
     """Write the first few of many names; 'none' where there are none."""
     first = sorted(names)[:5]
     return (", ".join(first) + f" and {len(names) - 5:,} more" * (len(names) > 5)) or "none"
-
-
-def _require_memory(shape: tuple[int, ...]) -> None:
-    need, there = math.prod(shape), _memory()
-    if need > there:
-        raise UsageError(
-            f"{shape[0]:,} images of {shape[2]}x{shape[3]} pixels take {need / 1e9:.0f} GB and this machine has "
-            f"{there / 1e9:.0f} GB of memory. Take a smaller `size` or fewer classes."
-        )
-
-
-def _memory() -> float:
-    """Return this machine's memory in bytes; infinity where the system does not tell."""
-    try:
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, ValueError, OSError):
-        return math.inf

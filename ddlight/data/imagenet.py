@@ -1,52 +1,33 @@
 """ImageNet-1K in the layouts that people have, its subsets, and Tiny-ImageNet. Labels follow from wnids."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ddlight.core.errors import DataError, UsageError, nearest
-from ddlight.data.folder import ImageFolder, Listing, class_folders, is_image, list_images, some
+from ddlight.data.base import Index
+from ddlight.data.folder import FolderDataset, class_folders, list_images, loose_images, some
 from ddlight.data.table import IMAGENET100_WNIDS, IMAGENETTE_WNIDS, IMAGEWOOF_WNIDS, TABLE, DatasetInfo
 
 SOLUTION = "LOC_val_solution.csv"
 """Kaggle's list of the validation images' classes."""
+ANNOTATIONS = "val_annotations.txt"
+"""Tiny-ImageNet's list of them."""
 
 
-class ImageNet1K(ImageFolder):
-    """ILSVRC 2012, or some of its classes, from `train/<wnid>/` and val/; the test split is val/.
-
-    Classes are wnids (WordNet ids), sorted, so that a label follows from the name of the image's folder. val/ has the
-    same folders or, as it was published, 50,000 loose images: their labels are then read from Kaggle's
-    `LOC_val_solution.csv`, in the root or up to three folders above.
+class _WnidFolders(FolderDataset):
+    """Classes that are wnids (WordNet ids), sorted, so that a label follows from the name of the image's folder.
 
     Args:
-        root: folder that holds train/ and val/, or `imagenet/` or `ILSVRC/Data/CLS-LOC/` with them; $DDLIGHT_DATA,
-            else ~/.cache/ddlight/data.
-        held_out: images per class kept back from the training split, to choose settings on.
-        size: side of the images in pixels.
-        resize: length of the short side before the crop, in pixels; `size` where it is not given.
-        wnids: the classes to read, as a list or a text file with one a line; all 1,000, which must be there, where it
-            is not given.
-        full_size: as `ImageFolder`'s.
+        root: folder that holds train/ and val/, or one of this dataset's usual folders with them; $DDLIGHT_DATA, else
+            ~/.cache/ddlight/data.
     """
 
-    name = "ImageNet1K"
-    layouts: ClassVar[tuple[str, ...]] = ("imagenet", "ILSVRC/Data/CLS-LOC")  # below the data root
+    layouts: ClassVar[tuple[str, ...]]  # below the data root
     test_names = ("val",)
-
-    def __init__(
-        self,
-        root: str | None = None,
-        held_out: int = 0,
-        size: int = 224,
-        resize: int | None = 256,
-        wnids: list[str] | str | None = None,
-        full_size: bool = False,
-    ) -> None:
-        super().__init__(root, held_out, size, resize, full_size=full_size)
-        self.wnids = wnids
 
     @property
     def info(self) -> DatasetInfo:
@@ -54,11 +35,35 @@ class ImageNet1K(ImageFolder):
         try:
             return super().info
         except DataError:
-            row = replace(TABLE[self.name], size=self.size)
-            return row if self.wnids is None else replace(row, classes=self._wanted())
+            return replace(TABLE[self.name], size=self.size)
 
-    def _name(self) -> str:
-        return self.name
+    def _places(self) -> list[Path]:
+        root = self._data_root()
+        below = [root / layout for layout in self.layouts]
+        return below if self.root is None else [root, *below]
+
+
+class _ImageNet(_WnidFolders):
+    """Some or all classes of ILSVRC 2012, from `train/<wnid>/` and val/; the test split is val/.
+
+    val/ has the same folders or, as it was published, 50,000 loose images: their labels are then read from Kaggle's
+    `LOC_val_solution.csv`, in the root or up to three folders above.
+
+    Args:
+        size: side of the images in pixels.
+        resize: length of the short side before the crop, in pixels; `size` where it is not given.
+    """
+
+    wnids: Sequence[str] | str | None
+
+    def __init__(self, *args: Any, size: int = 224, resize: int | None = 256, **kwargs: Any) -> None:
+        super().__init__(*args, size=size, resize=resize, **kwargs)
+
+    @property
+    def info(self) -> DatasetInfo:
+        """The row of the table, with the classes to read; with the counts of the files where they are there."""
+        info = super().info
+        return info if info.classes or self.wnids is None else replace(info, classes=self._wanted())
 
     def class_names(self) -> tuple[str, ...]:
         """Return what the classes are called in English, in class order, such as 'tench, Tinca tinca'."""
@@ -67,24 +72,10 @@ class ImageNet1K(ImageFolder):
         names = ImageNetInfo("imagenet-1k")
         return tuple(names.label_name_to_description(wnid) for wnid in self.tree.classes)
 
-    def _places(self) -> list[Path]:
-        root = self._data_root()
-        below = [root / layout for layout in self.layouts]
-        return below if self.root is None else [root, *below]
-
-    def _find_root(self) -> Path:
-        for place in self._places():
-            if (place / "train").is_dir() and (place / "val").is_dir():
-                return place
-        raise self._missing()
-
-    def _has_split(self, root: Path) -> bool:
-        return True
-
     def _classes(self, train: Path, test: Path) -> tuple[str, ...]:
         """Return the wnids to read, sorted, all of which must be in both parts."""
         wanted = self._wanted()
-        for part in (train,) if _loose(test) else (train, test):
+        for part in (train,) if loose_images(test) else (train, test):
             found = set(class_folders(part))
             missing = set(wanted) - found
             strange = found - set(wanted) if self.wnids is None else set()
@@ -96,9 +87,9 @@ class ImageNet1K(ImageFolder):
                 )
         return wanted
 
-    def _list_test(self, root: Path, test: Path, classes: tuple[str, ...]) -> Listing:
+    def _list_test(self, root: Path, test: Path, classes: tuple[str, ...]) -> Index:
         """List val/, sorted into class folders or loose."""
-        loose = _loose(test)
+        loose = loose_images(test)
         if not loose:
             return list_images(root, test, classes)
         solution = _solution(root)
@@ -111,7 +102,7 @@ class ImageNet1K(ImageFolder):
         if missing:
             raise DataError(f"{test} has no image of {some(missing)}. Complete it, or leave these out of wnids.")
         prefix = test.relative_to(root).as_posix()
-        return Listing(tuple(f"{prefix}/{name}" for _, name in rows), np.array([label for label, _ in rows], np.int64))
+        return _listed_rows(prefix, rows)
 
     def _wanted(self) -> tuple[str, ...]:
         from timm.data import ImageNetInfo
@@ -119,7 +110,7 @@ class ImageNet1K(ImageFolder):
         every = ImageNetInfo("imagenet-1k").label_names()
         if self.wnids is None:
             return tuple(sorted(every))
-        wnids = _listed(self.wnids) if isinstance(self.wnids, str) else self.wnids
+        wnids = _read_wnids(self.wnids) if isinstance(self.wnids, str) else list(self.wnids)
         if unknown := sorted(set(wnids) - set(every)):
             raise UsageError(f"wnids: {some(unknown)} not among ILSVRC 2012's 1,000.{nearest(unknown[0], every)}")
         if len(set(wnids)) != len(wnids) or len(wnids) < 2:
@@ -127,125 +118,66 @@ class ImageNet1K(ImageFolder):
         return tuple(sorted(wnids))
 
 
-class _Subset(ImageNet1K):
-    """Some classes of ImageNet-1K, from a folder of their own or from a full ILSVRC tree."""
-
-    subset: ClassVar[tuple[str, ...]]
-
-    def __init__(
-        self,
-        root: str | None = None,
-        held_out: int = 0,
-        size: int = 224,
-        resize: int | None = 256,
-        full_size: bool = False,
-    ) -> None:
-        super().__init__(root, held_out, size, resize, list(self.subset), full_size)
-
-
-class ImageNette(_Subset):
-    """Ten easy classes of ImageNet, from an `imagenette2` folder or from a full ILSVRC tree.
-
-    Source: https://github.com/fastai/imagenette, whose validation images are the test split.
+class ImageNet1K(_ImageNet):
+    """ILSVRC 2012, or some of its classes, from `imagenet/` or `ILSVRC/Data/CLS-LOC/`.
 
     Args:
-        root: folder that holds train/ and val/, or `imagenette2/`, `imagenette2-320/` or `imagenette2-160/` with them;
-            $DDLIGHT_DATA, else ~/.cache/ddlight/data.
-        held_out: images per class kept back from the training split, to choose settings on.
-        size: side of the images in pixels.
-        resize: length of the short side before the crop, in pixels; `size` where it is not given.
-        full_size: as `ImageFolder`'s.
+        wnids: the classes to read, as a list or a text file with one a line; all 1,000, which must be there, where it
+            is not given.
+    """
+
+    name = "ImageNet1K"
+    layouts = ("imagenet", "ILSVRC/Data/CLS-LOC")
+
+    def __init__(self, *args: Any, wnids: list[str] | str | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.wnids = wnids
+
+
+class ImageNette(_ImageNet):
+    """Ten easy classes of ImageNet, from `imagenette2/`, `imagenette2-320/`, `imagenette2-160/` or a full ILSVRC tree.
+
+    Source: https://github.com/fastai/imagenette, whose validation images are the test split.
     """
 
     name = "ImageNette"
     layouts = ("imagenette2", "imagenette2-320", "imagenette2-160")
-    subset = IMAGENETTE_WNIDS
+    wnids = IMAGENETTE_WNIDS
 
 
-class ImageWoof(_Subset):
-    """Ten breeds of dogs of ImageNet, from an `imagewoof2` folder or from a full ILSVRC tree.
+class ImageWoof(_ImageNet):
+    """Ten breeds of dogs of ImageNet, from `imagewoof2/`, `imagewoof2-320/`, `imagewoof2-160/` or a full ILSVRC tree.
 
     Source: https://github.com/fastai/imagenette, whose validation images are the test split.
-
-    Args:
-        root: folder that holds train/ and val/, or `imagewoof2/`, `imagewoof2-320/` or `imagewoof2-160/` with them;
-            $DDLIGHT_DATA, else ~/.cache/ddlight/data.
-        held_out: images per class kept back from the training split, to choose settings on.
-        size: side of the images in pixels.
-        resize: length of the short side before the crop, in pixels; `size` where it is not given.
-        full_size: as `ImageFolder`'s.
     """
 
     name = "ImageWoof"
     layouts = ("imagewoof2", "imagewoof2-320", "imagewoof2-160")
-    subset = IMAGEWOOF_WNIDS
+    wnids = IMAGEWOOF_WNIDS
 
 
-class ImageNet100(_Subset):
-    """100 classes of ImageNet: the list of CMC (arXiv 1906.05849), from their own folder or a full ILSVRC tree.
-
-    Args:
-        root: folder that holds train/ and val/, or `imagenet100/`, `imagenet/` or `ILSVRC/Data/CLS-LOC/` with them;
-            $DDLIGHT_DATA, else ~/.cache/ddlight/data.
-        held_out: images per class kept back from the training split, to choose settings on.
-        size: side of the images in pixels.
-        resize: length of the short side before the crop, in pixels; `size` where it is not given.
-        full_size: as `ImageFolder`'s.
-    """
+class ImageNet100(_ImageNet):
+    """100 classes of ImageNet: the list of CMC (arXiv 1906.05849), from `imagenet100/` or a full ILSVRC tree."""
 
     name = "ImageNet100"
     layouts = ("imagenet100", *ImageNet1K.layouts)
-    subset = IMAGENET100_WNIDS
+    wnids = IMAGENET100_WNIDS
 
 
-class TinyImageNet(ImageFolder):
-    """200 classes of ImageNet at 64 pixels, 500 images each; the validation images are the test split.
+class TinyImageNet(_WnidFolders):
+    """200 classes of ImageNet at 64 pixels, 500 images each, from `tiny-imagenet-200/`; the test split is val/.
 
     val/ is read as published (`val/images/` with `val/val_annotations.txt`) or sorted into folders of wnids.
-
-    Args:
-        root: folder that holds train/ and val/, or `tiny-imagenet-200/` with them; $DDLIGHT_DATA, else
-            ~/.cache/ddlight/data.
-        held_out: images per class kept back from the training split, to choose settings on.
-        size: side of the images in pixels.
     """
 
     name = "TinyImageNet"
-    test_names = ("val",)
-
-    def __init__(self, root: str | None = None, held_out: int = 0, size: int = 64) -> None:
-        super().__init__(root, held_out, size)
-
-    @property
-    def info(self) -> DatasetInfo:
-        """The row of the table; with the counts of the files where they are there."""
-        try:
-            return super().info
-        except DataError:
-            return replace(TABLE[self.name], size=self.size)
-
-    def _name(self) -> str:
-        return self.name
-
-    def _places(self) -> list[Path]:
-        root = self._data_root()
-        below = root / "tiny-imagenet-200"
-        return [below] if self.root is None else [root, below]
-
-    def _find_root(self) -> Path:
-        for place in self._places():
-            if (place / "train").is_dir() and (place / "val").is_dir():
-                return place
-        raise self._missing()
-
-    def _has_split(self, root: Path) -> bool:
-        return True
+    layouts = ("tiny-imagenet-200",)
 
     def _classes(self, train: Path, test: Path) -> tuple[str, ...]:
-        return class_folders(train) if _annotations(test).exists() else super()._classes(train, test)
+        return class_folders(train) if (test / ANNOTATIONS).exists() else super()._classes(train, test)
 
-    def _list_test(self, root: Path, test: Path, classes: tuple[str, ...]) -> Listing:
-        file = _annotations(test)
+    def _list_test(self, root: Path, test: Path, classes: tuple[str, ...]) -> Index:
+        file = test / ANNOTATIONS
         if not file.exists():
             return list_images(root, test, classes)
         pairs = [line.split("\t")[:2] for line in file.read_text().splitlines() if line]
@@ -257,17 +189,13 @@ class TinyImageNet(ImageFolder):
                 f"{test / 'images'}. Unpack the archive again."
             )
         rows = sorted((classes.index(wnid), name) for name, wnid in pairs)
-        prefix = (test / "images").relative_to(root).as_posix()
-        return Listing(tuple(f"{prefix}/{name}" for _, name in rows), np.array([label for label, _ in rows], np.int64))
+        return _listed_rows((test / "images").relative_to(root).as_posix(), rows)
 
 
-def _annotations(val: Path) -> Path:
-    return val / "val_annotations.txt"
-
-
-def _loose(folder: Path) -> list[str]:
-    """Names of the images that lie in a folder itself, sorted."""
-    return sorted(entry.name for entry in folder.iterdir() if is_image(entry.name))
+def _listed_rows(folder: str, rows: list[tuple[int, str]]) -> Index:
+    """Index of (label, file name) pairs of one folder."""
+    ids = np.array([f"{folder}/{name}" for _, name in rows], dtype=np.str_)
+    return Index(np.array([label for label, _ in rows], np.int64), ids)
 
 
 def _solution(root: Path) -> dict[str, str]:
@@ -284,7 +212,7 @@ def _solution(root: Path) -> dict[str, str]:
     return {name: prediction.split()[0] for name, prediction in lines if prediction.strip()}
 
 
-def _listed(file: str) -> list[str]:
+def _read_wnids(file: str) -> list[str]:
     """Wnids of a text file, one a line. Raises UsageError where there is no such file."""
     path = Path(file).expanduser()
     if not path.is_file():

@@ -1,5 +1,6 @@
 """NoisyLabels: a dataset some of whose training labels are wrong on purpose, to try what should find or bear that."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -54,14 +55,14 @@ class NoisyLabels(RealDataset):
 
     def index(self, name: Split) -> Index:
         """Return labels and ids of a split, as `RealDataset.index`."""
-        found = self.dataset.index(name)
-        return replace(found, labels=self.labels) if name == "train" else found
+        index = self.dataset.index(name)
+        return replace(index, labels=self.labels) if name == "train" else index
 
     def take(self, name: Split, rows: np.ndarray) -> np.ndarray:
         """Return some images of a split, as `RealDataset.take`."""
         return self.dataset.take(name, rows)
 
-    def encoded(self, name: Split) -> tuple[Path, ...]:
+    def encoded(self, name: Split) -> Sequence[Path]:
         """Return the image files of a split, as `RealDataset.encoded`."""
         return self.dataset.encoded(name)
 
@@ -75,8 +76,8 @@ class NoisyLabels(RealDataset):
         return {"name": self.name, "share": self.share, "seed": self.seed, "dataset": self.dataset.identity()}
 
     def _read(self, name: Split) -> dict[Split, ImageSet]:
-        found = self.dataset.split(name)
-        return {name: replace(found, labels=self.labels) if name == "train" else found}
+        split = self.dataset.split(name)
+        return {name: replace(split, labels=self.labels) if name == "train" else split}
 
-    def _files(self) -> object:
-        return self.dataset._files()
+    def _contents(self) -> object:
+        return self.dataset.contents

@@ -5,7 +5,6 @@ are pure functions of one unit, so that ranks, job arrays, a resumed run and two
 """
 
 import logging
-import os
 import time
 from dataclasses import asdict
 from functools import cached_property, partial
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from ddlight.core import naming
 from ddlight.core.errors import MissingSetError, UsageError
+from ddlight.core.files import cache_folder
 from ddlight.core.naming import named
 from ddlight.core.randomness import generator
 from ddlight.core.result import peak_host_memory, versions
@@ -38,11 +38,6 @@ BUILD_SECONDS = 600.0
 """`fit` builds a missing set itself where that is estimated to take less."""
 CHECKED_IMAGES = 200
 """A method's teachers are tried on so many training images before anything is made with them."""
-
-
-def cache_folder(cache: str | None) -> Path:
-    """Where condensed sets lie: `cache`, else $DDLIGHT_CACHE, else ~/.cache/ddlight/condensed."""
-    return Path(cache or os.environ.get("DDLIGHT_CACHE") or "~/.cache/ddlight/condensed").expanduser()
 
 
 class CondensedDataModule(LightningDataModule):

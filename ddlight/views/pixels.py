@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ddlight.core.errors import UsageError
+from ddlight.core.system import total_memory
 from ddlight.data.decoded import decode_files, image_size
 from ddlight.views.crop import crop_boxes, resize_each
 from ddlight.views.loader import Batch, RunLoader
@@ -31,7 +32,7 @@ def memory_limit() -> float:
     """Bytes that a set's images may take: $DDLIGHT_SET_GB gigabytes, else half of this machine's memory."""
     given = os.environ.get(LIMIT_VARIABLE)
     if given is None:
-        return 0.5 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return 0.5 * total_memory()
     try:
         return float(given) * 1e9
     except ValueError:

@@ -260,10 +260,13 @@ def test_cifar10(cifar10):
     np.testing.assert_array_equal(data.split("test").images, images[40:])
     np.testing.assert_array_equal(data.split("test").labels, labels[40:])
     assert data.split("train").images.flags.c_contiguous and data.split("train").labels.dtype == np.int64
+    test = root / "cifar-10-batches-py/test_batch"
+    assert [test.relative_to(root).as_posix(), test.stat().st_size] in [file[:2] for file in data.contents]
     before = data.identity()
-    assert ["cifar-10-batches-py/test_batch", (root / "cifar-10-batches-py/test_batch").stat().st_size] in before[
-        "files"
-    ]
+    content = bytearray(test.read_bytes())
+    content[len(content) // 3] ^= 1
+    test.write_bytes(content)
+    assert CIFAR10(str(root)).identity() != before  # of the same size, and another byte in it
 
 
 def test_damaged_and_missing_cifar10(cifar10):

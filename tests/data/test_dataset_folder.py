@@ -262,7 +262,7 @@ def test_options_are_checked():
 
 
 def test_arrays_larger_than_memory_are_refused(split_root, monkeypatch):
-    monkeypatch.setattr(folder_module, "_memory", lambda: 1e4)
+    monkeypatch.setattr(folder_module, "total_memory", lambda: 1e4)
     with pytest.raises(UsageError, match="12 images of 64x64"):
         ImageFolder(str(split_root)).split("train")
 

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from ddlight.core.errors import DataError
+from ddlight.core.files import cache_folder
 from ddlight.data import Digits, ImageFolder
 from ddlight.data import folder as folder_module
 
@@ -34,7 +35,10 @@ def reads(monkeypatch):
 
 @pytest.mark.parametrize("name", ["train", "held_out", "test"])
 def test_index_and_take_are_parts_of_the_split(tree, name):
-    for data, other in ((ImageFolder(tree, 1, 16), ImageFolder(tree, 1, 16)), (Digits(held_out=2), Digits(held_out=2))):
+    for data, other in (
+        (ImageFolder(tree, held_out=1, size=16), ImageFolder(tree, held_out=1, size=16)),
+        (Digits(held_out=2), Digits(held_out=2)),
+    ):
         whole, index = other.split(name), data.index(name)
         np.testing.assert_array_equal(index.labels, whole.labels)
         np.testing.assert_array_equal(index.ids, whole.ids)
@@ -60,13 +64,13 @@ def test_a_large_split_is_decoded_into_a_file_once(tree, reads, monkeypatch):
     assert len(reads) == 8
     np.testing.assert_array_equal(ImageFolder(tree, size=16).take("test", np.array([5, 1])), expected[[5, 1]])
     assert len(reads) == 8
-    (file,) = (folder_module.decoded_folder()).iterdir()
+    (file,) = (cache_folder() / "decoded").iterdir()
     file.write_bytes(file.read_bytes()[:-5])
     np.testing.assert_array_equal(ImageFolder(tree, size=16).take("test", np.array([5, 1])), expected[[5, 1]])
     assert len(reads) == 16
     other = ImageFolder(tree, size=8)
     other.take("test", np.array([0]))
-    assert len(list(folder_module.decoded_folder().iterdir())) == 2  # named by what was decoded
+    assert len(list((cache_folder() / "decoded").iterdir())) == 2  # named by what was decoded
     assert len(reads) == 24
 
 
@@ -76,3 +80,22 @@ def test_a_damaged_image_is_named(tree):
     with pytest.raises(DataError, match=r"1 of 2 images cannot be read.*\n.*ant/3.png"):
         data.take("train", np.array([3, 4]))
     assert data.take("train", np.array([4])).shape == (1, 3, 16, 16)
+
+
+def test_labels_and_ids_are_built_once_however_often_they_are_asked_for(tree, monkeypatch):
+    builds, draw = [], folder_module.draw_held_out
+    monkeypatch.setattr(folder_module, "draw_held_out", lambda *a: builds.append(a) or draw(*a))
+    data = ImageFolder(tree, size=16, held_out=1)
+    for _ in range(3):
+        for name in ("train", "held_out", "test"):
+            assert data.index(name) is data.index(name)
+            assert data.encoded(name).ids is data.index(name).ids
+    assert len(builds) == 1
+
+
+def test_paths_are_made_when_they_are_taken(tree):
+    data = ImageFolder(tree, size=16)
+    files = data.encoded("train")
+    assert [path.relative_to(tree).as_posix() for path in files] == data.index("train").ids.tolist()
+    assert list(files[2:4]) == [files[2], files[3]] and files[-1] == list(files)[-1] and len(files) == 12
+    assert not Digits().encoded("train")

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from ddlight.core import files, naming
 from ddlight.core.errors import UsageError
+from ddlight.core.files import cache_folder
 from ddlight.core.randomness import generator
 from ddlight.core.result import versions
 from ddlight.data.base import RealDataset
@@ -28,7 +29,6 @@ from ddlight.methods.scoring.selector import operations_per_second
 from ddlight.methods.scoring.table import COLUMNS, IDS, ScoreTable, read_table
 from ddlight.networks.device import own_device
 from ddlight.sets import store
-from ddlight.sets.module import cache_folder
 from ddlight.sets.store import Unit, Workspace
 from ddlight.train import signals
 

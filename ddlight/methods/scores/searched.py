@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
+from ddlight.core.files import cache_folder
 from ddlight.methods.scores.selector import ScoredSelector
 from ddlight.methods.scoring.search import Choice, Search, describe, search
 from ddlight.methods.scoring.selector import TINY_SCORING, operations_per_second
@@ -13,7 +14,6 @@ from ddlight.networks.flops import TRAINING, build_checked, forward_flops
 from ddlight.networks.students import ConvNet, Student
 from ddlight.recipes.budget import images_seen
 from ddlight.regimes.hard_label import HardLabel
-from ddlight.sets.module import cache_folder
 
 log = logging.getLogger("ddlight")
 TINY_SEARCH: dict[str, Any] = {

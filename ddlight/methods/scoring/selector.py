@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import torch
 
+from ddlight.core.files import cache_folder
 from ddlight.methods.base import Selector
 from ddlight.methods.scoring.run import Scoring, ScoringRun
 from ddlight.networks.flops import TRAINING, build_checked, forward_flops
-from ddlight.sets.module import cache_folder
 from ddlight.sets.store import read_manifest
 
 TINY_SCORING: dict[str, Any] = {

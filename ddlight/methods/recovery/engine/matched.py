@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from ddlight.core.errors import UsageError
+from ddlight.core.files import cache_folder
 from ddlight.data.base import RealDataset
 from ddlight.methods.recovery.engine.gathered import LARGE, RealStatistics
 from ddlight.methods.recovery.engine.loop import Block, recover
@@ -19,7 +20,6 @@ from ddlight.methods.recovery.engine.recovered import TINY_SQUEEZE, Carried, Rec
 from ddlight.methods.scoring.run import Scoring
 from ddlight.networks.students import ConvNet, ResNet, Student, Torchvision
 from ddlight.networks.teachers import Teacher
-from ddlight.sets.module import cache_folder
 from ddlight.sets.store import Unit
 
 LARGE_TEACHERS = ("resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ddlight.core import files
 from ddlight.core.errors import DataError, UsageError
+from ddlight.core.files import cache_folder
 from ddlight.core.randomness import generator
 from ddlight.data.base import RealDataset
 from ddlight.methods.base import Synthesiser, require_images
@@ -30,7 +31,6 @@ from ddlight.networks.device import own_device
 from ddlight.networks.flops import build_checked, forward_flops
 from ddlight.networks.students import ResNet
 from ddlight.networks.teachers import RunTeacher, Teacher, TorchvisionTeacher
-from ddlight.sets.module import cache_folder
 from ddlight.sets.store import Synthesis, Unit
 
 log = logging.getLogger("ddlight")
