@@ -27,8 +27,8 @@ END = "END_OF_JOB"
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the commands of tasks repeat of the one that was typed.
+class TaskCommand:
+    """The command line of a task, which repeats parts of the one that was typed.
 
     Args:
         study: the study file, as it was given.
@@ -68,24 +68,24 @@ class Asked:
         return [*self.words, *([f"--wandb={self.wandb}"] if self.wandb else [])]
 
 
-def sweep(asked: Asked, cells: Sequence[Cell]) -> str:
+def sweep(task: TaskCommand, cells: Sequence[Cell]) -> str:
     """Return a W&B sweep file: method grid over the names of the cells.
 
     Args:
-        asked: what was typed; its project is "ddlight" where it names none.
+        task: the command of a task; its project is "ddlight" where it names none.
         cells: those that were chosen, and the runs that they need.
     """
-    asked = replace(asked, wandb=asked.wandb or PROJECT)
+    task = replace(task, wandb=task.wandb or PROJECT)
     chosen, before = _parted(cells)
-    first = [f"{shlex.join(asked.before)}   first, once: the runs that cells need"] if before else []
+    first = [f"{shlex.join(task.before)}   first, once: the runs that cells need"] if before else []
     wait = "# Start agents when the first command has ended: each gives up after 3 failures in its first minute."
     commands = [
         *first,
-        f"wandb sweep {asked.file}   prints the line that starts an agent:",
-        f"wandb agent ENTITY/{asked.wandb}/SWEEP   one per GPU or job, each in the folder of this command",
+        f"wandb sweep {task.file}   prints the line that starts an agent:",
+        f"wandb agent ENTITY/{task.wandb}/SWEEP   one per GPU or job, each in the folder of this command",
     ]
     header = [
-        f"{MARK}: {len(chosen)} cells of {asked.study} as a W&B sweep.",
+        f"{MARK}: {len(chosen)} cells of {task.study} as a W&B sweep.",
         "#",
         *(f"# {'' if n else 'Command:':<9} {line}" for n, line in enumerate(commands)),
         *([wait] if before else []),
@@ -93,29 +93,29 @@ def sweep(asked: Asked, cells: Sequence[Cell]) -> str:
         "# file for those. A cell that has its result already ends at once, without a W&B run.",
     ]
     content = {
-        "program": asked.cell[0],
-        "project": asked.wandb,
+        "program": task.cell[0],
+        "project": task.wandb,
         "name": chosen[0].run.parent.name,
         "method": "grid",
         "parameters": {"only": {"values": [cell.name for cell in chosen]}},
-        "command": ["${env}", *asked.cell, "${args}"],
+        "command": ["${env}", *task.cell, "${args}"],
     }
     return "\n".join(header) + "\n" + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
 
 
-def array(asked: Asked, cells: Sequence[Cell], job: Job, at_once: int | None = None) -> str:
+def array(task: TaskCommand, cells: Sequence[Cell], job: Job, at_once: int | None = None) -> str:
     """Return a bash script that submits a job array, a task a cell; and before it a job of the runs that cells need.
 
     The array waits until that job is done, and is dropped where it fails. Each task is a process on one device.
 
     Args:
-        asked: what was typed.
+        task: the command of a task.
         cells: those that were chosen, and the runs that they need.
         job: what each task asks for; its study is the job's configuration.
         at_once: tasks that may run at the same time; None leaves that to SLURM.
 
     Raises:
-        UsageError: SLURM would refuse the job, or it asks for several GPUs.
+        UsageError: SLURM would refuse the job, or it requests several GPUs.
     """
     check(job)
     if job.gpus > 1:
@@ -126,18 +126,18 @@ def array(asked: Asked, cells: Sequence[Cell], job: Job, at_once: int | None = N
     chosen, before = _parted(cells)
     lines = [
         "#!/bin/bash",
-        f"{MARK}: {len(chosen)} cells of {asked.study} as a SLURM job array.",
-        f"# Command:  bash {asked.file}   submits it, in the folder of this command; submitted again, it continues",
+        f"{MARK}: {len(chosen)} cells of {task.study} as a SLURM job array.",
+        f"# Command:  bash {task.file}   submits it, in the folder of this command; submitted again, it continues",
         "set -euo pipefail",
         f"mkdir -p {shlex.quote(job.logs)}",
     ]
     waits = ""
     if before:
-        lines += [f"before=$(sbatch --parsable <<'{END}'", _job(job, asked.before), END, ")"]
+        lines += [f"before=$(sbatch --parsable <<'{END}'", _job(job, task.before), END, ")"]
         waits = ' --dependency="afterok:${before%%;*}" --kill-on-invalid-dep=yes'
     names = [f"  {shlex.quote(cell.name)}" for cell in chosen]
     numbers = f"0-{len(chosen) - 1}{f'%{at_once}' if at_once else ''}"
-    tasks = _job(replace(job, array=numbers), asked.cell, names)
+    tasks = _job(replace(job, array=numbers), task.cell, names)
     return "\n".join([*lines, f"sbatch{waits} <<'{END}'", tasks, END]) + "\n"
 
 

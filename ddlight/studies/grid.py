@@ -17,10 +17,10 @@ from statistics import fmean
 from typing import Any
 
 from ddlight.core.errors import STOPPED, DDLightError, UsageError, nearest
-from ddlight.studies.emit import RUNS, Asked, array, put, sweep
+from ddlight.studies.emit import RUNS, TaskCommand, array, put, sweep
 from ddlight.studies.slurm import Job, add_resources
 from ddlight.studies.study import Cell, Study, check_unchanged, first_line, read_study, state
-from ddlight.studies.workers import Outcome, Run, run_cells, train
+from ddlight.studies.workers import Outcome, Runner, run_cells, train
 
 SMALL_STEP = 0.05
 """Seconds of a training step on all cores below which several runs at once are faster than one."""
@@ -48,9 +48,10 @@ def main(argv: Sequence[str]) -> int:
     cells = _chosen(options)
     check_unchanged(cells)
     if options.emit:
-        asked = Asked(options.study, options.runs, options.tiny, tuple(options.only or []), options.wandb, options.out)
+        only = tuple(options.only or [])
+        task = TaskCommand(options.study, options.runs, options.tiny, only, options.wandb, options.out)
         job = Job(str(options.study), "grid", **resources)
-        text = sweep(asked, cells) if options.emit == "wandb" else array(asked, cells, job, options.jobs)
+        text = sweep(task, cells) if options.emit == "wandb" else array(task, cells, job, options.jobs)
         put(text, options.out)
         return 0
     if options.list:
@@ -163,13 +164,13 @@ def _fits(cell: Cell, pattern: str, whole: bool) -> bool:
 
 
 def listing(cells: Sequence[Cell]) -> list[str]:
-    """One line a cell with where it stands, and how many stand where."""
+    """One line per cell with where it stands, and the number of cells per state."""
     states = [state(cell) for cell in cells]
     lines = []
-    for cell, found in zip(cells, states, strict=True):
-        acc = f"acc {found.acc:.1f} %" if found.word == "done" else ""
-        lines.append(f"{found.word:<11}{acc:<13}{' '.join(cell.words)}{f': {found.note}' if found.note else ''}")
-    words = [found.word for found in states]
+    for cell, s in zip(cells, states, strict=True):
+        acc = f"acc {s.acc:.1f} %" if s.word == "done" else ""
+        lines.append(f"{s.word:<11}{acc:<13}{' '.join(cell.words)}{f': {s.note}' if s.note else ''}")
+    words = [s.word for s in states]
     counts = [f"{words.count(word)} {word}" for word in dict.fromkeys(words)]
     return [*lines, f"{len(cells)} runs: {', '.join(counts)}"]
 
@@ -177,7 +178,7 @@ def listing(cells: Sequence[Cell]) -> list[str]:
 # --- running ---
 
 
-def run_study(cells: Sequence[Cell], todo: Sequence[Cell], jobs: int, run: Run) -> int:
+def run_study(cells: Sequence[Cell], todo: Sequence[Cell], jobs: int, run: Runner) -> int:
     """Run what is left of a study, one line of progress for each finished cell; return the exit code.
 
     Args:
@@ -224,7 +225,7 @@ def cores() -> int:
 
 
 def threads_of(jobs: int) -> int:
-    """Threads of each of so many worker processes: its share of the cores, at most OMP_NUM_THREADS."""
+    """Threads of each of `jobs` worker processes: its share of the cores, at most OMP_NUM_THREADS."""
     most = os.environ.get("OMP_NUM_THREADS", "")
     return max(1, min(cores() // jobs, int(most) if most.isdigit() else cores()))
 
@@ -252,12 +253,12 @@ def choose_jobs(todo: Sequence[Cell]) -> int:
     import torch
 
     cuda = torch.cuda.is_available()
-    found = None if cuda else measure(next((cell for cell in todo if cell.values), todo[0]), threads=1)
-    return default_jobs(cores(), found.step if found else None, cuda)
+    estimate = None if cuda else measure(next((cell for cell in todo if cell.values), todo[0]), threads=1)
+    return default_jobs(cores(), estimate.step if estimate else None, cuda)
 
 
 @dataclass(frozen=True)
-class Measured:
+class Estimate:
     """Estimated time of a run.
 
     Args:
@@ -269,7 +270,7 @@ class Measured:
     step: float
 
 
-def measure(cell: Cell, threads: int) -> Measured | None:
+def measure(cell: Cell, threads: int) -> Estimate | None:
     """Estimate a run from one measured step (`dry_run.estimate`); None where it cannot be read or its size is open.
 
     The step is measured with one thread too, and the shorter time counts: on a busy machine threads wait for each
@@ -279,33 +280,29 @@ def measure(cell: Cell, threads: int) -> Measured | None:
         cell: the run.
         threads: of torch.
     """
-    from ddlight.cli import command_line as training
+    import torch
+
+    from ddlight.cli import command_line
+    from ddlight.cli.dry_run import estimate
 
     logging.disable(logging.INFO)
     try:
         with redirect_stdout(io.StringIO()):
-            cli = training.run([*cell.arguments, "--dry-run"])
+            cli = command_line.run([*cell.arguments, "--dry-run"])
         model, data = cli.model, cli.datamodule
         images, full_images = data.expected_images, data.dataset.info.train
         if not images or not full_images:
             return None
         run = model.resolve_run(data, images, full_images)
-        seconds = min(_training_seconds(run, cli, count) for count in {1, threads})
-        return Measured(seconds, seconds / run.steps)
+        device, ranks, times = cli.trainer.strategy.root_device, cli.trainer.world_size, []
+        for count in {1, threads}:
+            torch.set_num_threads(count)
+            times.append(estimate(run, model, data, device, ranks).seconds)
+        return Estimate(min(times), min(times) / run.steps)
     except DDLightError:
         return None
     finally:
         logging.disable(logging.NOTSET)
-
-
-def _training_seconds(run: Any, cli: Any, threads: int) -> float:
-    import torch
-
-    from ddlight.cli.dry_run import estimate
-
-    torch.set_num_threads(threads)
-    trainer = cli.trainer
-    return estimate(run, cli.model, cli.datamodule, trainer.strategy.root_device, trainer.world_size).seconds
 
 
 def estimates(cells: Sequence[Cell], jobs: int) -> list[str]:
@@ -327,10 +324,10 @@ def estimates(cells: Sequence[Cell], jobs: int) -> list[str]:
         left, seconds, source = _time_of(members, threads_of(jobs))
         total += left * (seconds or 0.0)
         unknown = unknown or seconds is None
-        each, together = ("-", "-") if seconds is None else (_clock(seconds), _clock(left * seconds))
+        each, together = ("-", "-") if seconds is None else (_duration(seconds), _duration(left * seconds))
         times = f"{each:>8}  {together:>8}"
         lines.append(f"{name:<{wide}}  {f'{left} of {len(members)}':>9}  {times}  {source}")
-    both = f"{_clock(total)} in all, {_clock(total / jobs)} for each of {jobs} jobs"
+    both = f"{_duration(total)} in all, {_duration(total / jobs)} for each of {jobs} jobs"
     if unknown:
         both += ", without what is not known ('ddlight fit ... --dry-run' says why)"
     return [*lines, f"{both}. Estimated is training alone, without teachers that are still to be trained."]
@@ -338,14 +335,13 @@ def estimates(cells: Sequence[Cell], jobs: int) -> list[str]:
 
 def _time_of(members: Sequence[Cell], threads: int) -> tuple[int, float | None, str]:
     """Cells of one kind that are left, seconds of each (None where they cannot be measured), and where that is from."""
-    states = [state(cell) for cell in members]
-    spent = [found.seconds for found in states if found.word == "done"]
+    spent = [s.seconds for s in map(state, members) if s.word == "done"]
     left = len(members) - len(spent)
     if spent:
         return left, fmean(spent), f"measured in {len(spent)}"
-    found = measure(members[0], threads)
-    return (left, found.seconds, "estimated") if found else (left, None, "not known")
+    estimate = measure(members[0], threads)
+    return (left, estimate.seconds, "estimated") if estimate else (left, None, "not known")
 
 
-def _clock(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))

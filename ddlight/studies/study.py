@@ -138,7 +138,12 @@ def read_study(path: Path, runs: Path, tiny: bool = False) -> Study:
         DataError: the file is missing or not YAML.
         UsageError: a key, value or placeholder is not what a study may hold, or a config is missing or not YAML.
     """
-    content = _mapping(_load(path), f"{path}")
+    try:
+        content = _mapping(yaml.safe_load(path.read_text()), f"{path}")
+    except OSError as error:
+        raise DataError(f"There is no file {path} that can be read ({error.strerror}).") from None
+    except yaml.YAMLError as error:
+        raise DataError(f"{path} is not YAML: {error}") from None
     _known(content, KEYS, f"{path} has the key")
     name = _name(content.get("name") or path.stem, "the study's name")
     reader = _Reader(path, runs, tiny)
@@ -152,7 +157,9 @@ def read_study(path: Path, runs: Path, tiny: bool = False) -> Study:
         if not any(all(values[axis] in given for axis, given in entry.items()) for entry in skip):
             parts = [common, *(axes[axis][value] for axis, value in values.items())]
             cells.append(reader.cell(f"{name}/{'-'.join(_words(values))}", values, parts))
-    _distinct(cells)
+    names = [cell.name for cell in cells]
+    if twice := next((n for n in names if names.count(n) > 1), None):
+        raise UsageError(f"Two cells would have the name '{twice}': give the values of the axes other names.")
     return Study(name, tuple(reader.before.values()), tuple(cells))
 
 
@@ -172,7 +179,10 @@ class _Reader:
     def cell(self, place: str, values: Mapping[str, str], parts: Sequence[Overrides]) -> Cell:
         """Put parts together: `common` and the values of the axes, or an entry of `before`."""
         run = self.runs / (place if values else Path("before", place))
-        merged, configs = _merge(parts), self._configs(parts)
+        merged = _merge(parts)
+        named = [part.get("config") or [] for part in parts]
+        names = [name for one in named for name in (one if isinstance(one, list) else [one])]
+        configs = [Path(os.path.normpath(self.path.parent / name)) for name in names]
         needed = [self._needed(name) for name in dict.fromkeys(PLACE.findall(json.dumps(merged, default=str)))]
         filled = _filled(merged, {cell.name: str(cell.run) for cell in needed})
         shaping = {k: v for k, v in merged.items() if k not in WITHOUT_EFFECT}
@@ -181,11 +191,6 @@ class _Reader:
         digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
         arguments = [*command_line(filled, configs), f"--trainer.run={run}", *(["--tiny"] if self.tiny else [])]
         return Cell(run.name, values, filled, tuple(arguments), run, tuple(c.run for c in needed), digest)
-
-    def _configs(self, parts: Sequence[Overrides]) -> list[Path]:
-        given = [part.get("config") or [] for part in parts]
-        names = [name for one in given for name in (one if isinstance(one, list) else [one])]
-        return [Path(os.path.normpath(self.path.parent / name)) for name in names]
 
     def _needed(self, name: str) -> Cell:
         if name not in self.before:
@@ -205,11 +210,8 @@ def command_line(overrides: Overrides, configs: Sequence[Path] = ()) -> list[str
             if owner in overrides:
                 ordered.setdefault(owner, overrides[owner])
     files = [word for path in configs for word in ("--config", str(path))]
-    return ["fit", *files, *(f"--{key}={_text(value)}" for key, value in ordered.items())]
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    texts = {k: v if isinstance(v, str) else json.dumps(v, default=str) for k, v in ordered.items()}
+    return ["fit", *files, *(f"--{key}={text}" for key, text in texts.items())]
 
 
 def _merge(parts: Sequence[Overrides]) -> Overrides:
@@ -265,22 +267,6 @@ def _words(values: Mapping[str, str]) -> list[str]:
     return [f"{axis}{value}" if value[:1].isdigit() else value for axis, value in values.items()]
 
 
-def _distinct(cells: Sequence[Cell]) -> None:
-    names = [cell.name for cell in cells]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
-        raise UsageError(f"Two cells would have the name '{twice}': give the values of the axes other names.")
-
-
-def _load(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise DataError(f"There is no file {path} that can be read ({error.strerror}).") from None
-    except yaml.YAMLError as error:
-        raise DataError(f"{path} is not YAML: {error}") from None
-
-
 def _mapping(value: Any, where: str) -> dict[Any, Any]:
     if value is None:
         return {}
@@ -334,19 +320,18 @@ def first_line(text: object) -> str:
 
 def check_unchanged(cells: Sequence[Cell]) -> None:
     """Raise UsageError where a folder holds a result or checkpoint of what the study asks for otherwise now."""
-    held = [cell for cell in cells if any((cell.run / name).exists() for name in (FILE, CHECKPOINT))]
-    changed = [cell for cell in held if (cell.run / RECORD).exists() and _recorded(cell) != cell.digest]
-    if changed:
+
+    def digest(cell: Cell) -> object:
+        content = read_json(cell.run / RECORD)
+        return content.get("digest") if isinstance(content, dict) else None
+
+    begun = [cell for cell in cells if any((cell.run / name).exists() for name in (FILE, CHECKPOINT))]
+    if changed := [cell for cell in begun if (cell.run / RECORD).exists() and digest(cell) != cell.digest]:
         raise UsageError(
             f"The study has changed since {changed[0].run} was run ({len(changed)} such "
             f"folder{'s' * (len(changed) > 1)}). Give it another name, or move the old runs away. To see what was "
             f"asked for then: {changed[0].run / RECORD}"
         )
-
-
-def _recorded(cell: Cell) -> object:
-    content = read_json(cell.run / RECORD)
-    return content.get("digest") if isinstance(content, dict) else None
 
 
 def note_start(cell: Cell) -> None:
@@ -366,8 +351,8 @@ def note_success(cell: Cell) -> None:
 
 def _described(cell: Cell) -> dict[str, Any]:
     """The cell by axis, with dataset, method and so on as results name them where the study says so."""
-    given = {key: cell.overrides.get(option) for key, option in NAMED.items()}
-    known = {key: _class_name(value) for key, value in given.items() if value is not None}
+    options = {key: cell.overrides.get(option) for key, option in NAMED.items()}
+    known = {key: _class_name(value) for key, value in options.items() if value is not None}
     axes = {axis: value for axis, value in cell.values.items() if axis not in NAMED}
     return {"cell": {"name": cell.name, **axes, **known}, "arguments": list(cell.arguments)}
 

@@ -24,7 +24,7 @@ from ddlight.train.callbacks.checkpoint import requeue
 AGAIN = 5.0
 """Seconds after which workers are asked again to stop: a run hears it only while it trains."""
 
-Run = Callable[[list[str]], object]
+Runner = Callable[[list[str]], object]
 
 
 @dataclass(frozen=True)
@@ -51,55 +51,38 @@ def train(arguments: list[str], threads: int) -> None:
     """
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
+    from torch import distributed
 
+    from ddlight.cli import command_line
     from ddlight.train.tracking import finish_wandb
 
     torch.set_num_threads(threads)
-    _forget_peaks()
-    environment = dict(os.environ)
-    sys.argv[1:] = arguments  # what Lightning gives to the other ranks of a run on several devices
-    try:
-        _run(arguments)
-    finally:
-        _leave_ranks(environment)
-        finish_wandb()
-
-
-def _run(arguments: list[str]) -> None:
-    from ddlight.cli import command_line as training
-
-    try:
-        training.run(arguments)
-    except MissingSetError:
-        training.run(["condense", *arguments[1:]])
-        training.run(arguments)
-
-
-def _leave_ranks(environment: dict[str, str]) -> None:
-    """Undo what a run on several devices leaves behind, lest the next one take itself for one of its ranks."""
-    from torch import distributed
-
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.destroy_process_group()
-    os.environ.clear()
-    os.environ.update(environment)
-
-
-def _forget_peaks() -> None:
-    """Let peak memory count from here, not from the cells before."""
-    import torch
-
-    with suppress(OSError):
+    with suppress(OSError):  # peak memory counts from here, not from the cells before
         Path("/proc/self/clear_refs").write_text("5")
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
+    environment = dict(os.environ)
+    sys.argv[1:] = arguments  # what Lightning gives to the other ranks of a run on several devices
+    try:
+        try:
+            command_line.run(arguments)
+        except MissingSetError:
+            command_line.run(["condense", *arguments[1:]])
+            command_line.run(arguments)
+    finally:
+        # a run on several devices leaves these behind, and the next one would take itself for one of its ranks
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.destroy_process_group()
+        os.environ.clear()
+        os.environ.update(environment)
+        finish_wandb()
 
 
 # --- in the worker ---
 
 
-def work(pipe: Connection, run: Run) -> None:
+def work(pipe: Connection, run: Runner) -> None:
     """Body of a worker: run the cells that come through the pipe until it closes.
 
     Ctrl-C reaches every process of the terminal, so that workers leave it to the command, which sends them SIGTERM.
@@ -121,7 +104,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise SystemExit(STOPPED)
 
 
-def attempt(cell: Cell, run: Run) -> Outcome:
+def attempt(cell: Cell, run: Runner) -> Outcome:
     """Run a cell, its output in the folder's `log.txt`, and say how it ended, whatever it raises.
 
     A cell that another process has finished in the meantime is done; one that another is running is left to it.
@@ -171,7 +154,7 @@ class Worker:
         run: what makes a run from its arguments; it must be importable.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Runner) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=work, args=(theirs, run))
@@ -191,26 +174,24 @@ class Worker:
         cell, self.cell = self.cell, None
         assert cell is not None
         try:
-            found = self.pipe.recv()
-            assert isinstance(found, Outcome)
+            outcome = self.pipe.recv()
+            assert isinstance(outcome, Outcome)
+            return outcome
         except (EOFError, OSError):
             self.process.join()
-            return _ended(cell, self.process.exitcode or 0)
-        return found
+        code = self.process.exitcode or 0
+        if code in (STOPPED, -signal.SIGTERM):
+            return Outcome(cell, "stopped", "")
+        killed = (
+            f"was killed by signal {-code}, as where memory runs out" if code < 0 else f"ended with exit code {code}"
+        )
+        return Outcome(cell, "failed", f"The worker process {killed}.")
 
     def end(self) -> None:
         """Let it go: its process ends when the pipe is closed, or at the next step of its run."""
         self.pipe.close()
         if self.cell is not None:
             self.process.terminate()
-
-
-def _ended(cell: Cell, code: int) -> Outcome:
-    """What the end of a worker's process means for its cell."""
-    if code in (STOPPED, -signal.SIGTERM):
-        return Outcome(cell, "stopped", "")
-    killed = f"was killed by signal {-code}, as where memory runs out" if code < 0 else f"ended with exit code {code}"
-    return Outcome(cell, "failed", f"The worker process {killed}.")
 
 
 class Stopping:
@@ -251,7 +232,7 @@ class Pool:
         run: as `Worker`.
     """
 
-    def __init__(self, cells: Sequence[Cell], jobs: int, run: Run) -> None:
+    def __init__(self, cells: Sequence[Cell], jobs: int, run: Runner) -> None:
         self.waiting, self.jobs, self.run = list(cells), jobs, run
         self.workers: list[Worker] = []
         self.failed: set[Path] = set()
@@ -330,7 +311,7 @@ class Pool:
                 (worker.process.kill if requests > 1 else worker.process.terminate)()
 
 
-def run_cells(cells: Sequence[Cell], jobs: int, run: Run) -> Iterator[Outcome]:
+def run_cells(cells: Sequence[Cell], jobs: int, run: Runner) -> Iterator[Outcome]:
     """Run cells in worker processes; yield how each one ended, as it ends.
 
     A cell begins once the runs that it needs are there. One that another process is running is left to it, and so are

@@ -8,73 +8,11 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from made_result import EXAMPLE
 
 from ddlight.core.errors import DataError
 from ddlight.core.result import Result, peak_host_memory, utc_now, validate, versions
 
-# The schema, written down a second time: what a file of version 2 holds.
-EXAMPLE = {
-    "schema": 2,
-    "run": "2026-01-31_random_ipc10_s0",
-    "config": "random_ipc10",
-    "finished": "2026-01-31T12:00:00+00:00",
-    "set": {
-        "dataset": "Digits",
-        "method": "Random",
-        "args": {"balanced": True, "range": [0.5, 1], "nested": {"note": None}},
-        "ipc": 10,
-        "seed": 3,
-        "fingerprint": "f" * 64,
-        "content_sha256": "c" * 64,
-        "images": 100,
-        "source_images": 100,
-        "classes": 3,
-        "bytes_images": 4096,
-        "bytes_labels": 800,
-        "selected_on": "none",
-        "path": "cache/Digits/Random/ipc10/ffff",
-    },
-    "regime": "HardLabel",
-    "protocol": "ht_small_hard",
-    "recipe": {"lr": 0.01, "batch": 64},
-    "augment": {"flip": False},
-    "student": {"class": "ConvNet", "args": {"depth": 3, "width": 8}, "parameters": 1234},
-    "teachers": [{"name": "resnet18", "fingerprint": "t" * 64, "parameters": 11, "acc": None}],
-    "seed": 0,
-    "budget": {
-        "unit": "epochs",
-        "asked": 300,
-        "steps": 600,
-        "batch": 64,
-        "images_seen": 30000,
-        "passes": 300.0,
-        "full_epochs": 20.9,
-    },
-    "flops": {"student": 1e12, "teachers": 0.0, "scoring": 0.0, "synthesis": 0.0},
-    "acc": {
-        "test": 61.25,
-        "test_top5": None,
-        "per_class": [60.0, 61.0, 62.75],
-        "held_out": 60.5,
-        "best_on_test": None,
-        "test_reads": 1,
-        "test_images": 400,
-    },
-    "nll": 1.25,
-    "ece": 0.05,
-    "seconds": {"condense": 0.1, "setup": 0.2, "fit": 3.5, "evaluate": 0.4},
-    "peak_memory_bytes": {"host": 2**30, "device": None},
-    "machine": {"device": "cpu", "ranks": 1, "nodes": 1, "precision": "32-true"},
-    "versions": {
-        "ddlight": "0.1.0",
-        "python": "3.12.1",
-        "torch": "2.11.0",
-        "torchvision": "0.26.0",
-        "lightning": "2.6.6",
-        "timm": "1.0.20",
-        "numpy": "2.1.0",
-    },
-}
 FREE = {"set.args", "recipe", "augment", "student.args"}
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_result import EXAMPLE
+from made_result import EXAMPLE
 
 from ddlight.cli.tiny import make_tiny
 from ddlight.core.errors import BusyError, DataError, FinishedError, UsageError
@@ -588,7 +588,7 @@ def test_a_damaged_result_is_not_done(read):
 def test_estimates_count_what_is_left_by_kind(read, monkeypatch):
     study = read()
     grid.run_study(study.cells[:1], study.cells[:1], 1, stand_in)
-    monkeypatch.setattr(grid, "measure", lambda cell, threads: grid.Measured(100.0 if "SL" in cell.name else 50.0, 1.0))
+    monkeypatch.setattr(grid, "measure", lambda cell, threads: grid.Estimate(100.0 if "SL" in cell.name else 50.0, 1.0))
     assert grid.estimates(study.cells, jobs=2) == [
         "               left      each  together",
         "HL ipc1      1 of 2   0:00:24   0:00:24  measured in 1",
@@ -601,7 +601,7 @@ def test_estimates_count_what_is_left_by_kind(read, monkeypatch):
 
 
 def test_a_time_that_is_not_known_is_not_nought(read, monkeypatch):
-    known = grid.Measured(50.0, 1.0)
+    known = grid.Estimate(50.0, 1.0)
     monkeypatch.setattr(grid, "measure", lambda cell, threads: known if "HL" in cell.name else None)
     lines = grid.estimates(read().cells, jobs=1)
     assert lines[3] == "SL ipc1      2 of 2         -         -  not known"
