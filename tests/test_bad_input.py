@@ -18,8 +18,8 @@ import torch
 import yaml
 from PIL import Image
 
+from ddlight.core import artefact
 from ddlight.core.errors import UsageError
-from ddlight.sets import store
 
 QUICKSTART = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 CPU = ("--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.progress=false")
@@ -336,7 +336,7 @@ def test_a_disk_that_fills_up_while_a_set_is_made(command, home, monkeypatch):
     assert len(list(home.rglob("*.partial/*.safetensors"))) == 4
     assert command(*words).code == 0
     folder = next(home.rglob("manifest.json")).parent
-    assert store.verify(folder)["images"] == 100
+    assert artefact.verify(folder)["images"] == 100
     assert not list(home.rglob("*.partial"))
 
 
@@ -364,7 +364,7 @@ def test_a_disk_that_is_really_full(command, small_disk):
     assert not list(place.rglob("manifest.json"))
     assert resize("4m") == 0
     assert command(*words).code == 0
-    assert store.verify(next(place.rglob("manifest.json")).parent)["images"] == 100
+    assert artefact.verify(next(place.rglob("manifest.json")).parent)["images"] == 100
 
 
 @pytest.mark.parametrize(("size", "file"), [("8k", "metrics.csv"), ("60k", "last.ckpt"), ("76k", "student")])
@@ -502,7 +502,7 @@ def test_two_processes_make_one_set_together(command, home):
     alone = command("condense", "--data=Random", "--data.dataset=Digits", "--data.ipc=3", *CPU[:2])
     assert alone.code == 0
     random = next((home / "cache" / "Digits" / "Random").rglob("manifest.json")).parent
-    assert store.verify(folder)["content_sha256"] == store.verify(random)["content_sha256"]
+    assert artefact.verify(folder)["content_sha256"] == artefact.verify(random)["content_sha256"]
 
 
 def test_the_line_that_drops_a_config_s_budget_works_as_it_is_written(command, home):

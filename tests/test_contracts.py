@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from ddlight.cli.tiny import tiny_teachers
-from ddlight.core import discover
+from ddlight.core import artefact, discover
+from ddlight.core.artefact import Unit
 from ddlight.core.errors import DataError
 from ddlight.core.files import sha256
 from ddlight.core.randomness import generator
@@ -25,7 +26,7 @@ from ddlight.networks.teachers import RunTeacher
 from ddlight.recipes.budget import Budget
 from ddlight.regimes.hard_label import HardLabel
 from ddlight.sets import store
-from ddlight.sets.store import Synthesis, Unit
+from ddlight.sets.store import Synthesis
 from ddlight.train.trainer import Trainer
 
 METHODS = [entry.name for entry in discover.methods()]
@@ -90,7 +91,7 @@ def files_of(folder):
 
 def same_set(first, second):
     """Whether two sealed sets hold the same bytes."""
-    manifests = [store.verify(folder) for folder in (first, second)]
+    manifests = [artefact.verify(folder) for folder in (first, second)]
     return files_of(first) == files_of(second) and len({m["content_sha256"] for m in manifests}) == 1
 
 
@@ -131,8 +132,8 @@ def check_counts(method, name):
 
 def check_same_bytes(method, name, monkeypatch):
     """One process, a second one, two and four workers (one seals), and a killed and resumed one: the same bytes."""
-    seal, sealed = store.seal, []
-    monkeypatch.setattr(store, "seal", lambda folder, *facts: sealed.append(folder) or seal(folder, *facts))
+    seal, sealed = artefact.seal, []
+    monkeypatch.setattr(artefact, "seal", lambda folder, *facts: sealed.append(folder) or seal(folder, *facts))
     alone = method(name, "alone").condense()
     assert same_set(alone, method(name, "again").condense())
     for ranks in (2, 4):

@@ -102,8 +102,7 @@ class Analyst:
             DataError: it is damaged, empty, or of data that are not here; weights or labels are missing.
             UsageError: a network does not take its images, or its whitening cannot be undone.
         """
-        asked.require()
-        manifest = store.read_manifest(asked.folder)
+        manifest = asked.manifest()
         if not manifest["images"]:
             raise DataError(f"{asked.folder} holds no images: there is nothing to analyse.")
         real = self.real(manifest, asked.run)

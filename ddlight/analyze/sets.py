@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ddlight.core.artefact import MANIFEST, read_manifest
 from ddlight.core.errors import DataError, UsageError
 from ddlight.core.result import Result
-from ddlight.sets import store
-from ddlight.sets.opened import MANIFEST, RESULT, find
+from ddlight.sets.opened import RESULT, find
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,20 @@ class Asked:
     run: Path | None = None
     result: Result | None = None
 
-    def require(self) -> None:
-        """Raise DataError where the run's set is no more."""
+    def manifest(self) -> dict[str, Any]:
+        """The set's manifest. Raises DataError where it is no more, damaged, or not of the set that the run had."""
         if self.run is not None and not (self.folder / MANIFEST).is_file():
             raise DataError(
                 f"The set of the run {self.run} lay in {self.folder} and is there no more. Make it again: "
                 f"ddlight condense --config {self.run / 'config.yaml'}"
             )
+        manifest = read_manifest(self.folder)
+        if self.result is not None and manifest["fingerprint"] != self.result.set.fingerprint:
+            raise DataError(
+                f"The run {self.run} had the set {self.result.set.fingerprint}, and in {self.folder} lies "
+                f"{manifest['fingerprint']}: folders were exchanged or renamed. Move them back."
+            )
+        return manifest
 
 
 def asked_sets(paths: Sequence[Path]) -> list[Asked]:
@@ -61,7 +68,7 @@ def _one(folder: Path) -> Asked:
     if (folder / RESULT).is_file():
         result = Result.read(folder)
         return Asked(Path(result.set.path), folder, result)
-    manifest = store.read_manifest(folder)
+    manifest = read_manifest(folder)
     if not _is_set(manifest):
         raise UsageError(
             f"{folder} is no condensed set but: {manifest.get('what', 'something else')}. "
@@ -80,7 +87,7 @@ def _below(folder: Path) -> Iterator[Asked]:
     for place, inner, names in os.walk(folder):
         inner[:] = [] if MANIFEST in names else sorted(name for name in inner if not name.endswith(".partial"))
         here = Path(place)
-        if RESULT in names or (MANIFEST in names and _is_set(store.read_manifest(here))):
+        if RESULT in names or (MANIFEST in names and _is_set(read_manifest(here))):
             count += 1
             yield _one(here)
     if not count:

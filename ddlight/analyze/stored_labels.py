@@ -14,14 +14,14 @@ from ddlight.analyze.entropy import mean_entropy, own_entropy
 from ddlight.analyze.pixels import set_images
 from ddlight.analyze.sets import Asked
 from ddlight.cli.parsing import parse_teacher
+from ddlight.core.artefact import read_manifest, verify
 from ddlight.core.errors import DataError
 from ddlight.core.files import cache_folder
 from ddlight.core.result import Result
 from ddlight.data.base import RealDataset
 from ddlight.networks.device import own_device
 from ddlight.networks.teachers import Teacher
-from ddlight.sets import store
-from ddlight.sets.labels import SUFFIX
+from ddlight.sets.labels import LabelStore
 from ddlight.sets.opened import run_arguments
 from ddlight.sets.store import StoredSet
 from ddlight.views.whiten import Whitening
@@ -75,7 +75,7 @@ def _kept(config: dict[str, Any], result: Result) -> tuple[float | None, str]:
     if config.get("published"):
         return None, "entropy of published labels is not read"
     folders = (cache_folder(config.get("cache")) / "labels").glob("*/manifest.json")
-    own = [path.parent for path in folders if _belong(store.read_manifest(path.parent), config, result)]
+    own = [path.parent for path in folders if _belong(read_manifest(path.parent), config, result)]
     if not own:
         return None, "the labels that the run stored are there no more"
     temperature = 1.0 if config.get("match") == "mse" else _temperature(result)
@@ -105,7 +105,7 @@ def _plain(value: object) -> object:
 
 
 def _logits(folder: Path) -> Iterator[np.ndarray]:
-    store.verify(folder, "folder of stored labels", "the run's command")
-    for path in sorted(folder.glob(f"*{SUFFIX}")):
+    verify(folder, "the run's command")
+    for path in sorted(folder.glob(f"*{LabelStore.suffix}")):
         rows = np.load(path, mmap_mode="r")
         yield from (np.asarray(rows[start : start + ROWS]) for start in range(0, len(rows), ROWS))

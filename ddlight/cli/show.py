@@ -132,16 +132,17 @@ def run_lines(folder: Path, result: "Result") -> list[str]:
 
 
 def _show_set(folder: Path, options: argparse.Namespace) -> int:
+    from ddlight.core.artefact import read_manifest, verify
     from ddlight.sets import store
 
-    manifest = store.read_manifest(folder)
+    manifest = read_manifest(folder)
     if options.grid is not None:
         _check_grid(options.grid, folder)
     scores = manifest.get("what") == "scoring run"
     if scores and options.grid is not None:
         raise UsageError(f"{folder} is a scoring run: --grid needs a condensed set.")
     try:
-        files = len(store.verify(folder)["files"])
+        files = len(verify(folder)["files"])
     except DataError as error:
         _write((scoring_lines if scores else partial(set_lines, per_class=None))(manifest, checked=f"wrong. {error}"))
         return error.code

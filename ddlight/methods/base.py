@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from ddlight.core.artefact import Unit
 from ddlight.core.errors import DataError, UsageError
 from ddlight.data.base import RealDataset
 from ddlight.sets.module import CondensedDataModule
-from ddlight.sets.store import Selection, Synthesis, Unit
+from ddlight.sets.store import Selection, Synthesis
 
 
 def smallest_class(dataset: RealDataset) -> tuple[int, int]:

@@ -16,13 +16,14 @@ from typing import Any, Literal
 import numpy as np
 
 from ddlight.core import naming
+from ddlight.core.artefact import Artefact, Unit, Workspace
 from ddlight.core.errors import UsageError
-from ddlight.sets import prune, store
-from ddlight.sets.store import Unit, Workspace
+from ddlight.sets import prune
 
 Storage = Literal["fp16", "fp32"]
+VERSION = 2
+"""Raised by hand when other labels come from the same plan."""
 DTYPES = {"fp16": np.float16, "fp32": np.float32}
-SUFFIX = ".npy"
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class LabelPlan:
     def fingerprint(self) -> str:
         """16 hex digits that name the stored labels."""
         own = {key: value for key, value in vars(self).items() if key != "names"}
-        return naming.digest([own, dict(self.names)])
+        return naming.digest([VERSION, own, dict(self.names)])
 
     def kept(self) -> np.ndarray:
         """Pass and batch of all labels that are kept, in order: int64 (P, 2), P at least 1."""
@@ -86,23 +87,27 @@ class LabelPlan:
         return self.views * self.classes * np.dtype(DTYPES[self.storage]).itemsize
 
 
-class LabelStore:
-    """Stored labels on disk, sealed like a condensed set: complete or absent, verified when opened.
+class LabelStore(Artefact):
+    """Stored labels on disk. A unit is a pass over the set.
 
     Args:
-        folder: where they lie.
+        place: folder of all stored labels.
         plan: which they are.
     """
 
-    def __init__(self, folder: Path, plan: LabelPlan) -> None:
-        self.folder, self.plan = folder / plan.fingerprint, plan
-        self.pool = plan.kept()
+    kind = "folder of stored labels"
+    suffix = ".npy"
+
+    def __init__(self, place: Path, plan: LabelPlan) -> None:
+        super().__init__(place)
+        self.plan, self.pool = plan, plan.kept()
+        self._label: Callable[[np.ndarray], np.ndarray] | None = None
         self._open: tuple[int, np.ndarray] | None = None
 
     @property
-    def exists(self) -> bool:
-        """Whether they are complete."""
-        return store.is_sealed(self.folder)
+    def fingerprint(self) -> str:
+        """The plan's."""
+        return self.plan.fingerprint
 
     def write(self, label: Callable[[np.ndarray], np.ndarray], begin: float = 0.0) -> None:
         """Write whatever passes are missing, together with any other process that does the same, and seal.
@@ -111,22 +116,42 @@ class LabelStore:
             label: gives the logits, float32 (rows, classes), of batches (n, 2): pass and batch within it, in order.
             begin: fraction of the passes that this process skips at first.
         """
-        units = [Unit(m, ()) for m in np.unique(self.pool[:, 0]).tolist()]
+        self._label = label
+        self.ensure(begin)
 
-        def make(work: Workspace, unit: Unit) -> None:
-            logits = label(self.pool[self.pool[:, 0] == unit.number])
-            work.write(unit, _packed(logits.astype(DTYPES[self.plan.storage])))
+    def units(self) -> list[Unit]:
+        """The passes of which something is kept."""
+        return [Unit(m) for m in np.unique(self.pool[:, 0]).tolist()]
 
-        store.assemble(self.folder, units, make, lambda work: self._seal(work, units), begin, SUFFIX)
+    def make_unit(self, work: Workspace, unit: Unit) -> None:
+        """Label the views of one pass."""
+        assert self._label is not None
+        logits, buffer = self._label(self.pool[self.pool[:, 0] == unit.number]), io.BytesIO()
+        np.save(buffer, logits.astype(DTYPES[self.plan.storage]), allow_pickle=False)
+        work.write(unit, buffer.getvalue())
 
-    def _seal(self, work: Workspace, units: list[Unit]) -> None:
-        manifest = {key: value for key, value in vars(self.plan).items() if key != "names"}
-        store.seal_folder(self.folder, lambda place: _collect(work, units, place), {**manifest, **self.plan.names})
+    def collect(self, place: Path, work: Workspace) -> dict[str, Any]:
+        """Put the passes, checked, into the sealed folder, by links where the file system has them."""
+        for unit in self.units():
+            work.check(unit)
+            shard = work.path(unit)
+            try:
+                os.link(shard, place / shard.name)
+            except OSError:
+                shutil.copy2(shard, place / shard.name)
+        return {"bytes_labels": self._bytes(place)}
+
+    def details(self) -> dict[str, Any]:
+        """The plan."""
+        return {**{key: value for key, value in vars(self.plan).items() if key != "names"}, **self.plan.names}
 
     def verify(self) -> int:
-        """Check every file and return their bytes. Raises DataError where one is missing or was changed."""
-        store.verify(self.folder, "folder of stored labels", "the same command")
-        return sum(path.stat().st_size for path in self.folder.glob(f"*{SUFFIX}"))
+        """Check every file and return their bytes. Raises DataError as `verified`."""
+        self.verified()
+        return self._bytes(self.folder)
+
+    def _bytes(self, folder: Path) -> int:
+        return sum(path.stat().st_size for path in folder.glob(f"*{self.suffix}"))
 
     def read(self, epoch: int, index: int) -> np.ndarray:
         """Logits of a stored batch, (rows, classes), as they are on disk and not in memory until used.
@@ -141,23 +166,5 @@ class LabelStore:
 
     def _pass(self, epoch: int) -> np.ndarray:
         if self._open is None or self._open[0] != epoch:
-            self._open = epoch, np.load(self.folder / f"{epoch:06d}{SUFFIX}", mmap_mode="r")
+            self._open = epoch, np.load(self.folder / f"{epoch:06d}{self.suffix}", mmap_mode="r")
         return self._open[1]
-
-
-def _packed(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
-
-
-def _collect(work: Workspace, units: list[Unit], place: Path) -> dict[str, Any]:
-    """Put the workspace's files, checked, into the sealed folder, by links where the file system has them."""
-    shards = [work.path(unit) for unit in units]
-    for unit, shard in zip(units, shards, strict=True):
-        work.check(unit)
-        try:
-            os.link(shard, place / shard.name)
-        except OSError:
-            shutil.copy2(shard, place / shard.name)
-    return {"bytes_labels": sum(shard.stat().st_size for shard in shards)}

@@ -5,8 +5,6 @@ are pure functions of one unit, so that ranks, job arrays, a resumed run and two
 """
 
 import logging
-import time
-from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,15 +15,16 @@ from lightning import LightningDataModule
 from torch import Tensor
 
 from ddlight.core import naming
+from ddlight.core.artefact import Artefact, Unit, Workspace, working_folder
 from ddlight.core.errors import MissingSetError, UsageError
 from ddlight.core.files import cache_folder
 from ddlight.core.naming import named
 from ddlight.core.randomness import generator
-from ddlight.core.result import peak_host_memory, versions
+from ddlight.core.result import peak_host_memory
 from ddlight.data.base import RealDataset
 from ddlight.networks.teachers import Teacher, check_teacher
 from ddlight.sets import store
-from ddlight.sets.store import Made, StoredSet, Unit, Workspace
+from ddlight.sets.store import Made, StoredSet
 from ddlight.sets.whitening import set_whitening
 from ddlight.views import pixels
 from ddlight.views.loader import Batch, EvalLoader, RunLoader, eval_batch
@@ -157,16 +156,20 @@ class CondensedDataModule(LightningDataModule):
         parts = [type(self).__name__, self.recipe_version, self.arguments, self.dataset.identity(), self.seed]
         return naming.digest(parts)
 
+    @cached_property
+    def artefact(self) -> "CondensedSet":
+        """The set on disk."""
+        return CondensedSet(self)
+
     @property
     def folder(self) -> Path:
         """Where the sealed set lies."""
-        place = cache_folder(self.cache) / self.dataset.info.name / type(self).__name__
-        return place / f"ipc{self.ipc}" / self.fingerprint
+        return self.artefact.folder
 
     @property
     def working(self) -> Path:
         """Where the set lies while it is made."""
-        return store.working_folder(self.folder)
+        return working_folder(self.folder)
 
     # --- making it ---
 
@@ -177,52 +180,9 @@ class CondensedDataModule(LightningDataModule):
             rank: this process; only spreads where processes begin.
             ranks: number of processes.
         """
-        if self._sealed():
-            store.tidy(self.folder)
-            return self.folder
-        self.prepare()
-        start, units = time.perf_counter(), self.units()
-        store.assemble(
-            self.folder,
-            units,
-            lambda work, unit: work.put(unit, self.make(unit)),
-            lambda work: self._seal(work, units, time.perf_counter() - start),
-            rank / max(ranks, 1),
-        )
-        return self.folder
-
-    def _sealed(self) -> bool:
-        return store.is_sealed(self.folder)
-
-    def _seal(self, work: Workspace, units: list[Unit], seconds: float) -> None:
-        made, split = (work.get(unit) for unit in units), self.dataset.index("train")
-        store.seal(self.folder, made, split.ids, split.labels, self._manifest(seconds))
-
-    def _manifest(self, seconds: float) -> dict[str, Any]:
-        info = self.dataset.info
-        return {
-            "method": type(self).__name__,
-            "args": self.arguments,
-            "recipe_version": self.recipe_version,
-            "fingerprint": self.fingerprint,
-            "dataset": info.name,
-            "dataset_identity": self.dataset.identity(),
-            "dataset_root": self.dataset.given_root,
-            "classes": list(info.classes),
-            "ipc": self.ipc,
-            "seed": self.seed,
-            "space": self.space,
-            "mean": list(info.mean),
-            "std": list(info.std),
-            "labels": self.label_kind,
-            "learned_lr": self.learned_lr,
-            "tile_factor": self.tile_factor,
-            "selected_on": self.selected_on,
-            "seconds": seconds,
-            "peak_memory_bytes": peak_host_memory(),
-            "versions": asdict(versions()),
-            **self.facts(),
-        }
+        if not self.artefact.exists:
+            self.prepare()
+        return self.artefact.ensure(rank / max(ranks, 1))
 
     # --- feeding it ---
 
@@ -235,24 +195,23 @@ class CondensedDataModule(LightningDataModule):
         """
         if self.stored is not None or stage not in ("fit", "test", "validate"):
             return
-        if self._sealed():
-            store.tidy(self.folder)
-        else:
-            self._build()
-        self.stored = store.load(self.folder, self.dataset, pixels.memory_limit())
-
-    def _build(self) -> None:
-        self._require_quick()
-        log.info("condensing %s to ipc %s with %s", self.dataset.info.name, self.ipc, type(self).__name__)
+        if not self.artefact.exists:
+            self._require_quick()
+            log.info("condensing %s to ipc %s with %s", self.dataset.info.name, self.ipc, type(self).__name__)
         trainer = self.trainer
         self.condense(trainer.global_rank if trainer else 0, trainer.world_size if trainer else 1)
+        self.stored = self.read()
+
+    def read(self) -> StoredSet:
+        """The sealed set, verified. Raises DataError where it is missing, was changed, or is another one."""
+        return store.load(self.folder, self.dataset, pixels.memory_limit(), self.artefact.verified())
 
     def prepare_fit(self) -> None:
         """Before processes are launched: `prepare` where the set is missing. Raises MissingSetError where that is long.
 
         A whitening that was never fitted is fitted here too, by one process.
         """
-        if not self._sealed():
+        if not self.artefact.exists:
             self._require_quick()
             self.prepare()
         _ = self.whitening
@@ -317,3 +276,58 @@ class CondensedDataModule(LightningDataModule):
             held = torch.from_numpy(images).to(device) if isinstance(images, np.ndarray) else images
             self._on_device = held, torch.from_numpy(stored.labels).to(device)
         return self._on_device
+
+
+class CondensedSet(Artefact):
+    """A condensed set on disk, made unit by unit by its data module."""
+
+    kind = "condensed set"
+    again = "'ddlight condense'"
+
+    def __init__(self, data: CondensedDataModule) -> None:
+        place = cache_folder(data.cache) / data.dataset.info.name / type(data).__name__
+        super().__init__(place / f"ipc{data.ipc}")
+        self.data = data
+
+    @property
+    def fingerprint(self) -> str:
+        """The data module's."""
+        return self.data.fingerprint
+
+    def units(self) -> list[Unit]:
+        """The method's units."""
+        return self.data.units()
+
+    def make_unit(self, work: Workspace, unit: Unit) -> None:
+        """Let the method make a unit."""
+        store.put(work, unit, self.data.make(unit))
+
+    def collect(self, place: Path, work: Workspace) -> dict[str, Any]:
+        """Write images and labels."""
+        made, split = (store.get(work, unit) for unit in self.data.units()), self.data.dataset.index("train")
+        return store.write_set(place, made, split.ids, split.labels, self.data.dataset.info.classes)
+
+    def details(self) -> dict[str, Any]:
+        """What shaped the set, how its images are to be read, and what making it cost."""
+        data, info = self.data, self.data.dataset.info
+        return {
+            "method": type(data).__name__,
+            "args": data.arguments,
+            "recipe_version": data.recipe_version,
+            "dataset": info.name,
+            "dataset_identity": data.dataset.identity(),
+            "dataset_root": data.dataset.given_root,
+            "classes": list(info.classes),
+            "ipc": data.ipc,
+            "seed": data.seed,
+            "space": data.space,
+            "mean": list(info.mean),
+            "std": list(info.std),
+            "labels": data.label_kind,
+            "learned_lr": data.learned_lr,
+            "tile_factor": data.tile_factor,
+            "selected_on": data.selected_on,
+            "seconds": self.seconds,
+            "peak_memory_bytes": peak_host_memory(),
+            **data.facts(),
+        }

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import yaml
 
+from ddlight.core.artefact import MANIFEST
 from ddlight.core.errors import DataError
 from ddlight.core.naming import parameters
 from ddlight.data.base import RealDataset
 
-MANIFEST = "manifest.json"
 RESULT = "result.json"
 CONFIG = "config.yaml"
 

@@ -1,60 +1,29 @@
-"""The condensed set on disk: made unit by unit, sealed once, verified at every load, never overwritten.
-
-While it is made it lies in `<folder>.partial/` (one file and, while in work, one claim per unit). Sealing builds the
-final folder under a temporary name and renames it into place, so a set is either complete or absent.
-"""
+"""What a condensed set is on disk: the choice of real images, or made images as pictures or as tensors."""
 
 import hashlib
 import json
 import logging
 import math
-import os
-import re
-import shutil
-import socket
-import threading
-import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.numpy import load as unpack
+from safetensors.numpy import load as load_arrays
 from safetensors.numpy import load_file, save
 
 from ddlight.core import files
+from ddlight.core.artefact import Unit, Workspace, files_below, verify
 from ddlight.core.errors import DataError
 from ddlight.data.decoded import channels_first, decode_files, read_full
 from ddlight.views.pixels import Encoded, FullSize
 
 log = logging.getLogger("ddlight")
-
-SCHEMA = 1
-CLAIM_SECONDS = 60.0
-"""A claim that was not renewed for this long belongs to nobody."""
-PID = re.compile(r"[0-9]{1,9}")
-
-
-@dataclass(frozen=True)
-class Unit:
-    """An independent piece of work.
-
-    Args:
-        number: position among the set's units; also the order of the images in the set.
-        classes: class indices that this unit makes.
-        images: ipc indices that this unit makes; empty means all of them.
-    """
-
-    number: int
-    classes: tuple[int, ...]
-    images: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,253 +53,28 @@ class Synthesis:
 
 
 Made = Selection | Synthesis
-Task = Unit | Literal["seal"]
-"""What one process at a time claims: to make a unit, or to seal the set."""
 
 
-def working_folder(folder: Path) -> Path:
-    """Where an artefact lies while it is made."""
-    return folder.with_name(f"{folder.name}.partial")
-
-
-class Workspace:
-    """The unfinished set: one file per finished unit, one claim per unit in work and one for sealing.
-
-    Any number of processes may share it; a unit that two of them make by accident comes out the same.
-    """
-
-    def __init__(self, folder: Path, suffix: str = ".safetensors") -> None:
-        self.folder, self.suffix = working_folder(folder), suffix
-        files.make_folder(self.folder)
-
-    def path(self, unit: Unit) -> Path:
-        """File of a finished unit."""
-        return self.folder / f"{unit.number:06d}{self.suffix}"
-
-    def pending(self, units: list[Unit]) -> list[Unit]:
-        """Units without a file."""
-        return [unit for unit in units if not self.path(unit).exists()]
-
-    def _claim(self, task: Task) -> Path:
-        return self.folder / "seal.claim" if task == "seal" else self.path(task).with_suffix(".claim")
-
-    def claim(self, task: Task) -> bool:
-        """Reserve a task for this process. False where a living process has it."""
-        claim = self._claim(task)
-        if claim.exists():
-            if _alive(claim):
-                return False
-            claim.unlink(missing_ok=True)
-        try:
-            with claim.open("x") as file:
-                file.write(f"{socket.gethostname()} {os.getpid()} {_born(os.getpid())}")
-        except FileExistsError:
-            return False
-        except OSError as error:
-            claim.unlink(missing_ok=True)
-            raise files.explain(error, claim) from error
-        return True
-
-    def renew(self, task: Task) -> None:
-        """Say that this process still works on a task, as `hold` does by itself; a claim that is gone stays gone."""
-        with suppress(OSError):
-            os.utime(self._claim(task))
-
-    @contextmanager
-    def hold(self, task: Task) -> Iterator[None]:
-        """Renew a claim every quarter of CLAIM_SECONDS while the body runs, and give it back after."""
-        done = threading.Event()
-
-        def beat() -> None:
-            while not done.wait(CLAIM_SECONDS / 4):
-                self.renew(task)
-
-        thread = threading.Thread(target=beat, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
-            self.release(task)
-
-    def release(self, task: Task) -> None:
-        """Give a claim back."""
-        self._claim(task).unlink(missing_ok=True)
-
-    def put(self, unit: Unit, made: Made) -> None:
-        """Write a finished unit."""
-        self.write(unit, save(_arrays(made)))
-        self.release(unit)
-
-    def write(self, unit: Unit, content: bytes) -> None:
-        """Write a finished unit's file, after the checksum that `check` compares it with."""
-        files.write_bytes(self._checksum(unit), hashlib.sha256(content).hexdigest().encode())
-        files.write_bytes(self.path(unit), content)
-
-    def _checksum(self, unit: Unit) -> Path:
-        return self.path(unit).with_suffix(".sha256")
-
-    def check(self, unit: Unit) -> None:
-        """Compare a finished unit's file with its checksum, where it has one.
-
-        Raises:
-            DataError: the file is not what was written; it has been dropped, so that the unit is made again.
-        """
-        checksum = self._checksum(unit)
-        if checksum.exists() and checksum.read_bytes() != files.sha256(self.path(unit)).encode():
-            raise self._dropped(unit)
-
-    def read(self, unit: Unit) -> bytes:
-        """A finished unit's file, checked. Raises DataError as `check`."""
-        self.check(unit)
-        return self.path(unit).read_bytes()
-
-    def _dropped(self, unit: Unit) -> DataError:
-        """Drop a damaged unit, and say so."""
-        self.path(unit).unlink(missing_ok=True)
-        return DataError(
-            f"Unit {unit.number} in {self.folder} was damaged and has been dropped. Run the same command again."
-        )
-
-    def get(self, unit: Unit) -> Made:
-        """Read a finished unit.
-
-        Raises:
-            DataError: its file was damaged; it has been dropped, so that the unit is made again.
-            OSError: its file cannot be read now; it stays.
-        """
-        content = self.read(unit)
-        try:
-            arrays = unpack(content)
-            if "indices" in arrays:
-                return Selection(arrays["indices"])
-            return Synthesis(arrays["images"], arrays["labels"], int(arrays["source_images"][0]))
-        except (SafetensorError, KeyError) as error:
-            raise self._dropped(unit) from error
-
-    def remove(self) -> None:
-        """Drop the unfinished set's folder, once the finished one is in place."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _arrays(made: Made) -> dict[str, np.ndarray]:
+def put(work: Workspace, unit: Unit, made: Made) -> None:
+    """Write what a unit made into its file."""
     if isinstance(made, Selection):
-        return {"indices": np.ascontiguousarray(made.indices, np.int64)}
-    images, labels = np.ascontiguousarray(made.images), np.ascontiguousarray(made.labels)
-    return {"images": images, "labels": labels, "source_images": np.array([made.source_images])}
+        arrays = {"indices": np.ascontiguousarray(made.indices, np.int64)}
+    else:
+        images, labels = np.ascontiguousarray(made.images), np.ascontiguousarray(made.labels)
+        arrays = {"images": images, "labels": labels, "source_images": np.array([made.source_images])}
+    work.write(unit, save(arrays))
 
 
-def _alive(claim: Path) -> bool:
+def get(work: Workspace, unit: Unit) -> Made:
+    """Read what a unit made. Raises DataError or OSError as `Workspace.read`."""
+    content = work.read(unit)
     try:
-        words = claim.read_text(errors="replace").split()
-        age = time.time() - claim.stat().st_mtime
-    except FileNotFoundError:
-        return False
-    if len(words) not in (2, 3) or words[0] != socket.gethostname() or not PID.fullmatch(words[1]):
-        return age < CLAIM_SECONDS
-    return _born(int(words[1])) == words[2] if len(words) == 3 else _running(int(words[1]))
-
-
-def _born(pid: int) -> str:
-    """When a process started, in clock ticks: in a restarted container another one soon has the same number.
-
-    "" for one that is gone or a zombie, and for all where there is no /proc.
-    """
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] in "ZX" else fields[19]
-
-
-def _running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def is_sealed(folder: Path) -> bool:
-    """Whether a finished artefact lies in `folder`."""
-    return (folder / "manifest.json").exists()
-
-
-def tidy(folder: Path) -> None:
-    """Remove what processes left beside a finished artefact that were killed while or after they sealed it."""
-    for left in [working_folder(folder), *_sealing(folder)]:
-        shutil.rmtree(left, ignore_errors=True)
-
-
-def _sealing(folder: Path) -> list[Path]:
-    """Folders in which processes are sealing, or were when they were killed."""
-    return list(folder.parent.glob(f".{folder.name}.*.sealing"))
-
-
-def assemble(
-    folder: Path,
-    units: list[Unit],
-    make: Callable[[Workspace, Unit], None],
-    seal: Callable[[Workspace], None],
-    begin: float = 0.0,
-    suffix: str = ".safetensors",
-) -> None:
-    """Make whatever units are missing, together with any other process that does the same, and seal the whole.
-
-    Args:
-        folder: where the finished artefact lies; nothing is done where it is there.
-        units: all of its units.
-        make: puts one unit's file into the workspace.
-        seal: moves the finished artefact into place, once every unit has a file.
-        begin: fraction of the units that this process skips at first, so that processes begin apart.
-        suffix: of the units' files.
-    """
-    if is_sealed(folder):
-        tidy(folder)
-        return
-    work, first = Workspace(folder, suffix), int(begin * len(units))
-    try:
-        while not is_sealed(folder):
-            _make_all(folder, work, units[first:] + units[:first], make)
-            _seal_alone(folder, work, units, seal)
-    except (OSError, DataError):
-        if not is_sealed(folder):
-            raise
-        log.debug("another process sealed %s first", folder)
-    work.remove()
-
-
-def _make_all(folder: Path, work: Workspace, todo: list[Unit], make: Callable[[Workspace, Unit], None]) -> None:
-    """Until every unit has a file: make one that nobody has, or wait. The first to seal removes the workspace."""
-    while (missing := work.pending(todo)) and not is_sealed(folder):
-        if not _make_one(work, missing, make):
-            time.sleep(0.05)
-
-
-def _make_one(work: Workspace, missing: list[Unit], make: Callable[[Workspace, Unit], None]) -> bool:
-    for unit in missing:
-        if work.path(unit).exists() or not work.claim(unit):
-            continue
-        with work.hold(unit):
-            if not work.path(unit).exists():  # by another process, after the first look
-                make(work, unit)
-                return True
-    return False
-
-
-def _seal_alone(folder: Path, work: Workspace, units: list[Unit], seal: Callable[[Workspace], None]) -> None:
-    """Seal, or wait a moment where another process does: it may die, or drop a damaged unit."""
-    if not work.claim("seal"):
-        time.sleep(0.05)
-        return
-    with work.hold("seal"):
-        if not is_sealed(folder) and not work.pending(units):
-            for left in _sealing(folder):  # by a process that was killed: this one has the claim
-                shutil.rmtree(left, ignore_errors=True)
-            seal(work)
+        arrays = load_arrays(content)
+        if "indices" in arrays:
+            return Selection(arrays["indices"])
+        return Synthesis(arrays["images"], arrays["labels"], int(arrays["source_images"][0]))
+    except (SafetensorError, KeyError) as error:
+        raise work.dropped(unit) from error
 
 
 def join(pieces: list[Made]) -> Made:
@@ -343,66 +87,19 @@ def join(pieces: list[Made]) -> Made:
     return Synthesis(images, labels, sum(p.source_images for p in made))
 
 
-def seal(
-    folder: Path, made: Made | Iterable[Made], ids: np.ndarray, labels: np.ndarray, manifest: dict[str, Any]
-) -> Path:
-    """Write the finished set and its manifest and move them into place.
+def write_set(
+    folder: Path, made: Made | Iterator[Made], ids: np.ndarray, labels: np.ndarray, classes: Sequence[str]
+) -> dict[str, Any]:
+    """Write the files of a set, and return what the manifest says of them.
 
     Args:
-        folder: where the set shall lie; where another process sealed it first, that one stays.
+        folder: an empty one.
         made: the whole set, or its pieces in order; pieces of pictures are never in memory together.
         ids: sample ids of the full training split.
         labels: labels of the full training split.
-        manifest: what the method knows; contents, hashes and counts are added here.
+        classes: names of the classes.
     """
-    pieces = [made] if isinstance(made, Selection | Synthesis) else made
-    return seal_folder(folder, lambda place: _write(place, iter(pieces), ids, labels, manifest["classes"]), manifest)
-
-
-def seal_folder(folder: Path, write: Callable[[Path], dict[str, Any]], manifest: dict[str, Any]) -> Path:
-    """Write a finished artefact under a temporary name, hash its files into its manifest and move it into place.
-
-    Args:
-        folder: where it shall lie; where another process sealed it first, that one stays.
-        write: writes the files into the folder that it is given and returns facts for the manifest.
-        manifest: what else is known.
-    """
-    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.sealing")
-    try:
-        temporary.mkdir(parents=True)
-        facts = write(temporary)
-        hashes = {str(p.relative_to(temporary)): files.sha256(p) for p in _files(temporary)}
-        content = {"schema": SCHEMA, **manifest, **facts, "files": hashes}
-        files.write_json(temporary / "manifest.json", files.signed(content))
-        _move(temporary, folder)
-    except OSError as error:
-        raise files.explain(error, folder) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return folder
-
-
-def _move(temporary: Path, folder: Path) -> None:
-    try:
-        temporary.rename(folder)
-    except OSError as error:
-        if (folder / "manifest.json").exists():
-            return
-        if folder.exists():
-            raise DataError(
-                f"{folder} is in the way: it has no manifest.json, so it is no condensed set, and nothing is "
-                "overwritten. Move it away and run the same command again: it continues."
-            ) from error
-        raise
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (p for p in sorted(folder.rglob("*")) if p.is_file())
-
-
-def _write(
-    folder: Path, pieces: Iterator[Made], ids: np.ndarray, labels: np.ndarray, classes: list[str]
-) -> dict[str, Any]:
+    pieces = iter([made]) if isinstance(made, Selection | Synthesis) else made
     first = next(pieces)
     if isinstance(first, Synthesis) and _are_pictures(first):
         return _write_pictures(folder, chain([first], pieces), classes)
@@ -446,7 +143,7 @@ def _write_tensors(folder: Path, made: Synthesis) -> dict[str, Any]:
     }
 
 
-def _write_pictures(folder: Path, pieces: Iterable[Made], classes: list[str]) -> dict[str, Any]:
+def _write_pictures(folder: Path, pieces: Iterable[Made], classes: Sequence[str]) -> dict[str, Any]:
     digest, labels, sources, shape = hashlib.sha256(), [np.empty(0, np.int64)], 0, (0, 0, 0)
     for piece in pieces:
         assert isinstance(piece, Synthesis)
@@ -460,7 +157,7 @@ def _write_pictures(folder: Path, pieces: Iterable[Made], classes: list[str]) ->
         "source_images": sources,
         "shape": list(shape),
         "content_sha256": _content(digest, labels),
-        "bytes_images": sum(p.stat().st_size for p in _files(folder)),
+        "bytes_images": sum(p.stat().st_size for p in files_below(folder)),
         "bytes_labels": 0,
     }
 
@@ -472,7 +169,7 @@ def _content(images: Any, labels: list[np.ndarray]) -> str:
     return str(images.hexdigest())
 
 
-def _write_images(folder: Path, made: Synthesis, start: int, classes: list[str]) -> None:
+def _write_images(folder: Path, made: Synthesis, start: int, classes: Sequence[str]) -> None:
     """Write pictures into class folders, in threads; the first is number `start` of the set."""
 
     def write(row: int) -> None:
@@ -488,45 +185,9 @@ def _write_images(folder: Path, made: Synthesis, start: int, classes: list[str])
         list(pool.map(write, range(len(made.images))))
 
 
-def _class_folder(folder: Path, label: int, classes: list[str]) -> Path:
+def _class_folder(folder: Path, label: int, classes: Sequence[str]) -> Path:
     safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in classes[label])
     return folder / "images" / f"{label:05d}_{safe}"
-
-
-def verify(folder: Path, what: str = "condensed set", again: str = "'ddlight condense'") -> dict[str, Any]:
-    """Check every file of a finished artefact against its manifest and return the manifest.
-
-    Args:
-        folder: where it lies.
-        what: it is called in the error.
-        again: what makes it again, for the error.
-
-    Raises:
-        DataError: nothing finished there, an unknown schema, a file missing, changed or added.
-    """
-    manifest = read_manifest(folder)
-    expected = manifest["files"]
-    present = {str(p.relative_to(folder)) for p in _files(folder)} - {"manifest.json"}
-    wrong = sorted(set(expected) - present) or sorted(present - set(expected))
-    wrong = wrong or [name for name, digest in expected.items() if files.sha256(folder / name) != digest]
-    if wrong:
-        raise DataError(
-            f"The {what} {folder} is not what was sealed: {wrong[0]} is missing, new or changed "
-            f"({len(wrong)} file{'s' * (len(wrong) > 1)}). Move the folder away and run {again} again."
-        )
-    return manifest
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read a set's manifest, checked by its own checksum, without checking its files. Raises DataError as `verify`."""
-    path = folder / "manifest.json"
-    manifest = files.read_json(path)
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA or "files" not in manifest:
-        raise DataError(f"{path} is not a manifest of schema {SCHEMA}.")
-    try:
-        return files.unsigned(manifest)
-    except DataError as error:
-        raise DataError(f"{path} is damaged: {error}. Move the folder away and make it again.") from None
 
 
 @dataclass(frozen=True)
@@ -536,7 +197,7 @@ class StoredSet:
     Args:
         images: uint8 or float32 (N, C, H, W); `Encoded` or `FullSize` where they are not decoded to one array.
         labels: int64 (N,), or float32 (N, K).
-        manifest: see `seal`.
+        manifest: what was sealed with it.
     """
 
     images: Any
@@ -544,18 +205,21 @@ class StoredSet:
     manifest: dict[str, Any]
 
 
-def load(folder: Path, dataset: Any = None, limit: float = math.inf) -> StoredSet:
-    """Verify a set and read it.
+def load(
+    folder: Path, dataset: Any = None, limit: float = math.inf, manifest: dict[str, Any] | None = None
+) -> StoredSet:
+    """Read a set.
 
     Args:
         folder: a sealed set.
         dataset: a RealDataset; needed for sets of indices.
         limit: bytes that decoded images may take; more stay in their files.
+        manifest: its manifest, where it is verified already; None verifies the set first.
 
     Raises:
         DataError: as `verify`; or the indices belong to other data.
     """
-    manifest = verify(folder)
+    manifest = manifest or verify(folder)
     if manifest["kind"] == "indices":
         return _load_selection(folder, manifest, dataset, limit)
     if (folder / "set.safetensors").exists():

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,15 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ddlight.core import files, naming
+from ddlight.core.artefact import Artefact, Unit, Workspace
 from ddlight.core.errors import UsageError
 from ddlight.data.base import RealDataset, Split
 from ddlight.data.table import TABLE
-from ddlight.sets import store
 from ddlight.views.whiten import RECIPES, Recipe, Whitening, fit_whitening
 
 log = logging.getLogger("ddlight")
 
+FILE = "whitening.safetensors"
 VERSION = 1
 """Raised by hand when the same recipe and data begin to give another whitening."""
 MOST = 3 * 64 * 64
@@ -50,34 +52,50 @@ def dataset_whitening(dataset: RealDataset, recipe: Recipe, cache: Path) -> Whit
             f"Whitening {info.name} at {info.size} pixels needs a covariance of {size:,} x {size:,} numbers; images of "
             f"{MOST:,} numbers (3 x 64 x 64) or fewer can be whitened. Take a set in another space than {recipe}."
         )
-    named = {"recipe": recipe, "version": VERSION, "dataset_identity": dataset.identity(), "size": info.size}
-    digest = naming.digest(named)
-    folder = cache / "whitening" / info.name / f"{recipe}-{digest}"
-    if not store.is_sealed(folder):
-        _fit(folder, dataset, recipe, named)
-    store.verify(folder, "whitening", "the same command")
-    arrays = load_file(folder / "whitening.safetensors")
+    fitted = FittedWhitening(dataset, recipe, cache)
+    fitted.ensure()
+    fitted.verified()
+    arrays = load_file(fitted.folder / FILE)
     return Whitening(arrays["mean"], arrays["forward"], arrays.get("back"))
+
+
+class FittedWhitening(Artefact):
+    """A dataset's whitening on disk. The arguments are those of `dataset_whitening`."""
+
+    kind = "whitening"
+
+    def __init__(self, dataset: RealDataset, recipe: Recipe, cache: Path) -> None:
+        super().__init__(cache / "whitening" / dataset.info.name)
+        self.dataset, self.recipe = dataset, recipe
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Named by recipe, data and size."""
+        return naming.digest(self.details())
+
+    def details(self) -> dict[str, Any]:
+        """What it is named by."""
+        identity, size = self.dataset.identity(), self.dataset.info.size
+        return {"recipe": self.recipe, "version": VERSION, "dataset_identity": identity, "size": size}
+
+    def units(self) -> list[Unit]:
+        """None: fitting is one piece of work, and its file is small."""
+        return []
+
+    def collect(self, place: Path, work: Workspace) -> dict[str, Any]:
+        """Fit it."""
+        info = self.dataset.info
+        log.info("fitting the whitening %s to the training images of %s", self.recipe, info.name)
+        fit = fit_whitening(_batches(self.dataset), self.recipe, FREPO_STD.get(info.name, info.std))
+        back = {} if fit.back is None else {"back": fit.back}
+        files.write_bytes(place / FILE, save({"mean": fit.mean, "forward": fit.forward, **back}))
+        return {}
 
 
 def set_whitening(space: str, dataset: RealDataset, cache: Path) -> Whitening | None:
     """The whitening of a set that lies in `space`; None where that is none. The rest is as `dataset_whitening`."""
     recipe = next((recipe for recipe in RECIPES if recipe == space), None)
     return None if recipe is None else dataset_whitening(dataset, recipe, cache)
-
-
-def _fit(folder: Path, dataset: RealDataset, recipe: Recipe, named: dict[str, Any]) -> None:
-    std = FREPO_STD.get(dataset.info.name, dataset.info.std)
-
-    def write(place: Path) -> dict[str, Any]:
-        found = fit_whitening(_batches(dataset), recipe, std)
-        back = {} if found.back is None else {"back": found.back}
-        content = save({"mean": found.mean, "forward": found.forward, **back})
-        files.write_bytes(place / "whitening.safetensors", content)
-        return {"what": "whitening"}
-
-    log.info("fitting the whitening %s to the training images of %s", recipe, dataset.info.name)
-    store.seal_folder(folder, write, named)
 
 
 def _batches(dataset: RealDataset, batch: int = 1000) -> Iterator[Tensor]:

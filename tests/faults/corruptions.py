@@ -146,7 +146,8 @@ def _sets(place: Path) -> list[Subject]:
 
 def _units(place: Path) -> list[Subject]:
     """Sets of which eight units of ten are made, one of them with the claim of a process that is gone."""
-    from ddlight.sets.store import Workspace
+    from ddlight.core.artefact import Workspace
+    from ddlight.sets import store
 
     found = []
     for kind, name in SETS.items():
@@ -155,7 +156,7 @@ def _units(place: Path) -> list[Subject]:
             method = _method(name, cache, seed=0)
             work = Workspace(method.folder)
             for unit in method.units()[2 * seed : 8 + 2 * seed]:
-                work.put(unit, method.make(unit))
+                store.put(work, unit, method.make(unit))
             (work.folder / "000009.claim").write_text("elsewhere 123 456")
             _make_old(work.folder / "000009.claim")
         files = ("**/*.partial/*",)

@@ -62,13 +62,13 @@ def leftovers(home: Path) -> list[str]:
 
 def problems(home: Path) -> list[str]:
     """What passes as finished and cannot be read as such."""
+    from ddlight.core import artefact
     from ddlight.core.errors import DDLightError
     from ddlight.core.result import Result
     from ddlight.networks.export import load_student
-    from ddlight.sets import store
 
     wrong = []
-    checks = [(store.verify, folder) for folder in sealed(home)]
+    checks = [(artefact.verify, folder) for folder in sealed(home)]
     checks += [(check, folder) for folder in runs(home) for check in (Result.read, load_student)]  # type: ignore[misc]
     for check, folder in checks:
         try:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ddlight.core import artefact
 from ddlight.core.errors import DataError, UsageError
 from ddlight.data import CIFAR100, MNIST, Digits, ImageNette
 from ddlight.data.table import IMAGENETTE_WNIDS, TABLE
@@ -296,12 +297,12 @@ def test_a_list_of_a_coreset_is_a_selection(place, layout):
     data = Released(Digits(size=32), str(layout(place)))
     rows, _ = store.read_selection(data.condense())
     assert sorted(rows.tolist()) == sorted(chosen().tolist())
-    assert data._sealed() and store.read_manifest(data.folder)["kind"] == "indices"
+    assert data.artefact.exists and artefact.read_manifest(data.folder)["kind"] == "indices"
 
 
 def test_what_comes_with_soft_labels_is_kept(place):
     data = Released(Digits(size=32), str(datm(place)))
-    manifest = store.read_manifest(data.condense())
+    manifest = artefact.read_manifest(data.condense())
     assert (manifest["labels"], manifest["space"]) == ("logits", "zca")
     assert manifest["learned_lr"] == pytest.approx(0.0123)
     assert manifest["bytes_labels"] == 30 * 10 * 4

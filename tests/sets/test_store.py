@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from ddlight.core import files
+from ddlight.core import artefact, claims, files
+from ddlight.core.artefact import Unit, Workspace
 from ddlight.core.errors import DataError, UsageError
 from ddlight.core.randomness import generator
 from ddlight.data import Digits
@@ -27,7 +28,7 @@ from ddlight.methods.baselines.full import FullData
 from ddlight.methods.baselines.random import Random
 from ddlight.networks.students import ConvNet
 from ddlight.sets import store
-from ddlight.sets.store import Selection, Synthesis, Unit, Workspace
+from ddlight.sets.store import Selection, Synthesis
 
 CLASSES = ["a", "b/c", "ä ö", "..", "", "x_1"]
 UNIT = Unit(3, (3,))
@@ -74,8 +75,13 @@ def content(folder: Path):
 
 def sealed(folder, made, classes=CLASSES, **more):
     ids = np.array([f"train/{i}" for i in range(50)])
-    manifest = {"classes": classes, "dataset": "D", "labels": "hard", **more}
-    return store.seal(folder, made, ids, np.arange(50) % len(classes), manifest)
+    return seal(folder, made, ids, classes, dataset="D", **more)
+
+
+def seal(folder, made, ids, classes, **more):
+    manifest = {"what": "condensed set", "fingerprint": "f", "classes": classes, "labels": "hard", **more}
+    labels = np.arange(len(ids)) % len(classes)
+    return artefact.seal(folder, lambda place: store.write_set(place, made, ids, labels, classes), manifest)
 
 
 def uint8_set(channels=1, count=14, seed=0):
@@ -89,7 +95,7 @@ def uint8_set(channels=1, count=14, seed=0):
 
 def test_units_are_pending_until_they_are_put(tmp_path):
     work, units = Workspace(tmp_path / "set"), [Unit(i, (i,)) for i in range(12)]
-    work.put(units[10], uint8_set())
+    store.put(work, units[10], uint8_set())
     assert work.pending(units) == [u for u in units if u.number != 10]
     assert work.folder == tmp_path / "set.partial" and not (tmp_path / "set").exists()
     work.remove()
@@ -102,8 +108,8 @@ def test_units_are_pending_until_they_are_put(tmp_path):
 )
 def test_a_unit_comes_back_as_it_was(tmp_path, made):
     work = Workspace(tmp_path / "set")
-    work.put(UNIT, made)
-    back = work.get(UNIT)
+    store.put(work, UNIT, made)
+    back = store.get(work, UNIT)
     assert type(back) is type(made)
     for name, value in vars(made).items():
         np.testing.assert_array_equal(getattr(back, name), value)
@@ -112,17 +118,17 @@ def test_a_unit_comes_back_as_it_was(tmp_path, made):
 
 def test_a_damaged_unit_is_dropped_and_made_again(tmp_path):
     work = Workspace(tmp_path / "set")
-    work.put(UNIT, uint8_set())
+    store.put(work, UNIT, uint8_set())
     work.path(UNIT).write_bytes(work.path(UNIT).read_bytes()[:-9])
     with pytest.raises(DataError, match=r"Unit 3.*again"):
-        work.get(UNIT)
+        store.get(work, UNIT)
     assert work.pending([UNIT]) == [UNIT]
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), MemoryError()])
 def test_a_unit_that_cannot_be_read_now_is_kept(tmp_path, monkeypatch, error):
     work = Workspace(tmp_path / "set")
-    work.put(UNIT, uint8_set())
+    store.put(work, UNIT, uint8_set())
 
     def fails(*arguments):
         raise error
@@ -131,8 +137,8 @@ def test_a_unit_that_cannot_be_read_now_is_kept(tmp_path, monkeypatch, error):
         patch.setattr(Path, "read_bytes", fails)
         patch.setattr(store, "load_file", fails)
         with pytest.raises(type(error)):
-            work.get(UNIT)
-    assert len(work.get(UNIT).images) == 14
+            store.get(work, UNIT)
+    assert len(store.get(work, UNIT).images) == 14
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".sha256"])
@@ -140,38 +146,39 @@ def test_a_unit_of_which_a_bit_changed_is_dropped_and_made_again(tmp_path, suffi
     data, whole = noise(tmp_path), noise(tmp_path / "whole").condense()
     work, units = Workspace(data.folder), data.units()
     for unit in units:
-        work.put(unit, data.make(unit))
+        store.put(work, unit, data.make(unit))
     file = work.path(units[4]).with_suffix(suffix)
     changed = bytearray(file.read_bytes())
     changed[-1] ^= 4
     file.write_bytes(changed)
     with pytest.raises(DataError, match=r"Unit 4.*again"):
         data.condense()
-    assert work.pending(units) == [units[4]] and not store.is_sealed(data.folder)
+    assert work.pending(units) == [units[4]] and not artefact.is_sealed(data.folder)
     assert content(data.condense()) == content(whole)
 
 
 def test_a_unit_of_an_earlier_version_has_no_checksum(tmp_path):
     work = Workspace(tmp_path / "set")
-    work.put(UNIT, uint8_set())
+    store.put(work, UNIT, uint8_set())
     work.path(UNIT).with_suffix(".sha256").unlink()
-    assert len(work.get(UNIT).images) == 14
+    assert len(store.get(work, UNIT).images) == 14
 
 
 def test_a_unit_without_its_arrays_is_dropped(tmp_path):
     work = Workspace(tmp_path / "set")
     work.path(UNIT).write_bytes(save({"images": np.zeros(3)}))
     with pytest.raises(DataError, match=r"Unit 3.*again"):
-        work.get(UNIT)
+        store.get(work, UNIT)
     assert work.pending([UNIT]) == [UNIT]
 
 
 def test_a_claim_is_exclusive_until_it_is_released(tmp_path):
     mine, other = Workspace(tmp_path / "set"), Workspace(tmp_path / "set")
-    assert mine.claim(UNIT) and not other.claim(UNIT) and not mine.claim(UNIT)
-    mine.release(UNIT)
-    assert other.claim(UNIT)
-    other.put(UNIT, uint8_set())
+    assert mine.claim(UNIT).take() and not other.claim(UNIT).take() and not mine.claim(UNIT).take()
+    mine.claim(UNIT).release()
+    assert other.claim(UNIT).take()
+    with other.claim(UNIT).held():
+        store.put(other, UNIT, uint8_set())
     assert not list(other.folder.glob("*.claim"))
 
 
@@ -185,11 +192,11 @@ def test_a_claim_of_another_process_here_lives_as_long_as_the_process(tmp_path):
     work = Workspace(tmp_path / "set")
     process = subprocess.Popen(["sleep", "60"])
     try:
-        write_claim(work, f"{socket.gethostname()} {process.pid} {store._born(process.pid)}", age=1000)
-        assert not work.claim(UNIT)  # alive, however long it takes
+        write_claim(work, f"{socket.gethostname()} {process.pid} {claims.born(process.pid)}", age=1000)
+        assert not work.claim(UNIT).take()  # alive, however long it takes
         process.kill()
-        wait_until(lambda: not store._born(process.pid))
-        assert work.claim(UNIT)  # a zombie works no more
+        wait_until(lambda: not claims.born(process.pid))
+        assert work.claim(UNIT).take()  # a zombie works no more
     finally:
         process.kill()
         process.wait()
@@ -201,25 +208,25 @@ def test_a_claim_of_a_dead_process_is_free(tmp_path):
     process.wait()
     for text in (f"{socket.gethostname()} {process.pid} 123", f"{socket.gethostname()} {process.pid}"):
         write_claim(work, text)
-        assert work.claim(UNIT)
+        assert work.claim(UNIT).take()
 
 
 def test_a_claim_of_a_dead_process_whose_number_was_given_again_is_free(tmp_path):
     work = Workspace(tmp_path / "set")
     write_claim(work, f"{socket.gethostname()} {os.getpid()} 1")
-    assert work.claim(UNIT)
+    assert work.claim(UNIT).take()
 
 
 @pytest.mark.parametrize("text", ["elsewhere 1 1", "elsewhere 1", ""])
 def test_a_claim_of_another_machine_goes_stale(tmp_path, text):
     work = Workspace(tmp_path / "set")
-    write_claim(work, text, age=store.CLAIM_SECONDS - 20)
-    assert not work.claim(UNIT)
-    write_claim(work, text, age=store.CLAIM_SECONDS + 20)
-    work.renew(UNIT)
-    assert not work.claim(UNIT)
-    write_claim(work, text, age=store.CLAIM_SECONDS + 20)
-    assert work.claim(UNIT)
+    write_claim(work, text, age=claims.CLAIM_SECONDS - 20)
+    assert not work.claim(UNIT).take()
+    write_claim(work, text, age=claims.CLAIM_SECONDS + 20)
+    work.claim(UNIT).renew()
+    assert not work.claim(UNIT).take()
+    write_claim(work, text, age=claims.CLAIM_SECONDS + 20)
+    assert work.claim(UNIT).take()
 
 
 @pytest.mark.parametrize(
@@ -229,9 +236,9 @@ def test_a_damaged_claim_goes_stale(tmp_path, text):
     work, content = Workspace(tmp_path / "set"), text.format(host=socket.gethostname()).encode("latin-1")
     write_claim(work, "")
     work.path(UNIT).with_suffix(".claim").write_bytes(content)
-    assert not work.claim(UNIT)
+    assert not work.claim(UNIT).take()
     os.utime(work.path(UNIT).with_suffix(".claim"), (0, 0))
-    assert work.claim(UNIT)
+    assert work.claim(UNIT).take()
 
 
 def test_a_claim_that_does_not_fit_on_the_disk_is_none(tmp_path, monkeypatch):
@@ -241,16 +248,16 @@ def test_a_claim_that_does_not_fit_on_the_disk_is_none(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_born", full)
+        patch.setattr(claims, "born", full)
         with pytest.raises(DataError, match="disk is full"):
-            work.claim(UNIT)
-    assert work.claim(UNIT)
+            work.claim(UNIT).take()
+    assert work.claim(UNIT).take()
 
 
 def test_a_claim_that_was_lost_is_not_brought_back_by_renewing(tmp_path):
     work = Workspace(tmp_path / "set")
-    work.renew(UNIT)
-    assert work.claim(UNIT)
+    work.claim(UNIT).renew()
+    assert work.claim(UNIT).take()
 
 
 def test_a_long_unit_keeps_its_claim_as_other_machines_see_it(tmp_path, monkeypatch):
@@ -262,18 +269,19 @@ def test_a_long_unit_keeps_its_claim_as_other_machines_see_it(tmp_path, monkeypa
         write_claim(work, "elsewhere 1 1")  # so that only its age tells whether it lives
         for _ in range(5):
             time.sleep(0.4)
-            taken.append(Workspace(data.folder).claim(unit))
+            taken.append(Workspace(data.folder).claim(unit).take())
         return inner(data, unit)
 
-    monkeypatch.setattr(store, "CLAIM_SECONDS", 1.2)
+    monkeypatch.setattr(claims, "CLAIM_SECONDS", 1.2)
     monkeypatch.setattr(data, "make", long)
-    assert store._make_one(work, [UNIT], lambda work, unit: work.put(unit, data.make(unit)))
+    assert data.artefact._make_one(work, [UNIT])
     assert taken == [False] * 5
     assert threading.active_count() == threads and not list(work.folder.glob("*.claim"))
 
 
 def test_a_unit_that_another_finished_before_it_was_claimed_is_not_made_again(tmp_path, monkeypatch):
-    work = Workspace(tmp_path / "set")
+    data = noise(tmp_path)
+    work = Workspace(data.folder)
     claim = work.claim
 
     def late(unit):
@@ -281,7 +289,8 @@ def test_a_unit_that_another_finished_before_it_was_claimed_is_not_made_again(tm
         return claim(unit)
 
     monkeypatch.setattr(work, "claim", late)
-    assert not store._make_one(work, [UNIT], lambda work, unit: pytest.fail("made again"))
+    monkeypatch.setattr(data, "make", lambda unit: pytest.fail("made again"))
+    assert not data.artefact._make_one(work, [UNIT])
     assert not list(work.folder.glob("*.claim"))
 
 
@@ -334,7 +343,7 @@ def test_what_a_process_left_that_was_killed_after_sealing_is_removed(tmp_path):
     noise(tmp_path).condense()
     for start in (lambda data: data.condense(), lambda data: data.setup("fit")):
         data = noise(tmp_path)
-        Workspace(data.folder).put(UNIT, uint8_set())
+        store.put(Workspace(data.folder), UNIT, uint8_set())
         start(data)
         assert [p.name for p in data.folder.parent.iterdir()] == [data.folder.name]
 
@@ -369,24 +378,25 @@ def test_several_processes_share_the_units(tmp_path):
 @pytest.mark.parametrize("moment", ["pending", "claim", "get", "put"])
 def test_a_set_that_another_process_seals_meanwhile_is_accepted(tmp_path, monkeypatch, moment):
     """The other one seals the set and removes the workspace just before this one's last step of a kind."""
-    inner, last = getattr(Workspace, moment), Unit(9, (9,))
+    owner = Workspace if moment in ("pending", "claim") else store
+    inner, last = getattr(owner, moment), Unit(9, (9,))
     busy = []
 
-    def late(self, *arguments):
+    def late(work, *arguments):
         if not busy and (moment == "pending" or arguments[0] == last):
             busy.append(True)
-            self.release(last)
-            self.release("seal")
+            work.claim(last).release()
+            work.claim("seal").release()
             noise(tmp_path).condense()
-        return inner(self, *arguments)
+        return inner(work, *arguments)
 
     data = noise(tmp_path)
     work = Workspace(data.folder)
     for number in range(9):
-        work.put(Unit(number, (number,)), data.make(Unit(number, (number,))))
-    monkeypatch.setattr(Workspace, moment, late)
+        store.put(work, Unit(number, (number,)), data.make(Unit(number, (number,))))
+    monkeypatch.setattr(owner, moment, late)
     folder = data.condense()
-    assert busy and store.verify(folder)["images"] == 20
+    assert busy and artefact.verify(folder)["images"] == 20
     assert not list(tmp_path.rglob("*.partial"))
 
 
@@ -394,20 +404,20 @@ def all_made(data):
     """The workspace of a set whose units are all made."""
     work = Workspace(data.folder)
     for unit in data.units():
-        work.put(unit, data.make(unit))
+        store.put(work, unit, data.make(unit))
     return work
 
 
 def seals(monkeypatch, seconds=0.0):
     """Times at which sets were sealed from now on, each taking some seconds."""
-    inner, times = store.seal, []
+    inner, times = artefact.seal, []
 
     def slow(*arguments):
         times.append(time.monotonic())
         time.sleep(seconds)
         return inner(*arguments)
 
-    monkeypatch.setattr(store, "seal", slow)
+    monkeypatch.setattr(artefact, "seal", slow)
     return times
 
 
@@ -416,29 +426,29 @@ def test_one_process_seals_and_the_others_wait(tmp_path, monkeypatch):
     times = seals(monkeypatch, 0.5)
     with ThreadPoolExecutor(4) as pool:
         folders = list(pool.map(lambda rank: noise(tmp_path).condense(rank, 4), range(4)))
-    assert len(times) == 1 and store.verify(folders[0])["images"] == 20 and len(set(folders)) == 1
+    assert len(times) == 1 and artefact.verify(folders[0])["images"] == 20 and len(set(folders)) == 1
     assert not list(tmp_path.rglob("*.partial"))
 
 
 def test_a_seal_that_another_machine_gave_up_is_taken_over(tmp_path, monkeypatch):
     work = all_made(noise(tmp_path))
-    monkeypatch.setattr(store, "CLAIM_SECONDS", 1.0)
+    monkeypatch.setattr(claims, "CLAIM_SECONDS", 1.0)
     (work.folder / "seal.claim").write_text("elsewhere 1 1")
     times, start = seals(monkeypatch), time.monotonic()
-    assert store.verify(noise(tmp_path).condense())["images"] == 20
+    assert artefact.verify(noise(tmp_path).condense())["images"] == 20
     assert len(times) == 1 and times[0] - start > 0.8
 
 
 def test_a_unit_that_another_process_finds_damaged_while_sealing_is_made_again(tmp_path):
     data = noise(tmp_path)
     work = all_made(data)
-    assert work.claim("seal")
+    assert work.claim("seal").take()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(noise(tmp_path).condense)
         time.sleep(0.2)
         work.path(UNIT).unlink()
-        work.release("seal")
-        assert store.verify(waiting.result(60))["images"] == 20
+        work.claim("seal").release()
+        assert artefact.verify(waiting.result(60))["images"] == 20
 
 
 # --- sealing ---
@@ -448,7 +458,7 @@ def test_what_was_sealed_first_stays(tmp_path):
     folder = sealed(tmp_path / "set", uint8_set(seed=0))
     before = content(folder)
     assert sealed(tmp_path / "set", uint8_set(seed=1)) == folder
-    assert content(folder) == before and store.verify(folder)
+    assert content(folder) == before and artefact.verify(folder)
     assert [p.name for p in tmp_path.iterdir()] == ["set"]
 
 
@@ -534,8 +544,7 @@ class Listed(RealDataset):
 
 def test_a_selection_comes_back_in_order_and_keyed_by_id(tmp_path):
     chosen = np.array([5, 2, 2, 0, 3, 1])
-    manifest = {"classes": ["p", "q"], "dataset": "Listed", "labels": "hard"}
-    folder = store.seal(tmp_path / "set", Selection(chosen), IDS, np.arange(6) % 2, manifest)
+    folder = seal(tmp_path / "set", Selection(chosen), IDS, ["p", "q"], dataset="Listed")
     stored = store.load(folder, Listed())
     assert stored.images.ravel().tolist() == chosen.tolist() and stored.labels.tolist() == (chosen % 2).tolist()
     indices, ids = store.read_selection(folder)
@@ -551,14 +560,14 @@ def test_the_content_hash_knows_neither_time_nor_names(tmp_path):
     hashes = set()
     for k, classes in enumerate([CLASSES, CLASSES[::-1]]):
         folder = sealed(tmp_path / str(k), uint8_set(), classes, seconds=float(k))
-        hashes.add(store.read_manifest(folder)["content_sha256"])
+        hashes.add(artefact.read_manifest(folder)["content_sha256"])
     assert len(hashes) == 1
     other = uint8_set()
     other.images[0, 0, 0, 0] ^= 1
-    assert store.read_manifest(sealed(tmp_path / "x", other))["content_sha256"] not in hashes
+    assert artefact.read_manifest(sealed(tmp_path / "x", other))["content_sha256"] not in hashes
     labels = uint8_set()
     labels.labels[0] = (labels.labels[0] + 1) % 6
-    assert store.read_manifest(sealed(tmp_path / "y", labels))["content_sha256"] not in hashes
+    assert artefact.read_manifest(sealed(tmp_path / "y", labels))["content_sha256"] not in hashes
 
 
 # --- verifying ---
@@ -587,7 +596,7 @@ def flip_a_bit(folder):
 )
 def test_verify_finds_any_damage(tmp_path, damage):
     folder = sealed(tmp_path / "set", uint8_set())
-    store.verify(folder)
+    artefact.verify(folder)
     damage(folder)
     with pytest.raises(DataError, match="not what was sealed"):
         store.load(folder)
@@ -610,7 +619,7 @@ def test_a_damaged_manifest_is_named(tmp_path, text):
     folder = sealed(tmp_path / "set", uint8_set())
     (folder / "manifest.json").write_text(text)
     with pytest.raises(DataError, match=r"manifest\.json"):
-        store.verify(folder)
+        artefact.verify(folder)
 
 
 def test_no_set_is_an_error_that_names_the_file(tmp_path):
@@ -678,7 +687,7 @@ def test_a_name_is_the_same_in_another_process(tmp_path):
 
 def test_manifest_says_how_the_set_came_about(tmp_path):
     data = Noise(Digits(size=8), ipc=2, seed=5, cache=str(tmp_path), strength=0.5)
-    manifest = store.verify(data.condense())
+    manifest = artefact.verify(data.condense())
     expected = {"method": "Noise", "args": {"ipc": 2, "strength": 0.5}, "seed": 5, "ipc": 2, "images": 20}
     expected |= {"source_images": 20, "dataset": "Digits", "kind": "uint8", "shape": [1, 8, 8], "labels": "hard"}
     assert {k: manifest[k] for k in expected} == expected

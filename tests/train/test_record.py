@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from ddlight.cli.command_line import run
+from ddlight.core import artefact
 from ddlight.methods.baselines.released import SAMPLE
-from ddlight.sets import store
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def fitted(tmp_path, monkeypatch):
         where = ["--trainer.accelerator=cpu", "--trainer.progress=false", f"--trainer.run={place}"]
         run(["fit", *words, "--data.dataset=Digits", *model, *where])
         result = json.loads((place / "result.json").read_text())
-        return store.read_manifest(Path(result["set"]["path"])), result
+        return artefact.read_manifest(Path(result["set"]["path"])), result
 
     return fit
 

@@ -15,13 +15,14 @@ import torchmetrics  # noqa: F401  among the libraries that are not counted
 from PIL import Image
 
 from ddlight.cli.dry_run import estimate
+from ddlight.core.artefact import Unit
 from ddlight.data import ImageFolder
 from ddlight.methods.base import Synthesiser
 from ddlight.networks.students import ConvNet, ResNet, Torchvision  # noqa: F401
 from ddlight.recipes.budget import Budget
 from ddlight.recipes.plan import Override
 from ddlight.regimes.hard_label import HardLabel
-from ddlight.sets.store import Synthesis, Unit
+from ddlight.sets.store import Synthesis
 from ddlight.train.trainer import Trainer
 
 SIDE, PIECE = 224, 250

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from ddlight.core.artefact import Unit
 from ddlight.sets.module import CondensedDataModule
-from ddlight.sets.store import Selection, Unit
+from ddlight.sets.store import Selection
 
 
 class FullData(CondensedDataModule):

@@ -5,9 +5,9 @@ Paper: the baseline of every coreset and distillation paper; a fresh draw per se
 
 import numpy as np
 
+from ddlight.core.artefact import Unit
 from ddlight.core.randomness import generator
 from ddlight.methods.base import Selector
-from ddlight.sets.store import Unit
 
 
 class Random(Selector):

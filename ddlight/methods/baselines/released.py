@@ -7,11 +7,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ddlight.core.artefact import Unit
 from ddlight.core.errors import DataError, UsageError
 from ddlight.data.base import RealDataset
 from ddlight.sets.module import CondensedDataModule
 from ddlight.sets.readers.released import Found, Space, read_released, source_digest
-from ddlight.sets.store import Selection, Synthesis, Unit
+from ddlight.sets.store import Selection, Synthesis
 from ddlight.views.whiten import RECIPES
 
 log = logging.getLogger("ddlight")

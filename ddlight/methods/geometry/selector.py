@@ -4,10 +4,10 @@ from abc import abstractmethod
 
 import numpy as np
 
+from ddlight.core.artefact import Unit
 from ddlight.core.errors import UsageError
 from ddlight.core.randomness import generator
 from ddlight.methods.scoring.features import Features, FeatureSelector
-from ddlight.sets.store import Unit
 from ddlight.views.pixels import memory_limit
 
 

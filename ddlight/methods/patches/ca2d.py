@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
+from ddlight.core.artefact import Unit
 from ddlight.core.randomness import generator
 from ddlight.data.base import RealDataset
 from ddlight.methods.patches.pruned import PrunedSynthesiser
@@ -21,7 +22,6 @@ from ddlight.methods.scoring.scores import CadScore
 from ddlight.networks.layers import embed_with_logits
 from ddlight.networks.teachers import Teacher
 from ddlight.recipes.budget import Budget
-from ddlight.sets.store import Unit
 from ddlight.views.loader import eval_batch
 
 

@@ -4,10 +4,11 @@ from abc import abstractmethod
 
 import numpy as np
 
+from ddlight.core.artefact import Unit
 from ddlight.core.errors import UsageError
 from ddlight.data.base import RealDataset
 from ddlight.methods.base import Synthesiser, smallest_class
-from ddlight.sets.store import Synthesis, Unit
+from ddlight.sets.store import Synthesis
 from ddlight.views.crop import tile_sides
 
 MOSAIC_SIDE = 96

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddlight.core.artefact import Unit
 from ddlight.core.randomness import generator
 from ddlight.data.base import RealDataset
 from ddlight.data.decoded import read_full
@@ -21,7 +22,7 @@ from ddlight.methods.scores.el2n import EL2N
 from ddlight.methods.scores.selector import Keep
 from ddlight.methods.scoring.run import Scoring
 from ddlight.methods.scoring.scores import Signal
-from ddlight.sets.store import Synthesis, Unit
+from ddlight.sets.store import Synthesis
 from ddlight.views.crop import resize_each
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ddlight.core.artefact import Unit
 from ddlight.core.errors import DataError, UsageError
 from ddlight.core.randomness import generator
 from ddlight.data.base import RealDataset
@@ -26,7 +27,7 @@ from ddlight.methods.patches.mosaic import MosaicSynthesiser
 from ddlight.methods.scoring.selector import operations_per_second
 from ddlight.networks.device import own_device
 from ddlight.networks.teachers import Teacher
-from ddlight.sets.store import Synthesis, Unit
+from ddlight.sets.store import Synthesis
 from ddlight.views.crop import CROP_UNIFORMS, crop_boxes, resized_crop
 from ddlight.views.loader import eval_batch
 from ddlight.views.pixels import FullSize

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from ddlight.core.artefact import Unit
 from ddlight.core.errors import UsageError
 from ddlight.data.base import RealDataset
 from ddlight.methods.recovery.engine.loop import Block, recover
@@ -19,7 +20,6 @@ from ddlight.methods.recovery.engine.options import Recovery, RecoveryOverride
 from ddlight.methods.recovery.engine.recovered import Carried, Init, RecoveredSynthesiser
 from ddlight.methods.scoring.run import Scoring
 from ddlight.networks.teachers import Teacher
-from ddlight.sets.store import Unit
 
 
 def ascend(observer: Observer, views: Tensor, labels: Tensor, steps: int, rho: float) -> None:

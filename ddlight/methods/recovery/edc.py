@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ddlight.core.artefact import Unit
 from ddlight.core.errors import UsageError
 from ddlight.core.randomness import generator
 from ddlight.data.base import RealDataset
@@ -26,11 +27,9 @@ from ddlight.methods.recovery.engine.matched import LARGE_TEACHERS, MatchedSynth
 from ddlight.methods.recovery.engine.matching import CategoryStatistics
 from ddlight.methods.recovery.engine.options import Recovery, RecoveryOverride
 from ddlight.methods.scoring.run import Scoring
-from ddlight.networks.teachers import RunTeacher, Teacher
-from ddlight.sets import store
-from ddlight.sets.store import Unit
+from ddlight.networks.teachers import Teacher
 from ddlight.views.crop import flip
-from ddlight.views.pixels import Encoded, memory_limit
+from ddlight.views.pixels import Encoded
 
 FLAT_BETA, FLAT_TAU = 0.99, 4.0
 """Momentum of the images' running mean, and temperature of the distributions that are compared (paper, Tables 6, 7)."""
@@ -181,13 +180,13 @@ class EDC(MatchedSynthesiser):
     @cached_property
     def mosaics(self) -> RDED:
         """The set that images are drawn from to begin with; its teacher is the first one."""
-        first = (self.ready_made or [RunTeacher(str(run.folder)) for run in self.scoring_runs])[0]
+        first = (self.ready_made or [run.trained for run in self.scoring_runs])[0]
         return RDED(self.dataset, self.ipc, self.seed, self.cache, first)
 
     @cached_property
     def _mosaics(self) -> Encoded | Tensor:
         """Its images, class after class: uint8 (classes ipc, C, S, S), in memory where they fit."""
-        images = store.load(self.mosaics.folder, limit=memory_limit()).images
+        images = self.mosaics.read().images
         return torch.from_numpy(images) if isinstance(images, np.ndarray) else images
 
     def prepare(self) -> None:

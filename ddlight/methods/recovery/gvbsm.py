@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ddlight.core.artefact import Unit
 from ddlight.core.errors import UsageError
 from ddlight.core.randomness import generator
 from ddlight.data.base import RealDataset
@@ -26,7 +27,6 @@ from ddlight.methods.recovery.engine.matching import SmoothedStatistics
 from ddlight.methods.recovery.engine.options import Recovery, RecoveryOverride
 from ddlight.methods.scoring.run import Scoring
 from ddlight.networks.teachers import Teacher
-from ddlight.sets.store import Unit
 
 POOLED = 32
 """Views are averaged down to so many pixels a side before they are compared."""

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ddlight.core import files, naming
+from ddlight.core.artefact import Artefact, Unit, Workspace
 from ddlight.core.errors import UsageError
 from ddlight.core.files import cache_folder
 from ddlight.core.randomness import generator
-from ddlight.core.result import versions
 from ddlight.data.base import RealDataset
 from ddlight.methods.base import Selector
 from ddlight.methods.scoring import samplers
@@ -28,14 +28,12 @@ from ddlight.methods.scoring.scores import Space
 from ddlight.methods.scoring.selector import operations_per_second
 from ddlight.methods.scoring.table import COLUMNS, IDS, ScoreTable, read_table
 from ddlight.networks.device import own_device
-from ddlight.sets import store
-from ddlight.sets.store import Unit, Workspace
 from ddlight.train import signals
 
 Source = Literal["concepts", "probe"]
 SCORES_VERSION = 1
 """Raised by hand when other scores come from the same arguments."""
-UNIT = Unit(0, ())
+PHRASES = "phrases.json"
 SPACES = ("prob", "logit")
 COSINE_SCALE = 100.0
 """CLIP's own factor from cosines to logits, for similarities that are not standardised."""
@@ -148,23 +146,15 @@ class Concepts(Selector):
         return {**found, "concepts": self.phrases.digest} if self.source == "concepts" else found
 
     @cached_property
-    def scores_fingerprint(self) -> str:
-        """16 hex digits that name the margins: everything that shapes them, and nothing that CCS alone reads."""
-        texts = [self.phrases.digest, self.template] if self.source == "concepts" else []
-        layer = [self.epochs, self.lr, self.batch, self.standardise]
-        named = [SCORES_VERSION, self.embeddings.fingerprint, self.source, texts, layer, self.seed]
-        return naming.digest(named)
-
-    @property
-    def scores_folder(self) -> Path:
-        """Where the sealed margins lie."""
-        return cache_folder(self.cache) / self.dataset.info.name / "concepts" / self.scores_fingerprint
+    def margins(self) -> "Margins":
+        """The margins on disk."""
+        return Margins(self)
 
     @cached_property
     def table(self) -> ScoreTable:
         """The verified margins."""
-        found = read_table(self.scores_folder, "the same command")
-        return found.require_ids(self.dataset.index("train").ids, self.dataset.info.name)
+        margins = read_table(self.margins.folder, self.margins.verified())
+        return margins.require_ids(self.dataset.index("train").ids, self.dataset.info.name)
 
     @cached_property
     def difficulty(self) -> np.ndarray:
@@ -181,65 +171,12 @@ class Concepts(Selector):
 
     def prepare(self) -> None:
         """Read the concepts, embed the images, train the layer; each only where it is missing."""
-        if store.is_sealed(self.scores_folder):
+        if self.margins.exists:
             return
         if self.source == "concepts":
             self.phrases.read()
-        embeddings = self.embeddings
-        embeddings.make()
-        store.assemble(self.scores_folder, [UNIT], lambda work, unit: self._train(work, embeddings), self._seal_scores)
-
-    def _train(self, work: Workspace, embeddings: Embeddings) -> None:
-        start = time.perf_counter()
-        device = own_device()
-        found, manifest = embeddings.read()
-        phrases = self.phrases.read() if self.source == "concepts" else ()
-        texts = self._texts(phrases, embeddings, device) if phrases else None
-        images = torch.from_numpy(found).to(device)
-        labels = torch.tensor(self.dataset.index("train").labels, device=device)
-        view = Bottleneck.of(images, texts, self.standardise)
-        classes = self.dataset.num_classes
-        margins = mean_margins(images, labels, classes, view, self.epochs, self.lr, self.batch, self.seed)
-        samplers.require_finite(margins[1].cpu().numpy(), f"Margins of the linear layer at lr={self.lr}")
-        facts = {
-            "seconds": manifest["seconds"] + time.perf_counter() - start,
-            "flops": manifest["flops"] + layer_flops(len(images), view, classes, self.epochs),
-            "embeddings": manifest["fingerprint"],
-            "concepts": len(phrases),
-        }
-        files.write_json(work.folder / "facts.json", facts)
-        files.write_json(work.folder / "phrases.json", list(phrases))
-        columns = {f"margin_{space}": row.cpu().numpy() for space, row in zip(SPACES, margins, strict=True)}
-        work.write(UNIT, save(columns))
-
-    def _texts(self, phrases: tuple[str, ...], embeddings: Embeddings, device: torch.device) -> Tensor:
-        texts = embeddings.network.texts([self.template.replace("{concept}", phrase) for phrase in phrases])
-        samplers.require_finite(texts.reshape(-1), f"Text embeddings by {self.clip.fingerprint()}")
-        return torch.from_numpy(texts).to(device)
-
-    def _seal_scores(self, work: Workspace) -> None:
-        def write(place: Path) -> dict[str, Any]:
-            files.write_bytes(place / COLUMNS, work.read(UNIT))
-            files.write_json(place / IDS, self.dataset.index("train").ids.tolist())
-            files.write_bytes(place / "phrases.json", (work.folder / "phrases.json").read_bytes())
-            return dict(files.read_json(work.folder / "facts.json"))
-
-        manifest = {
-            "what": "margins of a linear layer over CLIP embeddings",
-            "fingerprint": self.scores_fingerprint,
-            "dataset": self.dataset.info.name,
-            "dataset_identity": self.dataset.identity(),
-            "clip": asdict(self.clip),
-            "source": self.source,
-            "template": self.template,
-            "epochs": self.epochs,
-            "lr": self.lr,
-            "batch": self.batch,
-            "standardise": self.standardise,
-            "seed": self.seed,
-            "versions": asdict(versions()),
-        }
-        store.seal_folder(self.scores_folder, write, manifest)
+        self.embeddings.ensure()
+        self.margins.ensure()
 
     def facts(self) -> dict[str, Any]:
         """Cost of the margins, embedding included: the set's own seconds leave it out."""
@@ -254,13 +191,83 @@ class Concepts(Selector):
 
     def estimate_seconds(self) -> float:
         """Time of what is missing: a ViT-B/32 took 67 ms an image on one CPU core; a guess of 1 ms beside a GPU."""
-        if store.is_sealed(self.scores_folder):
+        if self.margins.exists:
             return 0.0
         info = self.dataset.info
         embed = 0.0 if self.embeddings.exists else info.train * (1e-3 if torch.cuda.is_available() else 7e-2)
         concepts, width = (512, 0) if self.source == "probe" else (1024, 512)
         operations = 2.0 * self.epochs * info.train * concepts * (width + 2 * info.num_classes)
         return embed + operations / operations_per_second()
+
+
+class Margins(Artefact):
+    """The margins of a linear layer over CLIP embeddings, on disk, shared by all sets that differ in CCS alone.
+
+    Args:
+        method: whose margins they are.
+    """
+
+    kind = "table of margins"
+
+    def __init__(self, method: Concepts) -> None:
+        super().__init__(cache_folder(method.cache) / method.dataset.info.name / "concepts")
+        self.method = method
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Named by everything that shapes them, and nothing that CCS alone reads."""
+        m = self.method
+        texts = [m.phrases.digest, m.template] if m.source == "concepts" else []
+        layer = [m.epochs, m.lr, m.batch, m.standardise]
+        return naming.digest([SCORES_VERSION, m.embeddings.fingerprint, m.source, texts, layer, m.seed])
+
+    def make_unit(self, work: Workspace, unit: Unit) -> None:
+        """Train the layer. Raises DataError where a margin is not finite."""
+        start, m, device = time.perf_counter(), self.method, own_device()
+        embeddings = m.embeddings
+        found, manifest = embeddings.read()
+        phrases = m.phrases.read() if m.source == "concepts" else ()
+        texts = self._texts(phrases, embeddings, device) if phrases else None
+        images = torch.from_numpy(found).to(device)
+        labels = torch.tensor(m.dataset.index("train").labels, device=device)
+        view = Bottleneck.of(images, texts, m.standardise)
+        classes = m.dataset.num_classes
+        margins = mean_margins(images, labels, classes, view, m.epochs, m.lr, m.batch, m.seed)
+        samplers.require_finite(margins[1].cpu().numpy(), f"Margins of the linear layer at lr={m.lr}")
+        facts = {
+            "seconds": manifest["seconds"] + time.perf_counter() - start,
+            "flops": manifest["flops"] + layer_flops(len(images), view, classes, m.epochs),
+            "embeddings": manifest["fingerprint"],
+            "concepts": len(phrases),
+        }
+        files.write_json(work.folder / "facts.json", facts)
+        files.write_json(work.folder / PHRASES, list(phrases))
+        columns = {f"margin_{space}": row.cpu().numpy() for space, row in zip(SPACES, margins, strict=True)}
+        work.write(unit, save(columns))
+
+    def _texts(self, phrases: tuple[str, ...], embeddings: Embeddings, device: torch.device) -> Tensor:
+        template = self.method.template
+        texts = embeddings.network.texts([template.replace("{concept}", phrase) for phrase in phrases])
+        samplers.require_finite(texts.reshape(-1), f"Text embeddings by {embeddings.clip.fingerprint()}")
+        return torch.from_numpy(texts).to(device)
+
+    def collect(self, place: Path, work: Workspace) -> dict[str, Any]:
+        """Write margins, ids and phrases; what they took."""
+        files.write_bytes(place / COLUMNS, work.read(Unit(0)))
+        files.write_json(place / IDS, self.method.dataset.index("train").ids.tolist())
+        files.write_bytes(place / PHRASES, (work.folder / PHRASES).read_bytes())
+        return dict(files.read_json(work.folder / "facts.json"))
+
+    def details(self) -> dict[str, Any]:
+        """Data, model and layer."""
+        m = self.method
+        named = ("source", "template", "epochs", "lr", "batch", "standardise", "seed")
+        return {
+            "dataset": m.dataset.info.name,
+            "dataset_identity": m.dataset.identity(),
+            "clip": asdict(m.clip),
+            **{name: getattr(m, name) for name in named},
+        }
 
 
 # --- the linear layer ---

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from ddlight.core.artefact import Unit
 from ddlight.core.errors import UsageError
 from ddlight.core.files import sha256
 from ddlight.core.randomness import generator
@@ -14,7 +15,6 @@ from ddlight.methods.base import Selector
 from ddlight.methods.scores.selector import Keep
 from ddlight.methods.scoring import samplers
 from ddlight.methods.scoring.table import import_scores
-from ddlight.sets.store import Unit
 
 SAMPLE = Path(__file__).parents[2] / "data" / "digits_scores.csv"
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from ddlight.core.artefact import Unit
 from ddlight.core.errors import UsageError
 from ddlight.core.randomness import generator
 from ddlight.data.base import RealDataset
@@ -14,7 +15,7 @@ from ddlight.methods.scoring.run import Scoring, ScoringRun
 from ddlight.methods.scoring.samplers import Balance
 from ddlight.methods.scoring.selector import ScoringSelector
 from ddlight.methods.scoring.table import ScoreTable
-from ddlight.sets.store import Selection, Unit
+from ddlight.sets.store import Selection
 
 Keep = Literal["hard", "easy"]
 

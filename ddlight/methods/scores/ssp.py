@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 from sklearn.cluster import KMeans as Clustering
 
+from ddlight.core.artefact import Unit
 from ddlight.core.errors import UsageError
 from ddlight.data.base import RealDataset
 from ddlight.methods.scores.feature_scored import FeatureScoredSelector
@@ -15,7 +16,7 @@ from ddlight.methods.scoring.run import Scoring
 from ddlight.methods.scoring.samplers import Balance
 from ddlight.methods.scoring.vectors import unit_length
 from ddlight.networks.teachers import Teacher
-from ddlight.sets.store import Selection, Unit
+from ddlight.sets.store import Selection
 
 
 def cluster_centres(points: np.ndarray, count: int, n_init: int, seed: int) -> np.ndarray:

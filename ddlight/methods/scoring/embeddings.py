@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import time
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,12 +11,10 @@ import numpy as np
 from safetensors.numpy import load_file, save
 
 from ddlight.core import files, naming
+from ddlight.core.artefact import Artefact, Unit, Workspace
 from ddlight.core.errors import DataError
-from ddlight.core.result import versions
 from ddlight.data.base import RealDataset
 from ddlight.methods.scoring.clip import Clip, LoadedClip
-from ddlight.sets import store
-from ddlight.sets.store import Unit, Workspace
 from ddlight.views.loader import eval_batch
 
 log = logging.getLogger("ddlight")
@@ -27,7 +24,7 @@ CHUNK = 1024
 """Images of a file: what is lost at most when a process is killed."""
 
 
-class Embeddings:
+class Embeddings(Artefact):
     """Embeddings of a dataset's training images as they are, of length 1, in half precision.
 
     1.28 million images take 1.3 GB at 512 numbers each. No more than one batch is decoded and one chunk held at once.
@@ -38,24 +35,17 @@ class Embeddings:
         cache: folder of condensed sets; the embeddings lie in <cache>/<dataset>/embeddings/<fingerprint>.
     """
 
+    kind = "folder of embeddings"
+
     def __init__(self, clip: Clip, dataset: RealDataset, cache: Path) -> None:
-        self.clip, self.dataset, self.cache = clip, dataset, cache
+        super().__init__(cache / dataset.info.name / "embeddings")
+        self.clip, self.dataset = clip, dataset
 
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits that name the embeddings."""
         named = [RECIPE_VERSION, self.clip.fingerprint(), self.dataset.identity()]
         return naming.digest(named)
-
-    @property
-    def folder(self) -> Path:
-        """Where the sealed embeddings lie."""
-        return self.cache / self.dataset.info.name / "embeddings" / self.fingerprint
-
-    @property
-    def exists(self) -> bool:
-        """Whether they are finished."""
-        return store.is_sealed(self.folder)
 
     @cached_property
     def network(self) -> LoadedClip:
@@ -67,26 +57,22 @@ class Embeddings:
         """Sample ids, in the order of the rows: str (N,)."""
         return self.dataset.index("train").ids
 
-    def make(self) -> Path:
-        """Make what is missing, together with any other process that does the same; a stopped one continues.
+    def ensure(self, begin: float = 0.0) -> Path:
+        """Make what is missing, as any artefact, and say so."""
+        if not self.exists:
+            log.info("embedding %s: %d images with %s", self.dataset.info.name, len(self.ids), self.clip.fingerprint())
+        return super().ensure(begin)
+
+    def units(self) -> list[Unit]:
+        """Chunks of the training split."""
+        return [Unit(number) for number in range(-(-len(self.ids) // CHUNK))]
+
+    def make_unit(self, work: Workspace, unit: Unit) -> None:
+        """Embed a chunk.
 
         Raises:
             UsageError, DataError: as `Clip.load`; or the network gives numbers that are not finite.
         """
-        if self.exists:
-            return self.folder
-        start, count = time.perf_counter(), len(self.ids)
-        units = [Unit(number, ()) for number in range(-(-count // CHUNK))]
-        log.info("embedding %s: %d images with %s", self.dataset.info.name, count, self.clip.fingerprint())
-        store.assemble(
-            self.folder,
-            units,
-            self._chunk,
-            lambda work: self._seal(work, units, time.perf_counter() - start),
-        )
-        return self.folder
-
-    def _chunk(self, work: Workspace, unit: Unit) -> None:
         first = unit.number * CHUNK
         rows = np.arange(first, min(first + CHUNK, len(self.ids)))
         size = eval_batch(replace(self.dataset.info, channels=3, size=self.network.taken.size))
@@ -101,24 +87,20 @@ class Embeddings:
             )
         work.write(unit, save({"embeddings": found.astype(np.float16)}))
 
-    def _seal(self, work: Workspace, units: list[Unit], seconds: float) -> None:
-        def write(place: Path) -> dict[str, Any]:
-            for unit in units:
-                files.write_bytes(place / work.path(unit).name, work.read(unit))
-            return {"seconds": seconds, "flops": self.network.flops * len(self.ids)}
+    def collect(self, place: Path, work: Workspace) -> dict[str, Any]:
+        """Write the chunks; what they took."""
+        for unit in self.units():
+            files.write_bytes(place / work.path(unit).name, work.read(unit))
+        return {"seconds": self.seconds, "flops": self.network.flops * len(self.ids)}
 
-        store.seal_folder(self.folder, write, self._manifest())
-
-    def _manifest(self) -> dict[str, Any]:
+    def details(self) -> dict[str, Any]:
+        """Model and data."""
         return {
-            "what": "embeddings",
-            "fingerprint": self.fingerprint,
             "dataset": self.dataset.info.name,
             "dataset_identity": self.dataset.identity(),
             "clip": asdict(self.clip),
             "images": len(self.ids),
             "ids_sha256": ids_digest(self.ids),
-            "versions": asdict(versions()),
         }
 
     def read(self) -> tuple[np.ndarray, dict[str, Any]]:
@@ -127,7 +109,7 @@ class Embeddings:
         Raises:
             DataError: they are missing, were changed, or belong to other data.
         """
-        manifest = store.verify(self.folder, "folder of embeddings", "the same command")
+        manifest = self.verified()
         if manifest["ids_sha256"] != ids_digest(self.ids):
             raise DataError(
                 f"{self.folder} holds embeddings of other images than {self.dataset.info.name} has here. Move it away "

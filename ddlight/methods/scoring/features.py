@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddlight.core.artefact import Unit
 from ddlight.core.errors import DataError
 from ddlight.data.base import RealDataset, Split
 from ddlight.methods.scoring.run import Scoring, ScoringRun
 from ddlight.methods.scoring.selector import ScoringSelector
 from ddlight.networks.device import own_device
 from ddlight.networks.teachers import RunTeacher, Teacher
-from ddlight.sets.store import Unit
 from ddlight.views.loader import eval_batch
 
 

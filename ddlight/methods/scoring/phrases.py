@@ -23,17 +23,15 @@ from typing import Any
 import numpy as np
 
 from ddlight.core import files
+from ddlight.core.artefact import Artefact, Unit, Workspace
 from ddlight.core.errors import DataError, DDLightError, UsageError
 from ddlight.core.randomness import generator
 from ddlight.data.base import RealDataset
-from ddlight.sets import store
-from ddlight.sets.store import Unit, Workspace
 
 log = logging.getLogger("ddlight")
 GENERIC = Path(__file__).parents[2] / "data" / "generic_concepts.json"
 """Attributes that say nothing of any dataset, by kind."""
 TEXTS = "concepts.json"
-UNIT = Unit(0, ())
 
 Hook = Callable[[list[str], dict[str, np.ndarray]], Mapping[str, list[str]]]
 """(class names, {class: images uint8 (n, C, H, W)}) -> {class: concepts}."""
@@ -80,10 +78,10 @@ class Phrases:
             )
         return path
 
-    @property
-    def folder(self) -> Path:
-        """Where a hook's sealed answer lies."""
-        return self.cache / self.dataset.info.name / "phrases" / self.digest[:16]
+    @cached_property
+    def answer(self) -> "HookAnswer":
+        """What the hook said, on disk."""
+        return HookAnswer(self)
 
     def read(self) -> tuple[str, ...]:
         """All concepts, each once: those of the first class first. A hook is called where it never was.
@@ -98,25 +96,11 @@ class Phrases:
         if self.hook is None:
             found, said = files.read_json(self._file()), str(self._file())
         else:
-            store.assemble(self.folder, [UNIT], self._ask, self._seal, suffix=".json")
-            store.verify(self.folder, "folder of concepts", "the same command")
-            found, said = files.read_json(self.folder / TEXTS), self.hook
+            self.answer.ensure()
+            self.answer.verified()
+            found, said = files.read_json(self.answer.folder / TEXTS), self.hook
         checked = check_concepts(found, self.dataset.info.classes, said)
         return tuple(dict.fromkeys(phrase for phrases in checked.values() for phrase in phrases))
-
-    def _ask(self, work: Workspace, unit: Unit) -> None:
-        assert self.hook is not None
-        classes = list(self.dataset.info.classes)
-        log.info("asking %s for concepts of %d classes", self.hook, len(classes))
-        call = load_hook(self.hook)
-        try:
-            found = call(classes, self.shown())
-        except DDLightError:
-            raise
-        except Exception as error:  # the user's code, whatever it raises
-            raise UsageError(f"The hook {self.hook} raised {type(error).__name__}: {error}") from error
-        checked = check_concepts(found, self.dataset.info.classes, self.hook)
-        work.write(unit, json.dumps(checked).encode())
 
     def shown(self) -> dict[str, np.ndarray]:
         """What a hook is shown: some training images of each class, uint8 (n, C, H, W)."""
@@ -126,13 +110,49 @@ class Phrases:
             name: self.dataset.take("train", drawn[: self.examples]) for name, drawn in zip(names, draws, strict=True)
         }
 
-    def _seal(self, work: Workspace) -> None:
-        def write(place: Path) -> dict[str, Any]:
-            files.write_bytes(place / TEXTS, work.read(UNIT))
-            return {}
 
-        manifest = {"what": "concepts", "hook": self.hook, "examples": self.examples, "digest": self.digest}
-        store.seal_folder(self.folder, write, manifest)
+class HookAnswer(Artefact):
+    """Concepts that a hook named, on disk: it is called once.
+
+    Args:
+        phrases: those that come from a hook.
+    """
+
+    kind = "folder of concepts"
+    suffix = ".json"
+
+    def __init__(self, phrases: Phrases) -> None:
+        super().__init__(phrases.cache / phrases.dataset.info.name / "phrases")
+        self.phrases = phrases
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the hook's source and of what it is shown."""
+        return self.phrases.digest[:16]
+
+    def make_unit(self, work: Workspace, unit: Unit) -> None:
+        """Ask the hook. Raises UsageError where it raises, DataError where what it says are no concepts."""
+        hook, classes = self.phrases.hook, self.phrases.dataset.info.classes
+        assert hook is not None
+        log.info("asking %s for concepts of %d classes", hook, len(classes))
+        call = load_hook(hook)
+        try:
+            answer = call(list(classes), self.phrases.shown())
+        except DDLightError:
+            raise
+        except Exception as error:  # the user's code, whatever it raises
+            raise UsageError(f"The hook {hook} raised {type(error).__name__}: {error}") from error
+        work.write(unit, json.dumps(check_concepts(answer, classes, hook)).encode())
+
+    def collect(self, place: Path, work: Workspace) -> dict[str, Any]:
+        """Write what it said."""
+        files.write_bytes(place / TEXTS, work.read(Unit(0)))
+        return {}
+
+    def details(self) -> dict[str, Any]:
+        """The hook, and what it was shown."""
+        phrases = self.phrases
+        return {"hook": phrases.hook, "examples": phrases.examples, "digest": phrases.digest}
 
 
 def check_concepts(found: Any, classes: tuple[str, ...], source: str) -> dict[str, list[str]]:

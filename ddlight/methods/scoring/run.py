@@ -16,9 +16,9 @@ from typing import Any
 from safetensors.numpy import save
 
 from ddlight.core import files, naming
+from ddlight.core.artefact import Artefact, Unit, Workspace
 from ddlight.core.errors import BusyError, UsageError
 from ddlight.core.naming import named
-from ddlight.core.result import versions
 from ddlight.data.base import RealDataset
 from ddlight.methods.baselines.full import FullData
 from ddlight.methods.scoring.recorder import Recorder
@@ -26,15 +26,13 @@ from ddlight.methods.scoring.table import COLUMNS, IDS, ScoreTable, read_table
 from ddlight.networks.device import own_accelerator
 from ddlight.networks.flops import TRAINING, forward_flops
 from ddlight.networks.students import ConvNet, ResNet, Student
-from ddlight.networks.teachers import Teacher
+from ddlight.networks.teachers import RunTeacher, Teacher
 from ddlight.recipes.budget import Budget, images_seen
 from ddlight.recipes.plan import Override, Plan, Setting
 from ddlight.recipes.table import resolve
 from ddlight.regimes.base import Regime, student_name
 from ddlight.regimes.hard_label import HardLabel
 from ddlight.regimes.soft_label import SoftLabel
-from ddlight.sets import store
-from ddlight.sets.store import Unit, Workspace
 from ddlight.train.trainer import Trainer
 
 Build = Callable[..., Trainer]
@@ -42,7 +40,7 @@ Build = Callable[..., Trainer]
 log = logging.getLogger("ddlight")
 RECIPE_VERSION = 1
 """Raised by hand when a scoring run starts to record other numbers from the same arguments."""
-UNIT = Unit(0, ())
+UNIT = Unit(0)
 STUDENT_FILES = ("student.safetensors", "student.json")
 
 
@@ -87,7 +85,7 @@ class Scoring:
             raise UsageError("scoring.tdds is 1, and one pass has no change; allowed: 0, and 2 or more.")
 
 
-class ScoringRun:
+class ScoringRun(Artefact):
     """A scoring run of a dataset: its name on disk, how it is made, its table.
 
     Args:
@@ -98,9 +96,14 @@ class ScoringRun:
         cache: folder of condensed sets; the run lies in <cache>/<dataset>/scoring/<fingerprint>.
     """
 
+    kind = "scoring run"
+    again = "'ddlight score'"
+
     def __init__(self, scoring: Scoring, dataset: RealDataset, ipc: int, seed: int, cache: Path) -> None:
+        super().__init__(cache / dataset.info.name / "scoring")
         self.scoring, self.dataset, self.ipc, self.cache = scoring, dataset, ipc, cache
         self.seed = seed if scoring.seed is None else scoring.seed
+        self._build: Build = partial(Trainer, **own_accelerator())
 
     @cached_property
     def student(self) -> Student:
@@ -143,16 +146,6 @@ class ScoringRun:
         return naming.digest(parts)
 
     @property
-    def folder(self) -> Path:
-        """Where the sealed run lies."""
-        return self.cache / self.dataset.info.name / "scoring" / self.fingerprint
-
-    @property
-    def exists(self) -> bool:
-        """Whether the run is finished."""
-        return store.is_sealed(self.folder)
-
-    @property
     def steps(self) -> int:
         """Optimiser steps of the run."""
         full = self.dataset.info.train
@@ -165,12 +158,21 @@ class ScoringRun:
 
     def table(self) -> ScoreTable:
         """The verified table. Raises DataError where it is damaged or of other data."""
-        return read_table(self.folder).require_ids(self.dataset.index("train").ids, self.dataset.info.name)
+        return read_table(self.folder, self.verified()).require_ids(
+            self.dataset.index("train").ids, self.dataset.info.name
+        )
 
     @property
     def passes(self) -> int:
         """Passes of the run that reach every image: a cut-off last one does not count."""
         return self.images // self.dataset.info.train
+
+    @property
+    def trained(self) -> RunTeacher:
+        """The trained network. Raises DataError where another run lies in its folder."""
+        if self.exists:
+            self.manifest()
+        return RunTeacher(str(self.folder))
 
     # --- making it ---
 
@@ -190,39 +192,40 @@ class ScoringRun:
         """
         if self.exists:
             return self.folder
-        build = build or partial(Trainer, progress=progress, **own_accelerator())
+        self._build = build or partial(Trainer, progress=progress, **own_accelerator())
         log.info("scoring %s: %d steps of %s", self.dataset.info.name, self.steps, type(self.student).__name__)
-        if ranks > 1 and not self._train_together(build):
+        if ranks > 1 and not self._train_together():
             return self.folder
-        store.assemble(self.folder, [UNIT], lambda work, unit: self._train(work, build), self._seal)
-        return self.folder
+        return self.ensure()
 
-    def _train(self, work: Workspace, build: Build) -> None:
-        trainer, model, recorder = self._parts(work, build)
+    def make_unit(self, work: Workspace, unit: Unit) -> None:
+        """Train on one device."""
+        trainer, model, recorder = self._parts(work)
         self._fit(trainer, model)
         self._finish(work, trainer, model, recorder)
 
-    def _train_together(self, build: Build) -> bool:
+    def _train_together(self) -> bool:
         """Train on all ranks. Whether this is the first of them, which goes on to seal."""
-        work = Workspace(self.folder)
-        trainer, model, recorder = self._parts(work, build)
+        work = self.workspace()
+        claim = work.claim(UNIT)
+        trainer, model, recorder = self._parts(work)
         if not trainer.is_global_zero:
             self._fit(trainer, model)
             return False
-        if not work.claim(UNIT):
+        if not claim.take():
             raise BusyError(f"Another process is making the scoring run {self.folder}. Wait for it, or stop it.")
-        with work.hold(UNIT):
+        with claim.held():
             self._fit(trainer, model)
             self._finish(work, trainer, model, recorder)
         return True
 
-    def _parts(self, work: Workspace, build: Build) -> tuple[Trainer, Regime, Recorder]:
+    def _parts(self, work: Workspace) -> tuple[Trainer, Regime, Recorder]:
         """Trainer, model and recorder, before they are put to work."""
         asked = self.scoring
         temperature = self.plan.recipe.temperature if asked.teacher is not None else 0.0
         recorded = (asked.early, asked.dual, asked.ring, asked.clean, temperature, asked.tdds)
         recorder = Recorder(self.dataset.info.train, *recorded, classes=self.dataset.info.num_classes)
-        trainer = build(run=str(work.folder / "run"), callbacks=[recorder])
+        trainer = self._build(run=str(work.folder / "run"), callbacks=[recorder])
         return trainer, self._model(recorder), recorder
 
     def _fit(self, trainer: Trainer, model: Regime) -> None:
@@ -265,24 +268,19 @@ class ScoringRun:
         files.write_json(trainer.run / "facts.json", facts)
         work.write(UNIT, save({k: v.numpy() for k, v in recorder.columns().items()}))
 
-    def _seal(self, work: Workspace) -> None:
+    def collect(self, place: Path, work: Workspace) -> dict[str, Any]:
+        """Write columns, ids and the trained student; what the training took."""
         run = work.folder / "run"
-        ids = self.dataset.index("train").ids.tolist()
+        files.write_bytes(place / COLUMNS, work.read(UNIT))
+        for name in STUDENT_FILES:
+            shutil.copy2(run / name, place / name)
+        files.write_bytes(place / IDS, json.dumps(self.dataset.index("train").ids.tolist()).encode())
+        return dict(files.read_json(run / "facts.json"))
 
-        def write(place: Path) -> dict[str, Any]:
-            files.write_bytes(place / COLUMNS, work.read(UNIT))
-            for name in STUDENT_FILES:
-                shutil.copy2(run / name, place / name)
-            files.write_bytes(place / IDS, json.dumps(ids).encode())
-            return dict(files.read_json(run / "facts.json"))
-
-        store.seal_folder(self.folder, write, self._manifest())
-
-    def _manifest(self) -> dict[str, Any]:
+    def details(self) -> dict[str, Any]:
+        """Data, network, recipe, and what was recorded."""
         asked = self.scoring
         return {
-            "what": "scoring run",
-            "fingerprint": self.fingerprint,
             "dataset": self.dataset.info.name,
             "dataset_identity": self.dataset.identity(),
             "student": {"class": type(self.student).__name__, **vars(self.student)},
@@ -297,5 +295,4 @@ class ScoringRun:
             "ring": asked.ring,
             "clean": asked.clean,
             "tdds": asked.tdds,
-            "versions": asdict(versions()),
         }

@@ -8,10 +8,12 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ddlight.core import files, naming
+from ddlight.core.artefact import Artefact, Unit, Workspace
 from ddlight.core.errors import UsageError
 from ddlight.core.naming import named
 from ddlight.networks.device import own_accelerator
@@ -19,9 +21,7 @@ from ddlight.networks.students import ConvNet, Student
 from ddlight.recipes.budget import Budget
 from ddlight.recipes.plan import Override
 from ddlight.regimes.hard_label import HardLabel
-from ddlight.sets import store
 from ddlight.sets.module import CondensedDataModule
-from ddlight.sets.store import Unit, Workspace
 from ddlight.train.trainer import Trainer
 
 log = logging.getLogger("ddlight")
@@ -86,27 +86,54 @@ def search(how: Search, candidates: Sequence[CondensedDataModule], seed: int, fo
             "A setting is chosen on images held out from training, and this dataset holds none out: "
             "--data.dataset.held_out=50 (images per class), or give the setting itself."
         )
-    place = folder / _name(how, candidates, seed)
-    units = [Unit(k, ()) for k in range(len(candidates) * how.trials)]
+    trials = Trials(how, candidates, seed, folder)
+    trials.ensure()
+    return trials.choice()
 
-    def make(work: Workspace, unit: Unit) -> None:
-        candidate, trial = divmod(unit.number, how.trials)
+
+class Trials(Artefact):
+    """The trainings of a search on disk; each is a unit. The arguments are those of `search`."""
+
+    kind = "search"
+    suffix = ".json"
+
+    def __init__(self, how: Search, candidates: Sequence[CondensedDataModule], seed: int, folder: Path) -> None:
+        super().__init__(folder)
+        self.how, self.candidates, self.seed = how, candidates, seed
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Named by how students are trained, and on which sets."""
+        return naming.digest([named(self.how), [data.fingerprint for data in self.candidates], self.seed])
+
+    def units(self) -> list[Unit]:
+        """The trials of the first candidate, then those of the next."""
+        return [Unit(k) for k in range(len(self.candidates) * self.how.trials)]
+
+    def make_unit(self, work: Workspace, unit: Unit) -> None:
+        """Train one student and read the held-out split."""
+        candidate, trial = divmod(unit.number, self.how.trials)
         run = work.folder / f"run{unit.number}"
-        found = _trial(how, candidates[candidate], seed + 1000 * trial, run)
-        work.write(unit, json.dumps(found).encode())
+        score = _trial(self.how, self.candidates[candidate], self.seed + 1000 * trial, run)
+        work.write(unit, json.dumps(score).encode())
 
-    def seal(work: Workspace) -> None:
-        found = [json.loads(work.read(unit)) for unit in units]
-        store.seal_folder(place, lambda target: _write(target, found), {"what": "search", "how": named(how)})
+    def collect(self, place: Path, work: Workspace) -> dict[str, Any]:
+        """Write all trials into one file."""
+        scores = [json.loads(work.read(unit)) for unit in self.units()]
+        files.write_json(place / FILE, scores)
+        return {"trials": len(scores)}
 
-    store.assemble(place, units, make, seal, suffix=".json")
-    store.verify(place, "search", "the same command")
-    return _choice(files.read_json(place / FILE), how.trials)
+    def details(self) -> dict[str, Any]:
+        """How students are trained."""
+        return {"how": named(self.how)}
 
-
-def _name(how: Search, candidates: Sequence[CondensedDataModule], seed: int) -> str:
-    parts = [named(how), [data.fingerprint for data in candidates], seed]
-    return naming.digest(parts)
+    def choice(self) -> Choice:
+        """What the trials say. Raises DataError as `verified`."""
+        self.verified()
+        scores, trials = files.read_json(self.folder / FILE), self.how.trials
+        means = [sum(t["acc"] for t in scores[k : k + trials]) / trials for k in range(0, len(scores), trials)]
+        images, seconds = sum(t["images"] for t in scores), sum(t["seconds"] for t in scores)
+        return Choice(means.index(max(means)), tuple(means), images, seconds)
 
 
 def _trial(how: Search, data: CondensedDataModule, seed: int, run: Path) -> dict[str, Any]:
@@ -121,17 +148,6 @@ def _trial(how: Search, data: CondensedDataModule, seed: int, run: Path) -> dict
     images, acc = model.images_seen(model.run.steps), model.scores["held_out"].acc
     log.info("%s: held-out acc %.1f %%", data.arguments, acc)
     return {"set": data.fingerprint, "acc": acc, "images": images, "seconds": trainer.clock.seconds}
-
-
-def _write(target: Path, found: list[dict[str, Any]]) -> dict[str, Any]:
-    files.write_json(target / FILE, found)
-    return {"trials": len(found)}
-
-
-def _choice(found: list[dict[str, Any]], trials: int) -> Choice:
-    means = [sum(t["acc"] for t in found[k : k + trials]) / trials for k in range(0, len(found), trials)]
-    images, seconds = sum(t["images"] for t in found), sum(t["seconds"] for t in found)
-    return Choice(means.index(max(means)), tuple(means), images, seconds)
 
 
 def describe(choice: Choice, options: Sequence[Any]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from ddlight.core.files import cache_folder
 from ddlight.methods.base import Selector
 from ddlight.methods.scoring.run import Scoring, ScoringRun
 from ddlight.networks.flops import TRAINING, build_checked, forward_flops
-from ddlight.sets.store import read_manifest
 
 TINY_SCORING: dict[str, Any] = {
     "student": {"class_path": "ddlight.networks.students.ConvNet", "init_args": {"depth": 3, "width": 8}},
@@ -29,7 +28,7 @@ def operations_per_second() -> float:
 
 def scoring_facts(runs: Sequence[ScoringRun]) -> dict[str, Any]:
     """What the manifest of a set says of the scoring runs behind it."""
-    found = [read_manifest(run.folder) for run in runs]
+    found = [run.manifest() for run in runs]
     return {
         "scoring": [fact["fingerprint"] for fact in found],
         "scoring_seconds": sum(fact["seconds"] for fact in found),

@@ -11,9 +11,9 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from ddlight.core import files
+from ddlight.core.artefact import verify
 from ddlight.core.errors import DataError, UsageError, nearest
 from ddlight.methods.scoring.samplers import require_finite
-from ddlight.sets import store
 
 COLUMNS, IDS = "scores.safetensors", "ids.json"
 
@@ -65,14 +65,14 @@ class ScoreTable:
         files.write_bytes(path, ("\n".join(lines) + "\n").encode())
 
 
-def read_table(folder: Path, again: str = "'ddlight score'") -> ScoreTable:
-    """Verify a sealed scoring run and read its table. Raises DataError where a file is missing or was changed.
+def read_table(folder: Path, manifest: dict[str, Any] | None = None) -> ScoreTable:
+    """Read the table of what was sealed in a folder. Raises DataError where a file is missing or was changed.
 
     Args:
         folder: where it lies.
-        again: what makes it again, for the error.
+        manifest: its manifest, where it is verified already; None verifies it first.
     """
-    manifest = store.verify(folder, "scoring run", again)
+    manifest = manifest or verify(folder, "'ddlight score'")
     ids = np.array(json.loads((folder / IDS).read_text()), dtype=np.str_)
     return ScoreTable(ids, load_file(folder / COLUMNS), manifest, str(folder))
 

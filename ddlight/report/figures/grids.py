@@ -95,11 +95,12 @@ def _strip(row: pd.Series, reals: "dict[str, RealDataset]") -> dict[str, np.ndar
 
     `reals` holds the real datasets that were opened, and takes the set's.
     """
+    from ddlight.core.artefact import read_manifest
     from ddlight.sets import opened, pictures, store
 
     folder = Path(row["folder"])
     try:
-        manifest = store.read_manifest(folder)
+        manifest = read_manifest(folder)
         dataset = _real(manifest, Path(row["run"]), reals) if manifest["kind"] == "indices" else None
         stored = store.load(folder, dataset, LIMIT)
         picked = chosen(opened.hard(np.asarray(stored.labels)), len(manifest["classes"]))

@@ -4,8 +4,9 @@ import time
 
 import numpy as np
 
+from ddlight.core.artefact import Unit
 from ddlight.methods.base import Synthesiser
-from ddlight.sets.store import Synthesis, Unit
+from ddlight.sets.store import Synthesis
 
 PAUSE = 0.01
 """Seconds that a unit takes beyond its arithmetic, so that stops and races meet unfinished sets."""

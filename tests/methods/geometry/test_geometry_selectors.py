@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ddlight.core.artefact import Unit
 from ddlight.core.errors import DataError, UsageError
 from ddlight.data import Digits
 from ddlight.methods.geometry.cal import CAL, contrast
@@ -16,7 +17,6 @@ from ddlight.methods.geometry.kcenter import KCenter
 from ddlight.methods.geometry.kmeans import KMeans
 from ddlight.methods.scoring.features import Features
 from ddlight.methods.scoring.vectors import Similarity
-from ddlight.sets.store import Unit
 
 SELECTORS = (Herding, KCenter, KMeans, FacilityLocation, GraphCut, CAL, CRAIG, GradMatch, GLISTER)
 UNIT = Unit(3, (3,))

@@ -9,6 +9,7 @@ import torch
 from scipy.optimize import nnls
 from torch.nn.functional import cross_entropy
 
+from ddlight.core.artefact import Unit, read_manifest
 from ddlight.core.errors import DataError
 from ddlight.data import Digits
 from ddlight.methods.geometry.craig import CRAIG, craig
@@ -16,7 +17,6 @@ from ddlight.methods.geometry.glister import GLISTER, glister
 from ddlight.methods.geometry.grad_match import GradMatch, matching_pursuit
 from ddlight.methods.scoring.features import Features
 from ddlight.methods.scoring.vectors import Gradients
-from ddlight.sets.store import Unit, read_manifest
 
 CLASSES, CLASS = 4, 1
 

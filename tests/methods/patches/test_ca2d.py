@@ -5,6 +5,8 @@ from itertools import chain, permutations
 import numpy as np
 import pytest
 
+from ddlight.core import artefact
+from ddlight.core.artefact import Unit
 from ddlight.core.errors import UsageError
 from ddlight.data import Digits
 from ddlight.methods.patches.ca2d import CA2D, diverse
@@ -14,7 +16,6 @@ from ddlight.methods.scoring.run import Scoring
 from ddlight.networks.students import ConvNet
 from ddlight.recipes.budget import Budget
 from ddlight.sets import store
-from ddlight.sets.store import Unit
 
 UNIT = Unit(3, (3,))
 SCORING = {"scoring": Scoring(ConvNet(2, 4), protocol="ht_small_hard", ring=2), "budget": Budget(full_epochs=2)}
@@ -120,7 +121,7 @@ def test_diverse_gives_every_mosaic_the_patch_it_resembles_least():
 
 def test_it_counts_the_scoring_run_and_the_teacher(build):
     data = build(pool_size=30)
-    manifest = store.verify(data.condense())
+    manifest = artefact.verify(data.condense())
     assert manifest["scoring"] == [data.pruner.run.fingerprint]
     assert manifest["cad"]["J"] == 2 and manifest["cad"]["student_images"] == data.pruner.student_images
     assert manifest["flops_scoring"] > 0

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ddlight.core import artefact
+from ddlight.core.artefact import Unit
 from ddlight.core.errors import UsageError
 from ddlight.data import Digits
 from ddlight.data.folder import ImageFolder
@@ -14,7 +16,6 @@ from ddlight.networks.students import ConvNet
 from ddlight.recipes.budget import Budget
 from ddlight.recipes.plan import Override
 from ddlight.sets import store
-from ddlight.sets.store import Unit
 
 SCORING = Scoring(
     ConvNet(2, 4), recipe=Override(batch=64, dsa="", crop_scale=(1, 1)), budget=Budget(steps=20), ring=2, clean=3
@@ -89,7 +90,7 @@ def test_pictures_are_squashed_or_cut_square(build, pictures, square):
 
 def test_it_shares_the_scoring_run_of_el2n_and_counts_four_sources_an_image(build, home):
     data = build()
-    manifest = store.verify(data.condense())
+    manifest = artefact.verify(data.condense())
     other = EL2N(Digits(size=16), 3, cache=str(home / "cache"), scoring=SCORING)
     assert manifest["scoring"] == [other.run.fingerprint]
     assert (manifest["source_images"], manifest["images"], manifest["tile_factor"]) == (120, 30, 2)

@@ -6,6 +6,8 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from ddlight.core import artefact
+from ddlight.core.artefact import Unit
 from ddlight.core.errors import DataError, UsageError
 from ddlight.core.randomness import generator
 from ddlight.data import Digits
@@ -13,7 +15,6 @@ from ddlight.data.folder import ImageFolder
 from ddlight.methods.patches.mosaic import mosaics
 from ddlight.methods.patches.rded import RDED, on_canvas
 from ddlight.sets import store
-from ddlight.sets.store import Unit
 from ddlight.views.crop import CROP_UNIFORMS, crop_boxes
 
 UNIT = Unit(3, (3,))
@@ -205,7 +206,7 @@ def test_mosaics_from_96_pixels_on(size, factor):
 
 def test_what_the_manifest_says(build):
     data, _ = build(pool_size=20)
-    manifest = store.verify(data.condense())
+    manifest = artefact.verify(data.condense())
     assert (manifest["source_images"], manifest["images"], manifest["tile_factor"]) == (120, 30, 2)
     assert manifest["args"]["teacher"]["weights"] == data.teacher.fingerprint()
     assert manifest["scored_crops"] == 10 * 20 * 5

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from ddlight.core import artefact
 from ddlight.data import Digits
 from ddlight.methods.patches.rded import RDED
 from ddlight.methods.patches.real_patches import RealPatches
@@ -51,5 +52,5 @@ def test_a_smaller_set_is_a_prefix_and_the_middle_of_an_even_pool_is_two(condens
 
 def test_patches_are_single_images_of_known_origin(home, teacher):
     data = RealPatches(Digits(size=SIZE), 2, cache=str(home / "cache"), teacher=teacher)
-    manifest = store.read_manifest(data.condense())
+    manifest = artefact.read_manifest(data.condense())
     assert (data.tile_factor, manifest["tile_factor"], manifest["source_images"]) == (1, 1, 20)

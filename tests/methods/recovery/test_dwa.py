@@ -6,6 +6,7 @@ import torch
 from torch.func import functional_call, grad
 from torch.nn.functional import cross_entropy
 
+from ddlight.core import artefact
 from ddlight.core.errors import UsageError
 from ddlight.core.files import sha256
 from ddlight.data import CIFAR10, ImageNet1K
@@ -129,7 +130,7 @@ def test_a_long_unit_goes_on_after_its_last_block(make, stop_at, damaged):
     rest = stop_at(resumed, None)
     folder = resumed.condense()
     assert rest == ([4, 5, 6, 7] if damaged else [6, 7])
-    assert store.verify(folder)["content_sha256"] == store.verify(alone)["content_sha256"]
+    assert artefact.verify(folder)["content_sha256"] == artefact.verify(alone)["content_sha256"]
     images = [sorted(sha256(p) for p in place.rglob("*.png")) for place in (folder, alone)]
     assert images[0] == images[1] and not killed.working.exists()
 
@@ -137,7 +138,7 @@ def test_a_long_unit_goes_on_after_its_last_block(make, stop_at, damaged):
 def test_moves_are_published_by_size_and_can_be_none(make):
     assert (DWA(ImageNet1K()).moves, DWA(CIFAR10()).moves, DWA(CIFAR10(), steps=3).moves) == (15, 12, 3)
     plain, moved = (make(DWA, ipc=1, **more).condense() for more in ({"steps": 0}, {}))
-    assert store.verify(plain)["content_sha256"] != store.verify(moved)["content_sha256"]
+    assert artefact.verify(plain)["content_sha256"] != artefact.verify(moved)["content_sha256"]
     with pytest.raises(UsageError, match="steps and rho are 0 or more"):
         make(DWA, rho=-1.0)
 

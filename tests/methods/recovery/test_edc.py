@@ -7,6 +7,7 @@ from torch.nn.functional import softmax
 from torchvision.transforms import functional
 
 from ddlight import data as datasets
+from ddlight.core import artefact
 from ddlight.core.errors import UsageError
 from ddlight.data import Digits
 from ddlight.methods.patches.rded import RDED
@@ -97,14 +98,14 @@ def test_images_begin_as_mosaics_of_their_class(make_matched, teacher):
     data = make_matched(EDC, ipc=4, numbers={"batch": 6})
     found = begun(data)
     mosaics = RDED(Digits(size=8), 4, 0, data.cache, teacher)
-    assert mosaics.folder == data.mosaics.folder and store.is_sealed(mosaics.folder)
+    assert mosaics.folder == data.mosaics.folder and artefact.is_sealed(mosaics.folder)
     stored = store.load(mosaics.folder)
     for label in range(10):
         rows, mirrored = data.drawn(label, 4)
         assert not mirrored.any()  # digits are not
         expected = stored.images[stored.labels == label][rows]
         np.testing.assert_array_equal(found[4 * label : 4 * label + 4], expected)
-    assert store.read_manifest(data.condense())["source_images"] == 40
+    assert artefact.read_manifest(data.condense())["source_images"] == 40
 
 
 class Mirrored(Digits):
@@ -202,7 +203,7 @@ def test_blocks_aim_at_their_own_classes(make_matched):
 
 def test_patch_targets_can_be_swapped_as_in_the_code(make_matched):
     right, swapped = (make_matched(EDC, patch_targets=way) for way in ("right", "swapped"))
-    sets = [store.verify(data.condense())["content_sha256"] for data in (right, swapped)]
+    sets = [artefact.verify(data.condense())["content_sha256"] for data in (right, swapped)]
     block = right.blocks()[0]
     a, b = (data.observers(block)[0].statistics for data in (right, swapped))
     for layer, found in a.categories.items():
@@ -239,10 +240,10 @@ def test_carried_means_are_one_unit_that_goes_on_after_a_kill(make_matched, stop
         killed.condense()
     resumed = make_matched(EDC, cache="killed", carry_state=True)
     rest = stop_at(resumed, None)
-    assert store.verify(resumed.condense())["content_sha256"] == store.verify(alone)["content_sha256"]
+    assert artefact.verify(resumed.condense())["content_sha256"] == artefact.verify(alone)["content_sha256"]
     assert rest == [3]
     reset = make_matched(EDC, cache="alone").condense()
-    assert store.verify(reset)["content_sha256"] != store.verify(alone)["content_sha256"]
+    assert artefact.verify(reset)["content_sha256"] != artefact.verify(alone)["content_sha256"]
 
 
 def test_images_are_moved_towards_what_the_networks_know(make_matched, teacher):

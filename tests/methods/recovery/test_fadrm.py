@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 from torchvision.transforms import functional
 
 from ddlight import data as datasets
+from ddlight.core import artefact
 from ddlight.core.errors import UsageError
 from ddlight.core.randomness import generator
 from ddlight.data import Digits
@@ -260,14 +261,14 @@ def test_images_begin_as_the_set_of_patches(make, teacher, home):
     folder = data.condense()
     patches = RealPatches(Digits(size=SIZE), 3, cache=str(home / "cache"), teacher=teacher)
     stored = store.load(patches.folder)
-    manifest = store.read_manifest(folder)
+    manifest = artefact.read_manifest(folder)
     assert manifest["patch_set"] == patches.fingerprint and manifest["source_images"] == 30
     for k, block in enumerate(data.blocks()):
         expected = np.stack([stored.images[stored.labels == c][k] for c in range(10)]).astype(int)
         begun = data.pixels.leave(data.initial(block)).astype(int)
         assert np.abs(begun - expected).max() <= 1  # truncation of a rounded product
     before = make(SRe2LPlusPlus, ipc=3, iterations=1)
-    assert store.read_manifest(before.condense())["patch_set"] == patches.fingerprint
+    assert artefact.read_manifest(before.condense())["patch_set"] == patches.fingerprint
 
 
 def test_an_alpha_of_nothing_leaves_last_stages_to_the_patches(make):
@@ -285,7 +286,7 @@ def test_smaller_sets_are_prefixes_and_every_option_makes_another_set(make):
     large, small = (store.load(make(FADRM, ipc=ipc).condense()) for ipc in (2, 1))
     np.testing.assert_array_equal(large.images[:10], small.images)
     options = ({}, {"alpha": 0.6}, {"sizes": [8, 8]}, {"patches": "easy"}, {"patches": "whole"})
-    sets = {store.verify(make(FADRM, ipc=1, **more).condense())["content_sha256"] for more in options}
+    sets = {artefact.verify(make(FADRM, ipc=1, **more).condense())["content_sha256"] for more in options}
     assert len(sets) == len(options)
 
 
@@ -331,20 +332,20 @@ def test_a_set_that_was_stopped_among_its_patches_or_stages_comes_out_the_same(p
     monkeypatch.setattr(fadrm, "recover", lambda block, *rest: made.append(rest[1:]) or recover(block, *rest))
     folder = resumed.condense()
     assert made == [(0, 2), (2, 4), (4, 6), (6, 8)]
-    assert store.verify(folder)["content_sha256"] == store.verify(alone)["content_sha256"]
+    assert artefact.verify(folder)["content_sha256"] == artefact.verify(alone)["content_sha256"]
 
 
 def test_two_ranks_make_what_one_makes(plus):
     teachers = [Pooled(0), Pooled(1)]
     options = {"ipc": 3, "patches": "medium", "sizes": [7, 8]}
-    alone = store.verify(plus(teachers, cache="one", **options).condense())
+    alone = artefact.verify(plus(teachers, cache="one", **options).condense())
     ranks = [plus(teachers, cache="two", **options) for _ in range(2)]
     threads = [threading.Thread(target=data.condense, args=(r, 2)) for r, data in enumerate(ranks)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(120)
-    assert store.verify(ranks[0].folder)["content_sha256"] == alone["content_sha256"]
+    assert artefact.verify(ranks[0].folder)["content_sha256"] == alone["content_sha256"]
 
 
 # --- errors ---

@@ -9,6 +9,7 @@ import torch
 from scipy.special import log_softmax, rel_entr, softmax
 
 from ddlight import data as datasets
+from ddlight.core import artefact
 from ddlight.core.errors import UsageError
 from ddlight.methods.recovery import gvbsm
 from ddlight.methods.recovery.edc import EDC
@@ -227,7 +228,7 @@ def test_a_carried_state_outlives_the_process(make_matched, stop_at, damaged):
     rest = stop_at(resumed, None)
     folder = resumed.condense()
     assert rest == ([0, 1, 2, 3] if damaged else [2, 3])
-    assert store.verify(folder)["content_sha256"] == store.verify(alone)["content_sha256"]
+    assert artefact.verify(folder)["content_sha256"] == artefact.verify(alone)["content_sha256"]
 
 
 @pytest.mark.parametrize("method", [GVBSM, EDC])
@@ -245,7 +246,7 @@ def test_one_and_two_ranks_and_a_resumed_process_give_the_same_bytes(make_matche
         killed.condense()
     resumed = make_matched(method, cache="killed")
     rest = stop_at(resumed, None)
-    hashes = {store.verify(folder)["content_sha256"] for folder in (alone, ranks[0].folder, resumed.condense())}
+    hashes = {artefact.verify(folder)["content_sha256"] for folder in (alone, ranks[0].folder, resumed.condense())}
     assert len(hashes) == 1
     assert rest == [2, 3]
 

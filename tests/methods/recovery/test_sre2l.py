@@ -12,6 +12,7 @@ import torch
 
 from ddlight import data as datasets
 from ddlight.__main__ import main
+from ddlight.core import artefact
 from ddlight.core.errors import DataError, UsageError
 from ddlight.methods.recovery.cda import CDA
 from ddlight.methods.recovery.dwa import DWA
@@ -134,7 +135,7 @@ def test_real_images_can_be_the_beginning(make):
     assert len(set(rows.tolist())) == 30
     first = data.pixels.leave(data.initial(data.blocks()[0])).astype(int)
     assert np.abs(first - train.images[rows[:10]].astype(int)).max() <= 1
-    assert store.read_manifest(data.condense())["source_images"] == 30
+    assert artefact.read_manifest(data.condense())["source_images"] == 30
     with pytest.raises(UsageError, match="ipc=1000 is more than class"):
         make(SRe2L, init="real", ipc=1000).condense()
 
@@ -145,7 +146,7 @@ def test_the_teacher_is_trained_where_none_is_given(make, home):
     folder = data.condense()
     (run,) = data.scoring_runs
     assert run.exists
-    manifest = store.read_manifest(folder)
+    manifest = artefact.read_manifest(folder)
     trained = RunTeacher(str(run.folder))
     trained.load(10, 1, 8)
     assert manifest["teachers"] == [{"name": trained.name, "fingerprint": trained.fingerprint()}]
@@ -184,7 +185,7 @@ def test_a_set_that_was_killed_anywhere_comes_out_the_same(processes, home, teac
         assert main(words) == 0
         (manifest,) = (home / cache).rglob("manifest.json")
         assert not list((home / cache).rglob("*.partial"))
-        hashes.append(store.verify(manifest.parent)["content_sha256"])
+        hashes.append(artefact.verify(manifest.parent)["content_sha256"])
     assert hashes[0] == hashes[1]
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ddlight.core import artefact
 from ddlight.core.errors import DataError, UsageError
 from ddlight.core.files import read_json
 from ddlight.core.randomness import generator
@@ -162,8 +163,8 @@ def test_the_margins_are_those_of_the_images_and_the_shipped_concepts(home):
     np.testing.assert_allclose(data.table["margin_prob"], wanted[0], atol=1e-4)
     np.testing.assert_allclose(data.table["margin_logit"], wanted[1], atol=1e-4)
     np.testing.assert_array_equal(data.difficulty, -data.table["margin_prob"])
-    manifest = store.read_manifest(data.folder)
-    assert read_json(data.scores_folder / "phrases.json") == list(data.phrases.read())
+    manifest = artefact.read_manifest(data.folder)
+    assert read_json(data.margins.folder / "phrases.json") == list(data.phrases.read())
     assert (manifest["concepts"], manifest["scoring_images"]) == (108, len(train))
     layer = 3 * len(train) * 108 * (2 * 32 + 4 * 10)
     assert manifest["flops_scoring"] == pytest.approx(network.flops * len(train) + layer)
@@ -176,7 +177,7 @@ def test_one_training_serves_every_size_and_cutoff(home, monkeypatch):
     for other in ({"ipc": 5}, {"cutoff": 0.2}, {"bins": 9}, {"margin_space": "logit"}):
         data = concepts(home, **other)
         data.condense()
-        assert store.is_sealed(data.folder)
+        assert artefact.is_sealed(data.folder)
     assert len(list((home / "cache" / "Digits" / "concepts").iterdir())) == 1
 
 
@@ -187,7 +188,7 @@ def test_embeddings_serve_every_layer(home, monkeypatch):
     probe.condense()
     assert len(list((home / "cache" / "Digits" / "embeddings").iterdir())) == 1
     assert len(list((home / "cache" / "Digits" / "concepts").iterdir())) == 2
-    assert read_json(probe.scores_folder / "phrases.json") == []
+    assert read_json(probe.margins.folder / "phrases.json") == []
 
 
 def test_margins_are_named_by_all_that_shapes_them(home):
@@ -205,7 +206,7 @@ def test_margins_are_named_by_all_that_shapes_them(home):
         {"concepts": str(path)},
     ]
     found = [concepts(home, **other) for other in ({}, *others)]
-    assert len({data.scores_fingerprint for data in found}) == len(found)
+    assert len({data.margins.fingerprint for data in found}) == len(found)
     assert len({data.fingerprint for data in found}) == len(found)
     copy = path.rename(home / "moved.json")
     assert concepts(home, concepts=str(copy)).fingerprint == found[-1].fingerprint
@@ -273,7 +274,7 @@ def test_condense_chooses_pictures_of_a_folder(command, home, folder):
     place = next((home / "cache").rglob("selection.csv")).parent
     _, ids = store.read_selection(place)
     assert [id.split("/")[0] for id in ids] == ["apple"] * 2 + ["bean"] * 2 + ["sky"] * 2
-    manifest = store.verify(place)
+    manifest = artefact.verify(place)
     assert (manifest["method"], manifest["concepts"], manifest["images"]) == ("Concepts", 5, 6)
     assert manifest["args"]["clip"]["weights"] == "tiny/random0"
     again = command(*words, "--data.concepts=concepts.json")

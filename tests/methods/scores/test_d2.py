@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from sklearn.neighbors import kneighbors_graph
 
+from ddlight.core.artefact import Unit
 from ddlight.core.errors import UsageError
 from ddlight.data import Digits
 from ddlight.methods.scores.d2 import D2, closeness, message_passing
 from ddlight.methods.scoring.features import Features
 from ddlight.methods.scoring.table import ScoreTable
-from ddlight.sets.store import Unit
 
 UNIT = Unit(3, (3,))
 

@@ -8,6 +8,7 @@ import torch
 from sklearn.metrics.pairwise import cosine_distances, euclidean_distances
 from torch.nn import functional as F
 
+from ddlight.core.artefact import Unit
 from ddlight.core.errors import DataError, UsageError
 from ddlight.data import Digits
 from ddlight.methods.scores.grand import GraNd, grand
@@ -21,7 +22,6 @@ from ddlight.networks.teachers import RunTeacher
 from ddlight.recipes.budget import Budget
 from ddlight.recipes.plan import Override
 from ddlight.sets import store
-from ddlight.sets.store import Unit
 
 SELECTORS = (GraNd, Moderate, SSP)
 NET = Scoring(ConvNet(2, 4, "batch"), recipe=Override(batch=500), budget=Budget(steps=4), ring=2, clean=0)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from ddlight.core import artefact
 from ddlight.core.errors import DataError
 from ddlight.data import Digits
 from ddlight.methods.scoring import embeddings as module
 from ddlight.methods.scoring.clip import Clip, LoadedClip
 from ddlight.methods.scoring.embeddings import Embeddings
-from ddlight.sets import store
 
 TINY = Clip("tiny", "random")
 
@@ -27,7 +27,7 @@ def made(data, home, cache="cache", clip=TINY):
 
 def test_every_image_has_its_own_embedding(data, home):
     found = made(data, home)
-    found.make()
+    found.ensure()
     rows, manifest = found.read()
     train = data.split("train")
     np.testing.assert_allclose(rows, TINY.load().images(train.images), atol=5e-4)
@@ -38,7 +38,7 @@ def test_every_image_has_its_own_embedding(data, home):
 
 def test_a_killed_run_continues_with_the_chunks_that_are_missing(data, home, monkeypatch):
     whole = made(data, home, "whole")
-    whole.make()
+    whole.ensure()
     images, calls = LoadedClip.images, []
 
     def stopping(self, pixels):
@@ -49,26 +49,26 @@ def test_a_killed_run_continues_with_the_chunks_that_are_missing(data, home, mon
 
     monkeypatch.setattr(LoadedClip, "images", stopping)
     with pytest.raises(KeyboardInterrupt):
-        made(data, home).make()
+        made(data, home).ensure()
     monkeypatch.setattr(LoadedClip, "images", lambda self, pixels: calls.append(len(pixels)) or images(self, pixels))
     again = made(data, home)
-    again.make()
+    again.ensure()
     assert sum(calls) == len(data.split("train"))
     np.testing.assert_array_equal(again.read()[0], whole.read()[0])
 
 
 def test_finished_embeddings_are_not_made_again(data, home, monkeypatch):
     first = made(data, home)
-    first.make()
+    first.ensure()
     monkeypatch.setattr(Clip, "load", None)
-    assert made(data, home).make() == first.folder
+    assert made(data, home).ensure() == first.folder
     assert made(data, home, clip=Clip("tiny", "random", 1)).folder != first.folder
     assert Embeddings(TINY, Digits(held_out=3), home / "cache").folder != first.folder
 
 
 def test_changed_embeddings_are_refused(data, home):
     found = made(data, home)
-    path = sorted(found.make().glob("*.safetensors"))[1]
+    path = sorted(found.ensure().glob("*.safetensors"))[1]
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
@@ -78,7 +78,7 @@ def test_changed_embeddings_are_refused(data, home):
 
 def test_embeddings_of_other_images_are_refused(data, home, monkeypatch):
     found = made(data, home)
-    found.make()
+    found.ensure()
     monkeypatch.setattr(Embeddings, "ids", found.ids[::-1])
     with pytest.raises(DataError, match="embeddings of other images than Digits has"):
         found.read()
@@ -95,5 +95,5 @@ def test_embeddings_that_are_not_finite_are_never_sealed(data, home, monkeypatch
 
     monkeypatch.setattr(Clip, "load", damaged)
     with pytest.raises(DataError, match="500 of 500 images embeddings that are not finite, " + broken.ids[0]):
-        broken.make()
-    assert not store.is_sealed(broken.folder)
+        broken.ensure()
+    assert not artefact.is_sealed(broken.folder)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from ddlight.core import artefact
 from ddlight.core.errors import DataError, UsageError
 from ddlight.data import Digits
 from ddlight.methods.scores.aum import AUM
@@ -45,7 +46,7 @@ def test_one_run_feeds_every_method_that_asks_for_it(data, home):
         method.condense()
     assert methods[0].run.folder == methods[1].run.folder
     assert len(list((home / "cache" / "Digits" / "scoring").iterdir())) == 1
-    manifest = store.read_manifest(methods[1].folder)
+    manifest = artefact.read_manifest(methods[1].folder)
     assert manifest["scoring"] == [methods[0].run.fingerprint]
     assert manifest["scoring_images"] == methods[0].run.images + 3 * 1438
     assert manifest["flops_scoring"] > 0

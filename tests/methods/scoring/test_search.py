@@ -111,12 +111,12 @@ def test_a_real_search_reads_held_out_images_and_not_the_test_split(data, home, 
 
 def test_the_name_of_a_search_follows_what_shapes_it(data, home):
     candidates = [best(data, home, offsets=(o,)) for o in (0.0, 1.0)]
-    own = module._name(SEARCH, candidates, 0)
+    own = module.Trials(SEARCH, candidates, 0, home).fingerprint
     others = [
-        module._name(replace(SEARCH, trials=2), candidates, 0),
-        module._name(replace(SEARCH, student=ConvNet(2, 8)), candidates, 0),
-        module._name(SEARCH, candidates[::-1], 0),
-        module._name(SEARCH, candidates, 1),
+        module.Trials(replace(SEARCH, trials=2), candidates, 0, home).fingerprint,
+        module.Trials(replace(SEARCH, student=ConvNet(2, 8)), candidates, 0, home).fingerprint,
+        module.Trials(SEARCH, candidates[::-1], 0, home).fingerprint,
+        module.Trials(SEARCH, candidates, 1, home).fingerprint,
     ]
     assert len({own, *others}) == 5
 

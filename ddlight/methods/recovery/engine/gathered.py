@@ -17,17 +17,15 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ddlight.core import files, naming
+from ddlight.core.artefact import Artefact, Unit, Workspace
 from ddlight.core.errors import DataError
 from ddlight.core.randomness import generator
-from ddlight.core.result import versions
 from ddlight.data.base import RealDataset
 from ddlight.methods.recovery.engine.matching import EachImage
 from ddlight.methods.recovery.engine.observer import Observer, Space
 from ddlight.methods.recovery.engine.statistics import Measured
 from ddlight.networks.device import own_device
 from ddlight.networks.teachers import Teacher
-from ddlight.sets import store
-from ddlight.sets.store import Unit, Workspace
 from ddlight.views import dsa
 from ddlight.views.crop import CROP_UNIFORMS, crop_boxes, flip, resized_crop
 from ddlight.views.loader import eval_batch
@@ -41,7 +39,7 @@ CROP = (0.08, 1.0)
 """Area of the crops under which photographs are seen."""
 
 
-class RealStatistics:
+class RealStatistics(Artefact):
     """Statistics of a dataset's training images in one teacher's layers, over all of them and over each class.
 
     Each image is seen once, mirrored at random: a photograph under a random crop (`CROP`), an image below 96 pixels
@@ -58,8 +56,11 @@ class RealStatistics:
         patch: side of a patch in pixels of a layer's maps.
     """
 
+    kind = "record of real statistics"
+
     def __init__(self, teacher: Teacher, dataset: RealDataset, cache: Path, patch: int) -> None:
-        self.teacher, self.dataset, self.cache, self.patch = teacher, dataset, cache, patch
+        super().__init__(cache / dataset.info.name / "statistics")
+        self.teacher, self.dataset, self.patch = teacher, dataset, patch
 
     @cached_property
     def fingerprint(self) -> str:
@@ -78,16 +79,6 @@ class RealStatistics:
     def _photographs(self) -> bool:
         return self.dataset.info.size >= LARGE
 
-    @property
-    def folder(self) -> Path:
-        """Where the sealed statistics lie."""
-        return self.cache / self.dataset.info.name / "statistics" / self.fingerprint
-
-    @property
-    def exists(self) -> bool:
-        """Whether the pass is finished."""
-        return store.is_sealed(self.folder)
-
     def of_all(self, device: torch.device) -> dict[int, Measured]:
         """Statistics over all images by layer number: vectors. Raises DataError where the files were changed."""
         return self._read(device, "all", slice(None))
@@ -101,7 +92,7 @@ class RealStatistics:
 
     def _read(self, device: torch.device, kind: str, rows: slice) -> dict[int, Measured]:
         found: dict[int, Measured] = {}
-        with safe_open(self._verified, "pt") as tensors:
+        with safe_open(self._file, "pt") as tensors:
             names = list(tensors.keys())
             for layer, place in sorted(tuple(map(int, key.split(".")[1:])) for key in names if key.startswith(kind)):
                 tensor = tensors.get_slice(f"{kind}.{layer}.{place}")[rows].to(device)
@@ -109,21 +100,16 @@ class RealStatistics:
         return found
 
     @cached_property
-    def _verified(self) -> str:
-        store.verify(self.folder, "record of real statistics")
+    def _file(self) -> str:
+        """The file, verified."""
+        self.verified()
         return str(self.folder / FILE)
 
     # --- making them ---
 
-    def make(self) -> Path:
-        """Pass over the training split where that was not done yet, with any other process that does the same.
-
-        Raises:
-            DataError: a class has no images, or the teacher's layers have values that are not finite.
-        """
-        units = [Unit(c, (c,)) for c in range(self.dataset.num_classes)]
-        store.assemble(self.folder, units, self._put, partial(self._seal, units=units))
-        return self.folder
+    def units(self) -> list[Unit]:
+        """The classes."""
+        return [Unit(c, (c,)) for c in range(self.dataset.num_classes)]
 
     @cached_property
     def _observer(self) -> Observer:
@@ -153,8 +139,12 @@ class RealStatistics:
         return resized_crop(moved, np.tile([0, 0, size, size], (len(images), 1)), own)
 
     @torch.no_grad()
-    def _put(self, work: Workspace, unit: Unit) -> None:
-        """One class: sums over its images of each statistic, and of the squares of means, in float64."""
+    def make_unit(self, work: Workspace, unit: Unit) -> None:
+        """One class: sums over its images of each statistic, and of the squares of means, in float64.
+
+        Raises:
+            DataError: it has no images, or the teacher's layers have values that are not finite.
+        """
         sums: dict[str, Tensor] = {}
         device, count = next(self._observer.network.parameters()).device, 0
         for views in self.views(unit.classes[0]):
@@ -166,8 +156,9 @@ class RealStatistics:
             raise DataError(f"Layers of the teacher {self.teacher.name} are not finite. Train it again.")
         work.write(unit, save({**sums, "count": torch.tensor([count])}))
 
-    def _seal(self, work: Workspace, units: list[Unit]) -> None:
-        made = [load(work.read(unit)) for unit in units]
+    def collect(self, place: Path, work: Workspace) -> dict[str, Any]:
+        """Divide the sums of all classes."""
+        made = [load(work.read(unit)) for unit in self.units()]
         counts = torch.cat([one["count"] for one in made]).double()
         names = [name for name in made[0] if name[0].isdigit()]
         tensors: dict[str, Tensor] = {}
@@ -180,18 +171,16 @@ class RealStatistics:
             square = torch.stack([one[name] for one in made]).sum(0) / counts.sum()
             tensors[variance] = tensors[variance] + square - tensors[mean].square()
         content = save({name: tensor.float().contiguous() for name, tensor in tensors.items()})
-        store.seal_folder(self.folder, lambda place: _write(place, content), self._manifest(int(counts.sum())))
+        files.write_bytes(place / FILE, content)
+        return {"bytes": len(content), "images": int(counts.sum())}
 
-    def _manifest(self, images: int) -> dict[str, Any]:
+    def details(self) -> dict[str, Any]:
+        """Data and teacher."""
         return {
-            "what": "real statistics",
-            "fingerprint": self.fingerprint,
             "dataset": self.dataset.info.name,
             "dataset_identity": self.dataset.identity(),
             "teacher": {"name": self.teacher.name, "fingerprint": self.teacher.fingerprint()},
             "patch": self.patch,
-            "images": images,
-            "versions": asdict(versions()),
         }
 
 
@@ -208,8 +197,3 @@ def _pair(square: str) -> tuple[str, str]:
     """Names of the mean that was squared and of the variance that goes with it."""
     _, layer, place = square.split(".")
     return f"all.{layer}.{place}", f"all.{layer}.{int(place) + 1}"
-
-
-def _write(place: Path, content: bytes) -> dict[str, Any]:
-    files.write_bytes(place / FILE, content)
-    return {"bytes": len(content)}

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor, nn
 
+from ddlight.core.artefact import Unit
 from ddlight.core.errors import UsageError
 from ddlight.core.files import cache_folder
 from ddlight.data.base import RealDataset
@@ -20,7 +21,6 @@ from ddlight.methods.recovery.engine.recovered import TINY_SQUEEZE, Carried, Rec
 from ddlight.methods.scoring.run import Scoring
 from ddlight.networks.students import ConvNet, ResNet, Student, Torchvision
 from ddlight.networks.teachers import Teacher
-from ddlight.sets.store import Unit
 
 LARGE_TEACHERS = ("resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5")
 
@@ -151,7 +151,7 @@ class MatchedSynthesiser(RecoveredSynthesiser):
         """
         super().prepare()
         for real in self.real_statistics:
-            real.make()
+            real.ensure()
 
     def recover(self, block: Block, images: Tensor, carried: Carried | None) -> tuple[Tensor, Carried]:
         """Recover from running means that begin at 0, or go on where the block before left them."""

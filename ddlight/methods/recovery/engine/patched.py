@@ -9,15 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddlight.core.artefact import Unit
 from ddlight.data.base import RealDataset
 from ddlight.methods.patches.real_patches import Difficulty, RealPatches
 from ddlight.methods.recovery.engine.options import Recovery, RecoveryOverride
 from ddlight.methods.recovery.engine.recovered import Init, RecoveredSynthesiser
 from ddlight.methods.scoring.run import Scoring
 from ddlight.networks.teachers import Teacher
-from ddlight.sets import store
-from ddlight.sets.store import Unit
-from ddlight.views.pixels import memory_limit
 
 Start = Difficulty | Literal["whole"]
 
@@ -75,7 +73,10 @@ class PatchedSynthesiser(RecoveredSynthesiser):
     def _begun(self) -> Any:
         """Images of the set of patches, class by class."""
         patches = self.patch_set(self.loaded_teachers[0])
-        return store.load(patches.condense(), limit=memory_limit()).images if patches else None
+        if patches is None:
+            return None
+        patches.condense()
+        return patches.read().images
 
     def initial(self, block: Unit) -> Tensor:
         """Patches of a block, or whole real images, normalised float32 (B, C, S, S)."""

@@ -14,6 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from ddlight.core import files
+from ddlight.core.artefact import Unit
 from ddlight.core.errors import DataError, UsageError
 from ddlight.core.files import cache_folder
 from ddlight.core.randomness import generator
@@ -30,8 +31,8 @@ from ddlight.methods.scoring.selector import operations_per_second, scoring_fact
 from ddlight.networks.device import own_device
 from ddlight.networks.flops import build_checked, forward_flops
 from ddlight.networks.students import ResNet
-from ddlight.networks.teachers import RunTeacher, Teacher, TorchvisionTeacher
-from ddlight.sets.store import Synthesis, Unit
+from ddlight.networks.teachers import Teacher, TorchvisionTeacher
+from ddlight.sets.store import Synthesis
 
 log = logging.getLogger("ddlight")
 BACKWARD = 2.0
@@ -200,7 +201,7 @@ class RecoveredSynthesiser(Synthesiser):
     @cached_property
     def loaded_teachers(self) -> list[Teacher]:  # type: ignore[override]
         """The teachers, loaded: those that are ready made, or those that were trained for it."""
-        return self._load(self.ready_made or [RunTeacher(str(run.folder)) for run in self.scoring_runs])
+        return self._load(self.ready_made or [run.trained for run in self.scoring_runs])
 
     # --- before the first unit ---
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torchvision.transforms import functional
 
+from ddlight.core import artefact
 from ddlight.core.errors import DataError
 from ddlight.core.randomness import generator
 from ddlight.data import Digits
@@ -15,7 +16,6 @@ from ddlight.methods.recovery.engine import gathered
 from ddlight.methods.recovery.engine.gathered import RealStatistics
 from ddlight.networks.students import ConvNet
 from ddlight.networks.teachers import Input
-from ddlight.sets import store
 from ddlight.views.crop import CROP_UNIFORMS, crop_boxes
 
 CPU = torch.device("cpu")
@@ -101,7 +101,7 @@ def groups(layer, maps, side=4):
 @pytest.mark.parametrize(("size", "photographs"), [(8, False), (12, False), (8, True), (12, True)])
 def test_statistics_are_those_of_a_plain_loop(real, size, photographs):
     one = real(size, photographs=photographs)
-    one.make()
+    one.ensure()
     network, all_views = one.teacher.network, {c: views(one, c, photographs) for c in range(10)}
     found = one.of_all(CPU)
     for k, (layer, maps) in enumerate(inputs(network, torch.cat(list(all_views.values())))):
@@ -122,20 +122,20 @@ def test_statistics_are_those_of_a_plain_loop(real, size, photographs):
 def test_the_pass_is_made_once_and_found_by_name(real, monkeypatch):
     first = real()
     assert not first.exists
-    folder = first.make()
+    folder = first.ensure()
     seen = []
     monkeypatch.setattr(RealStatistics, "views", lambda self, label: seen.append(label) or iter(()))
     again = real(data=FewDigits(size=8))
-    assert again.exists and again.make() == folder
+    assert again.exists and again.ensure() == folder
     assert not seen
-    assert store.read_manifest(folder)["images"] == sum(range(3, 13))
+    assert artefact.read_manifest(folder)["images"] == sum(range(3, 13))
     assert len({first.fingerprint, real(seed=1).fingerprint, real(size=12).fingerprint}) == 3
     assert real(photographs=True).fingerprint != first.fingerprint
 
 
 def test_a_stopped_pass_goes_on_and_two_processes_share_it(real, monkeypatch):
     alone, seen, views_of = real(cache="alone"), [], RealStatistics.views
-    alone.make()
+    alone.ensure()
 
     def stopping(self, label):
         if len(seen) == 4:
@@ -145,9 +145,9 @@ def test_a_stopped_pass_goes_on_and_two_processes_share_it(real, monkeypatch):
 
     monkeypatch.setattr(RealStatistics, "views", stopping)
     with pytest.raises(KeyboardInterrupt):
-        real(cache="stopped").make()
+        real(cache="stopped").ensure()
     monkeypatch.setattr(RealStatistics, "views", lambda self, label: seen.append(label) or views_of(self, label))
-    workers = [threading.Thread(target=real(cache="stopped").make) for _ in range(2)]
+    workers = [threading.Thread(target=real(cache="stopped").ensure) for _ in range(2)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -160,7 +160,7 @@ def test_a_stopped_pass_goes_on_and_two_processes_share_it(real, monkeypatch):
 
 def test_a_damaged_file_is_an_error(real):
     one = real()
-    file = one.make() / gathered.FILE
+    file = one.ensure() / gathered.FILE
     file.write_bytes(file.read_bytes()[:-1] + b"?")
     with pytest.raises(DataError, match=r"record of real statistics .* is not what was sealed"):
         real().of_all(CPU)
@@ -180,8 +180,8 @@ def test_a_class_without_images_and_weights_that_are_not_finite_are_errors(real)
             return {k: s.take(s.labels != 5) if k == "train" else s for k, s in found.items()}
 
     with pytest.raises(DataError, match=r"Class '5' of .* has no training images"):
-        real(data=Empty(size=8)).make()
+        real(data=Empty(size=8)).ensure()
     broken = real(cache="broken")
     broken.teacher.network.features[0].weight.data[0] = torch.nan
     with pytest.raises(DataError, match="Layers of the teacher untrained are not finite"):
-        broken.make()
+        broken.ensure()
