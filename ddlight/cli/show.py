@@ -142,7 +142,7 @@ def _show_set(folder: Path, options: argparse.Namespace) -> int:
     if scores and options.grid is not None:
         raise UsageError(f"{folder} is a scoring run: --grid needs a condensed set.")
     try:
-        files = len(verify(folder)["files"])
+        files = len(verify(folder, f"'ddlight {'score' if scores else 'condense'}'")["files"])
     except DataError as error:
         _write((scoring_lines if scores else partial(set_lines, per_class=None))(manifest, checked=f"wrong. {error}"))
         return error.code

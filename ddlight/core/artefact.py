@@ -27,7 +27,7 @@ from ddlight.core.result import versions
 
 log = logging.getLogger("ddlight")
 MANIFEST = "manifest.json"
-SCHEMA = 1
+SCHEMA = 2
 WAIT = 0.05
 """Seconds between two looks at what other processes do."""
 
@@ -43,7 +43,7 @@ class Manifest(TypedDict):
         files: sha256 of each of its files by name.
     """
 
-    schema: Literal[1]
+    schema: Literal[2]
     what: str
     fingerprint: str
     files: dict[str, str]

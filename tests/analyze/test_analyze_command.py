@@ -12,10 +12,11 @@ import yaml
 
 from ddlight.analyze import distances
 from ddlight.analyze.command import as_classes, networks
+from ddlight.core.artefact import seal
 from ddlight.data import Digits
 from ddlight.networks.export import load_student, save_student
 from ddlight.networks.students import ConvNet
-from ddlight.sets.store import Selection, Synthesis, seal
+from ddlight.sets.store import Selection, Synthesis, write_set
 
 DATA = Digits(size=16)
 CPU = ("--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.progress=false")
@@ -48,6 +49,7 @@ def sealed(home):
         manifest = {
             "method": "Maker",
             "args": {},
+            "what": "condensed set",
             "fingerprint": "f00d",
             "dataset": "Digits",
             "dataset_identity": DATA.identity(),
@@ -59,7 +61,11 @@ def sealed(home):
             "seconds": 4.0,
             **changes,
         }
-        return seal(home / name, made, split.ids, split.labels, manifest)
+
+        def files(place):
+            return write_set(place, made, split.ids, split.labels, manifest["classes"])
+
+        return seal(home / name, files, manifest)
 
     return write
 
@@ -286,7 +292,9 @@ def test_an_empty_set_and_other_artefacts(command, home, sealed):
     assert "holds no images" in command("analyze", empty).err
     scoring = home / "scoring"
     scoring.mkdir()
-    (scoring / "manifest.json").write_text(json.dumps({"schema": 1, "what": "scoring run", "files": {}}))
+    (scoring / "manifest.json").write_text(
+        json.dumps({"schema": 2, "what": "scoring run", "fingerprint": "f00d", "files": {}})
+    )
     answer = command("analyze", scoring)
     assert answer.code == 2 and "is no condensed set but: scoring run" in answer.err
 

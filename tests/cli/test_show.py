@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 
 from ddlight.cli import show
+from ddlight.core.artefact import seal
 from ddlight.core.errors import DataError, UsageError
 from ddlight.data import Digits
 from ddlight.sets import pictures
-from ddlight.sets.store import Selection, Synthesis, seal
+from ddlight.sets.store import Selection, Synthesis, write_set
 
 Seal = Callable[..., Path]
 
@@ -27,6 +28,7 @@ def sealed(tmp_path: Path) -> Seal:
         manifest = {
             "method": "Maker",
             "args": {"beta": 0.5},
+            "what": "condensed set",
             "fingerprint": "f00d",
             "dataset": "Digits",
             "dataset_identity": dataset.identity(),
@@ -45,7 +47,8 @@ def sealed(tmp_path: Path) -> Seal:
             "versions": {"ddlight": "0.1.0", "torch": "2.15.0"},
             **changes,
         }
-        return seal(tmp_path / "set", made, split.ids, split.labels, manifest)
+        classes = list(manifest["classes"])
+        return seal(tmp_path / "set", lambda place: write_set(place, made, split.ids, split.labels, classes), manifest)
 
     return write
 
@@ -322,7 +325,7 @@ def test_a_scoring_run_is_shown_and_its_damage_noticed(home, command):
     assert command("show", folder, "--grid", "g.png").code == 2
     (folder / "ids.json").write_text("[]")
     answer = command("show", folder)
-    assert answer.code == 3 and "wrong. The condensed set" in answer.out
+    assert answer.code == 3 and "wrong. The scoring run" in answer.out
 
 
 def test_a_searched_set_says_what_was_tried():

@@ -276,4 +276,4 @@ def test_more_images_than_there_are_to_begin_with_are_refused_before_anything_is
     data = make_matched(EDC, ipc=1000)
     with pytest.raises(UsageError, match=r"ipc=1000 takes 1000 different images of each class.*--data.ipc="):
         data.condense()
-    assert not list(data.real_statistics[0].cache.glob("*/statistics/*"))
+    assert not list(data.real_statistics[0].place.glob("*"))

@@ -5,12 +5,13 @@ import logging
 import numpy as np
 import pytest
 
+from ddlight.core.artefact import seal
 from ddlight.data import Digits
 from ddlight.methods.baselines.full import FullData
 from ddlight.methods.baselines.random import Random
 from ddlight.report.figures import draw, grids
 from ddlight.sets import opened as opened_sets
-from ddlight.sets.store import Synthesis, seal
+from ddlight.sets.store import Synthesis, write_set
 
 CLASSES = ["zero", "one", "two"]
 
@@ -21,6 +22,7 @@ def sealed(folder, level, labels=(0, 1, 2, 2)):
     manifest = {
         "method": "Maker",
         "args": {},
+        "what": "condensed set",
         "fingerprint": "f00d",
         "dataset": "Digits",
         "dataset_identity": {},
@@ -38,7 +40,8 @@ def sealed(folder, level, labels=(0, 1, 2, 2)):
         "peak_memory_bytes": 1,
         "versions": {},
     }
-    return seal(folder, Synthesis(images, np.array(labels)), np.array([]), np.array([]), manifest)
+    made, none = Synthesis(images, np.array(labels)), np.array([])
+    return seal(folder, lambda place: write_set(place, made, none, none, CLASSES), manifest)
 
 
 @pytest.fixture
