@@ -114,9 +114,9 @@ def regimes(size: Size, folder: Path) -> dict[str, Regime]:
         "cached": StoredLabel(
             size.student, [teacher()], "rded", labels_per_image=1, cache=str(folder / "cache"), **common
         ),
-        "online": TeacherLabel(size.student, teacher(), "rded", **common),
-        "online in bf16": TeacherLabel(size.student, teacher(precision="bf16"), "rded", **common),
-        "four online": MultiTeacherLabel(size.student, four, "edc", **common),
+        "online": TeacherLabel(size.student, teacher=teacher(), **common),
+        "online in bf16": TeacherLabel(size.student, teacher=teacher(precision="bf16"), **common),
+        "four online": MultiTeacherLabel(size.student, teachers=four, **common),
     }
 
 

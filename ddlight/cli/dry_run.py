@@ -16,7 +16,7 @@ from ddlight.data.table import DatasetInfo
 from ddlight.networks.flops import build_checked
 from ddlight.networks.teachers import Teacher
 from ddlight.recipes.budget import images_seen
-from ddlight.regimes.base import Regime, Run, build_optimizer
+from ddlight.regimes.base import Regime, ResolvedRun, build_optimizer
 from ddlight.sets.module import CondensedDataModule
 from ddlight.views.loader import Batch, eval_batch
 from ddlight.views.normalise import normalise
@@ -68,7 +68,7 @@ class Line:
         return int(self.bytes + max(0, images - self.images) * self.slope)
 
 
-def estimate(run: Run, model: Regime, data: CondensedDataModule, device: torch.device, ranks: int) -> Estimate:
+def estimate(run: ResolvedRun, model: Regime, data: CondensedDataModule, device: torch.device, ranks: int) -> Estimate:
     """Measure small training steps of the student and scale them to the run; loaded teachers are measured too.
 
     Args:
@@ -90,7 +90,7 @@ def estimate(run: Run, model: Regime, data: CondensedDataModule, device: torch.d
     return Estimate(seconds * model_images(run) / images / ranks, memory, disk)
 
 
-def model_images(run: Run) -> int:
+def model_images(run: ResolvedRun) -> int:
     """Images that the student sees in the whole run."""
     return images_seen(run.steps, run.images, run.batch)
 
@@ -107,7 +107,7 @@ class Probe:
     """
 
     def __init__(
-        self, run: Run, model: Regime, data: CondensedDataModule, device: torch.device, teachers: list[Teacher]
+        self, run: ResolvedRun, model: Regime, data: CondensedDataModule, device: torch.device, teachers: list[Teacher]
     ) -> None:
         info = data.dataset.info
         self.run, self.info, self.space, self.device, self.teachers = run, info, data.space, device, teachers
@@ -231,7 +231,7 @@ def _data_lines(data: CondensedDataModule) -> list[str]:
     return [*lines, f"set       {type(data).__name__}, ipc {data.ipc}, {data.folder}: {state}"]
 
 
-def _plan_lines(run: Run, model: Regime) -> list[str]:
+def _plan_lines(run: ResolvedRun, model: Regime) -> list[str]:
     recipe = {k: v for k, v in run.plan.as_override().items() if v not in (None, "")}
     budget = run.plan.budget
     return [

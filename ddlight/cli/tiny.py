@@ -43,8 +43,8 @@ def _shrink_model(model: dict[str, Any]) -> None:
     if model.get("recipe"):
         model["recipe"].update(batch=None, lighting=None)
     _shrink_teachers(model)
-    if "published" in model:
-        model["published"] = None
+    others = {"published": None, "labels": "teacher"}  # labels that tiny sets do not have
+    model.update({name: value for name, value in others.items() if name in model})
 
 
 def _shrink_teachers(arguments: dict[str, Any]) -> None:

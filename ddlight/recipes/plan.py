@@ -54,7 +54,7 @@ class Recipe:
 
     Args:
         optimizer: sgd, adam or adamw.
-        lr: peak learning rate.
+        lr: peak learning rate; "set" takes the one that was learned with the set.
         momentum: of sgd.
         nesterov: Nesterov's form of momentum.
         betas: of adam and adamw.
@@ -74,7 +74,7 @@ class Recipe:
     """
 
     optimizer: Optimizer
-    lr: float
+    lr: float | Literal["set"]
     batch: int
     schedule: Schedule
     momentum: float = 0.9
@@ -95,7 +95,8 @@ class Recipe:
 
 LIMITS: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
     (("batch", "patches", "tiles"), lambda v: v >= 1, "1 or more"),
-    (("lr", "temperature", "mix_alpha"), lambda v: v > 0, "above 0"),
+    (("lr",), lambda v: v == "set" or v > 0, "above 0"),
+    (("temperature", "mix_alpha"), lambda v: v > 0, "above 0"),
     (("weight_decay", "ce_weight", "lighting"), lambda v: v >= 0, "0 or more"),
     (("momentum", "ema"), lambda v: 0 <= v < 1, "0 or more, and below 1"),
     (("jitter",), lambda v: 0 <= v <= 1, "0 or more, and at most 1"),

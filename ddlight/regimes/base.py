@@ -7,7 +7,7 @@ protocol, resolved in `setup` when the condensed set is known.
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -37,7 +37,7 @@ Listener = Callable[[Tensor, Tensor, View], None]
 
 
 @dataclass(frozen=True)
-class Run:
+class ResolvedRun:
     """The resolved run.
 
     Args:
@@ -97,8 +97,8 @@ class Regime(LightningModule):
         super().__init__()
         counts = {"seed": seed, "test_curve": test_curve, "difficulty_curve": difficulty_curve}
         if min(counts.values()) < 0:
-            given = ", ".join(f"{name}={value}" for name, value in counts.items())
-            raise UsageError(f"{', '.join(counts)} must be at least 0; given: {given}.")
+            values = ", ".join(f"{name}={value}" for name, value in counts.items())
+            raise UsageError(f"{', '.join(counts)} must be at least 0; given: {values}.")
         self.student, self.protocol, self.recipe, self.budget = student, protocol, recipe, budget
         self.seed, self.save_epochs = seed, save_epochs
         self.test_curve, self.difficulty_curve = test_curve, difficulty_curve
@@ -106,8 +106,8 @@ class Regime(LightningModule):
         self.listeners: list[Listener] = []
         self.network: nn.Module | None = None
         self.scores: dict[str, Scores] = {}
-        self._judge: list[Judge] = []
-        self._run: Run | None = None
+        self._judge: Judge | None = None
+        self._run: ResolvedRun | None = None
         self._viewer: Viewer | None = None
 
     # --- what a regime answers ---
@@ -149,7 +149,7 @@ class Regime(LightningModule):
     # --- the run ---
 
     @property
-    def run(self) -> Run:
+    def run(self) -> ResolvedRun:
         """The resolved run. Raises UsageError before `setup`."""
         if self._run is None:
             raise UsageError("The run is not resolved yet: call setup('fit') with a data module first.")
@@ -169,11 +169,11 @@ class Regime(LightningModule):
         )
         return resolve(self.protocol, setting, self.recipe, self.budget)
 
-    def resolve_run(self, data: CondensedDataModule, images: int, full_images: int) -> Run:
+    def resolve_run(self, data: CondensedDataModule, images: int, full_images: int) -> ResolvedRun:
         """Turn the plan into steps for a set of `images`.
 
         Raises:
-            UsageError: a batch that was asked for is larger than the set.
+            UsageError: a batch that was asked for is larger than the set, or the set has no learning rate to take.
         """
         plan = self.plan(data)
         batch = plan.recipe.batch
@@ -185,8 +185,11 @@ class Regime(LightningModule):
         if batch > images:
             log.info("batch %d of protocol %s is capped at the set's %d images", batch, self.protocol, images)
         plan = plan.over(images, full_images, self.recipe)
+        if plan.recipe.lr == "set":
+            plan = replace(plan, recipe=replace(plan.recipe, lr=learned_lr(data)))
         batch = plan.recipe.batch
-        return Run(plan, images, full_images, batch, plan.budget.total_steps(images, batch, full_images), self.seed)
+        steps = plan.budget.total_steps(images, batch, full_images)
+        return ResolvedRun(plan, images, full_images, batch, steps, self.seed)
 
     def images_seen(self, step: int) -> int:
         """Images that the student saw in `step` optimiser steps, over all ranks."""
@@ -196,7 +199,7 @@ class Regime(LightningModule):
         """Images that each teacher labels in the whole run."""
         return self.images_seen(self.run.steps)
 
-    def label_bytes(self, run: Run, classes: int) -> int:
+    def label_bytes(self, run: ResolvedRun, classes: int) -> int:
         """Bytes of soft labels that the regime keeps, beside the set's own; 0 where teachers answer online."""
         return 0
 
@@ -278,10 +281,10 @@ class Regime(LightningModule):
 
     def on_train_start(self) -> None:
         """Refuse a trainer that would take other than the budget's steps. Raises UsageError."""
-        asked = self.trainer.estimated_stepping_batches
-        if asked != self.run.steps and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+        steps = self.trainer.estimated_stepping_batches
+        if steps != self.run.steps and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             raise UsageError(
-                f"The trainer would take {asked:,} steps; the budget is {self.run.steps:,}, which are one epoch. Take "
+                f"The trainer would take {steps:,} steps; the budget is {self.run.steps:,}, which are one epoch. Take "
                 "ddlight.train.trainer.Trainer, or lightning.Trainer(max_epochs=1), and set the length by `budget`."
             )
 
@@ -292,8 +295,7 @@ class Regime(LightningModule):
             self.trainer.optimizers[0].state.clear()
 
     def _drops_at(self, step: int) -> bool:
-        falls = self._rate(step) < self._rate(max(0, step - 1))
-        return falls and self.run.plan.recipe.schedule.name == "step"
+        return self.run.plan.recipe.schedule.name == "step" and self._rate(step) < self._rate(max(0, step - 1))
 
     def _rate(self, step: int) -> float:
         return self.run.plan.recipe.schedule.at(step, self.run.steps, self.run.steps_per_pass)
@@ -311,15 +313,19 @@ class Regime(LightningModule):
         """What a checkpoint and the run that continues from it must have in common, by name."""
         student, content = repr(self.student), self.data.require().manifest["content_sha256"]
         teachers = [f"{teacher.name}:{teacher.fingerprint()[:12]}" for teacher in self.all_teachers]
-        own = {"regime": type(self).__name__, "student": student, "teachers": teachers, "set": content}
         trainer = self.trainer
-        length: dict[str, Any] = {
+        return {
+            "regime": type(self).__name__,
+            "student": student,
+            "teachers": teachers,
+            "set": content,
             "seed": self.seed,
             "steps": self.run.steps,
             "accumulate_grad_batches": trainer.accumulate_grad_batches,
+            "precision": str(trainer.precision),
+            "gradient_clip_val": trainer.gradient_clip_val,
+            **self.run.plan.as_override(),
         }
-        length |= {"precision": str(trainer.precision), "gradient_clip_val": trainer.gradient_clip_val}
-        return {**own, **length, **self.run.plan.as_override()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write into a checkpoint which run it belongs to."""
@@ -329,10 +335,8 @@ class Regime(LightningModule):
         """Refuse to continue from a checkpoint of another run. Raises UsageError."""
         if self._run is None:
             return
-        own, other = self._named(), checkpoint.get("ddlight", {})
-        wrong = [
-            f"{name} was {other.get(name)} and is {value}" for name, value in own.items() if other.get(name) != value
-        ]
+        now, then = self._named(), checkpoint.get("ddlight", {})
+        wrong = [f"{name} was {then.get(name)} and is {now[name]}" for name in now if then.get(name) != now[name]]
         if wrong:
             raise UsageError(
                 f"The checkpoint in the run folder belongs to another run: {'; '.join(wrong)}. "
@@ -347,43 +351,42 @@ class Regime(LightningModule):
             for buffer in self.network.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
-    def _open(self) -> None:
-        self.share_buffers()
-        self._judge = [Judge(self.data.dataset.num_classes, self.device)]
-
-    def _score(self, batch: tuple[Tensor, Tensor]) -> None:
-        self._judge[0].update(self.logits(batch[0]), batch[1])
-
-    def _close(self, split: str) -> None:
-        scores = self._judge.pop().scores()
-        self.scores[split] = scores
-        name = {"held_out": "val"}.get(split, split)
-        values = {f"{name}/acc": scores.acc, f"{name}/nll": scores.nll, f"{name}/ece": scores.ece}
-        self.log_dict(values, sync_dist=True)  # the same on all ranks; so Lightning need not warn
-
     def on_validation_epoch_start(self) -> None:
-        """Begin the held-out split."""
-        self._open()
+        """Begin a split."""
+        self.share_buffers()
+        self._judge = Judge(self.data.dataset.num_classes, self.device)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Score a batch of the held-out split."""
-        self._score(batch)
+        """Score a batch of a split."""
+        assert self._judge is not None
+        self._judge.update(self.logits(batch[0]), batch[1])
 
     def on_validation_epoch_end(self) -> None:
-        """Log `val/acc`, `val/nll`, `val/ece`."""
-        self._close("held_out")
+        """Log `val/acc`, `val/nll`, `val/ece` of the held-out split."""
+        self._close("held_out", "val")
 
-    def on_test_epoch_start(self) -> None:
-        """Begin the test split."""
-        self._open()
-
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Score a batch of the test split."""
-        self._score(batch)
+    on_test_epoch_start, test_step = on_validation_epoch_start, validation_step
 
     def on_test_epoch_end(self) -> None:
         """Log `test/acc`, `test/nll`, `test/ece`."""
-        self._close("test")
+        self._close("test", "test")
+
+    def _close(self, split: str, name: str) -> None:
+        assert self._judge is not None
+        scores = self.scores[split] = self._judge.scores()
+        values = {f"{name}/acc": scores.acc, f"{name}/nll": scores.nll, f"{name}/ece": scores.ece}
+        self.log_dict(values, sync_dist=True)  # the same on all ranks; so Lightning need not warn
+
+
+def learned_lr(data: CondensedDataModule) -> float:
+    """The learning rate that was learned with a set. Raises UsageError where none was."""
+    lr = data.learned_lr if data.stored is None else data.stored.manifest["learned_lr"]
+    if lr is None:
+        raise UsageError(
+            f"recipe.lr is 'set', and this set of {type(data).__name__} has no learning rate of its own. Give a number "
+            "(--model.recipe.lr=0.01), or null for the protocol's."
+        )
+    return float(lr)
 
 
 def build_optimizer(network: nn.Module, recipe: Recipe) -> Optimizer:
@@ -395,10 +398,11 @@ def build_optimizer(network: nn.Module, recipe: Recipe) -> Optimizer:
         {"params": matrices, "weight_decay": recipe.weight_decay},
         {"params": vectors, "weight_decay": recipe.weight_decay if recipe.decay_1d else 0.0},
     ]
+    lr = float(recipe.lr)
     if recipe.optimizer == "sgd":
-        return SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov)
+        return SGD(groups, lr=lr, momentum=recipe.momentum, nesterov=recipe.nesterov)
     kind = Adam if recipe.optimizer == "adam" else AdamW
-    return kind(groups, lr=recipe.lr, betas=recipe.betas)
+    return kind(groups, lr=lr, betas=recipe.betas)
 
 
 def seed_torch(seed: int, device: torch.device) -> None:

@@ -14,17 +14,6 @@ class HardLabel(Regime):
 
     Paper: HL of arXiv 2604.18811; mixing loss of MGD3 / Minimax as used by arXiv 2606.18209.
     Soft labels of a set are reduced to their largest class. The temperature of a protocol has no part in it.
-
-    Args:
-        student: the network that is trained.
-        protocol: published recipe; see `ddlight protocols`.
-        recipe: numbers that replace the protocol's.
-        budget: length that replaces the protocol's, in one of steps, epochs, images, full_epochs.
-        seed: of initialisation, order and augmentation.
-        test_curve: read the test split this many times during training; 0 reads it once, at the end.
-        difficulty_curve: score the set's own images this many times during training, into difficulty.csv; 0 never.
-        save_epochs: also export the student after these passes over the set (1 is the first).
-        compile_networks: compile the student, and teachers that label views, in place.
     """
 
     def targets(self, view: View) -> Tensor:

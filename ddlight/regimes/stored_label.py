@@ -11,11 +11,8 @@ from torch import Tensor
 from ddlight.core.errors import UsageError
 from ddlight.core.naming import named
 from ddlight.core.randomness import generator
-from ddlight.networks.students import Student
 from ddlight.networks.teachers import Teacher, mean_logits
-from ddlight.recipes.budget import Budget
-from ddlight.recipes.plan import Override
-from ddlight.regimes.base import Regime, Run, seed_torch
+from ddlight.regimes.base import Regime, ResolvedRun, seed_torch
 from ddlight.regimes.losses import hard_classes, kl_divergence, mse_with_class
 from ddlight.sets import prune
 from ddlight.sets.labels import LabelPlan, LabelStore, Storage
@@ -40,16 +37,8 @@ class StoredLabel(Regime):
     Labels that others published (FKD's layout: SRe2L, CDA, G-VBSM, EDC) are replayed with their own views and batches.
 
     Args:
-        student: the network that is trained.
         teachers: one, or several whose mean logits are stored; never part of a checkpoint. None with `published`.
         protocol: published recipe; see `ddlight protocols`.
-        recipe: numbers that replace the protocol's.
-        budget: length that replaces the protocol's, in one of steps, epochs, images, full_epochs.
-        seed: of initialisation, order and augmentation.
-        test_curve: read the test split this many times during training; 0 reads it once, at the end.
-        difficulty_curve: score the set's own images this many times during training, into difficulty.csv; 0 never.
-        save_epochs: also export the student after these passes over the set (1 is the first).
-        compile_networks: compile the student, and teachers that label views, in place.
         labels_per_image: M, passes whose views are labelled; null labels every pass of the run.
         keep: share of the stored batches that are kept, drawn at random; training goes round those.
         storage: fp16 (as published labels) or fp32.
@@ -61,16 +50,9 @@ class StoredLabel(Regime):
 
     def __init__(
         self,
-        student: Student,
+        *args: Any,
         teachers: list[Teacher] | None = None,
         protocol: str = "rded",
-        recipe: Override | None = None,
-        budget: Budget | None = None,
-        seed: int = 0,
-        test_curve: int = 0,
-        difficulty_curve: int = 0,
-        save_epochs: tuple[int, ...] = (),
-        compile_networks: bool = False,
         labels_per_image: int | None = None,
         keep: float = 1.0,
         storage: Storage = "fp16",
@@ -78,10 +60,9 @@ class StoredLabel(Regime):
         published: str | None = None,
         draws: int = 2,
         cache: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            student, protocol, recipe, budget, seed, test_curve, difficulty_curve, save_epochs, compile_networks
-        )
+        super().__init__(*args, protocol=protocol, **kwargs)  # type: ignore[misc]  # the student alone is positional
         self.teachers, self.labels_per_image, self.keep = teachers, labels_per_image, keep
         self.storage, self.match, self.cache, self.published, self.draws = storage, match, cache, published, draws
         self.labels: LabelStore | PublishedLabels | None = None
@@ -110,13 +91,13 @@ class StoredLabel(Regime):
 
     # --- which labels ---
 
-    def _label_plan(self, run: Run, classes: int, names: dict[str, Any]) -> LabelPlan:
+    def _label_plan(self, run: ResolvedRun, classes: int, names: dict[str, Any]) -> LabelPlan:
         """The labels of this run; those of passes that it never reaches are not asked for."""
         passes = -(-run.steps // run.steps_per_pass)
         count = passes if self.labels_per_image is None else min(self.labels_per_image, passes)
         return LabelPlan(run.images, run.batch, classes, count, self.keep, self.storage, run.seed, names)
 
-    def resolve_run(self, data: CondensedDataModule, images: int, full_images: int) -> Run:
+    def resolve_run(self, data: CondensedDataModule, images: int, full_images: int) -> ResolvedRun:
         """Turn the plan into steps that go round the stored batches."""
         run = super().resolve_run(data, images, full_images)
         if self.published is None:
@@ -140,7 +121,7 @@ class StoredLabel(Regime):
         """Views that the teachers labelled."""
         return 0 if self.published else self._label_plan(self.run, self.data.dataset.num_classes, {}).views
 
-    def label_bytes(self, run: Run, classes: int) -> int:
+    def label_bytes(self, run: ResolvedRun, classes: int) -> int:
         """Bytes of the stored labels that the run goes round; of published ones those of their files."""
         if self.published is not None and run.replay is not None:
             sizes = open_labels(self.published, run.images, self.draws).sizes

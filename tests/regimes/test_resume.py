@@ -175,7 +175,7 @@ def test_a_frozen_label_is_the_same_after_a_stop(fit, home):
 
     def model():
         recipe = Override(batch=8, ema=0.9, mix="cutmix")
-        return SoftLabel(Shaky(), RunTeacher(str(home / "teacher")), recipe=recipe, budget=Budget(steps=STEPS))
+        return SoftLabel(Shaky(), teacher=RunTeacher(str(home / "teacher")), recipe=recipe, budget=Budget(steps=STEPS))
 
     whole = ended(fit, model(), "whole")
     assert stopped(fit, model(), "run", Stop(6)) == 143

@@ -69,10 +69,10 @@ def teachers(fit):
     ("regime", "first"),
     [
         (lambda t, **o: HardLabel(STUDENT, "rethinkdc_hard", **o), 0),
-        (lambda t, **o: SoftLabel(STUDENT, t[0], **o), 1),
-        (lambda t, **o: StoredLabel(STUDENT, t, labels_per_image=1, **o), 0),
-        (lambda t, **o: TeacherLabel(STUDENT, t[0], **o), STEPS),
-        (lambda t, **o: MultiTeacherLabel(STUDENT, t, **o), STEPS),
+        (lambda t, **o: SoftLabel(STUDENT, teacher=t[0], **o), 1),
+        (lambda t, **o: StoredLabel(STUDENT, teachers=t, labels_per_image=1, **o), 0),
+        (lambda t, **o: TeacherLabel(STUDENT, teacher=t[0], **o), STEPS),
+        (lambda t, **o: MultiTeacherLabel(STUDENT, teachers=t, **o), STEPS),
     ],
     ids=["hard", "soft", "stored", "teacher", "teachers"],
 )

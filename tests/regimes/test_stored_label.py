@@ -72,7 +72,7 @@ FOUR = Budget(epochs=4)
 def stored(teachers, home, budget=FOUR, **options):
     options = {"recipe": MIXED, **options}
     given = [RunTeacher(t) for t in teachers]
-    return StoredLabel(ConvNet(2, 8), given, "rded", budget=budget, cache=str(home), **options)
+    return StoredLabel(ConvNet(2, 8), teachers=given, budget=budget, cache=str(home), **options)
 
 
 def same(a, b):
@@ -80,21 +80,33 @@ def same(a, b):
 
 
 def distance(a, b):
-    return max(float((a[k] - b[k]).abs().max()) for k in a)
+    """Largest difference of weights, but for the convolutions' biases.
+
+    Instance norm takes those out again, so that their gradient is rounding and nothing else; AdamW divides it by its
+    own size, and whatever the labels, these biases move by up to the learning rate at each step, on every machine
+    elsewhere.
+    """
+    biases = [f"features.{place}.bias" for place in (0, 4)]
+    assert set(biases) < a.keys()
+    return max(float((a[k] - b[k]).abs().max()) for k in a.keys() - set(biases))
 
 
 def test_all_passes_in_fp32_end_with_the_weights_of_the_teacher_online(teachers, tmp_path):
-    online = TeacherLabel(ConvNet(2, 8), RunTeacher(teachers[0]), "rded", MIXED, Budget(epochs=4))
+    online = TeacherLabel(ConvNet(2, 8), teacher=RunTeacher(teachers[0]), recipe=MIXED, budget=Budget(epochs=4))
     expected = fit(online, tmp_path, run="online")
-    assert same(expected, fit(stored(teachers[:1], tmp_path, storage="fp32"), tmp_path, run="stored"))
-    half = fit(stored(teachers[:1], tmp_path), tmp_path, run="half")
+    single = stored(teachers[:1], tmp_path, storage="fp32")
+    assert same(expected, fit(single, tmp_path, run="stored"))
+    model = stored(teachers[:1], tmp_path)
+    half = fit(model, tmp_path, run="half")
     assert not same(expected, half)
-    assert distance(expected, half) < 2e-3
+    assert distance(expected, half) < 2e-4
+    for place in np.ndindex(4, 3):  # labels equal up to the storage type: half a unit in the last place of fp16
+        np.testing.assert_array_equal(model.labels.read(*place), single.labels.read(*place).astype(np.float16))
 
 
 def test_mean_logits_of_several_teachers_are_stored_as_they_answer_online(teachers, tmp_path):
     given = [RunTeacher(t) for t in teachers]
-    online = MultiTeacherLabel(ConvNet(2, 8), given, "edc", MIXED, Budget(epochs=3))
+    online = MultiTeacherLabel(ConvNet(2, 8), teachers=given, recipe=MIXED, budget=Budget(epochs=3))
     expected = fit(online, tmp_path, run="online")
     model = stored(teachers, tmp_path, Budget(epochs=3), storage="fp32", match="mse")
     model.protocol = "edc"
@@ -107,7 +119,7 @@ def test_labels_that_depend_on_the_batch_are_stored_for_the_parts_that_are_train
     names, recipe = [str(tmp_path / "normed")], Override(**{**vars(MIXED), "batch_statistics": True})
     whole = stored(names, tmp_path, storage="fp32", recipe=recipe)
     halves = stored(names, tmp_path, storage="fp32", recipe=recipe)
-    online = TeacherLabel(ConvNet(2, 8), RunTeacher(names[0]), "rded", recipe, FOUR)
+    online = TeacherLabel(ConvNet(2, 8), teacher=RunTeacher(names[0]), recipe=recipe, budget=FOUR)
     first = fit(whole, tmp_path, run="whole")
     second = fit(halves, tmp_path, run="halves", accumulate_grad_batches=2)
     expected = fit(online, tmp_path, run="online", accumulate_grad_batches=2)

@@ -243,7 +243,7 @@ def kl(targets, logits, temperature):
 
 def test_teacher_label_asks_the_teacher_about_the_very_view(fit, home, teacher_file):
     keep = Keep()
-    model = TeacherLabel(STUDENT, file_teacher(home), recipe=Override(**RECIPE), budget=Budget(epochs=2))
+    model = TeacherLabel(STUDENT, teacher=file_teacher(home), recipe=Override(**RECIPE), budget=Budget(epochs=2))
     fit(model, Random(DIGITS, ipc=3), callbacks=[keep], test=False)
     for view, logits, targets, loss in zip(keep.views, keep.logits, keep.targets, keep.losses, strict=True):
         torch.testing.assert_close(targets, (by_hand(teacher_file, view) / 4).softmax(1), rtol=0, atol=1e-5)
@@ -255,7 +255,7 @@ def test_soft_label_is_one_frozen_label_an_image(fit, home, teacher_file, kind, 
     keep, data, teacher, asked = Keep(), kind(DIGITS, ipc=3), file_teacher(home), []
     logits_of = teacher.logits
     monkeypatch.setattr(teacher, "logits", lambda images: asked.append(len(images)) or logits_of(images))
-    model = SoftLabel(STUDENT, teacher, recipe=Override(**RECIPE), budget=Budget(epochs=3))
+    model = SoftLabel(STUDENT, teacher=teacher, recipe=Override(**RECIPE), budget=Budget(epochs=3))
     fit(model, data, callbacks=[keep], test=False)
     assert sum(asked) == 30
     images = torch.from_numpy(data.require().images)
@@ -275,7 +275,7 @@ def test_t_squared_is_a_factor_of_the_loss(fit, home, teacher_file, kind):
     losses = []
     for t_squared in (False, True):
         keep, recipe = Keep(), Override(**{**RECIPE, "t_squared": t_squared})
-        model = kind(STUDENT, file_teacher(home), recipe=recipe, budget=Budget(steps=1))
+        model = kind(STUDENT, teacher=file_teacher(home), recipe=recipe, budget=Budget(steps=1))
         fit(model, Random(DIGITS, ipc=3), callbacks=[keep], test=False)
         losses.append(float(keep.losses[0]))
     assert losses[1] == pytest.approx(16 * losses[0], rel=1e-5)
@@ -283,10 +283,10 @@ def test_t_squared_is_a_factor_of_the_loss(fit, home, teacher_file, kind):
 
 def test_soft_label_without_mixing(fit, home, teacher_file):
     keep = Keep()
-    model = SoftLabel(STUDENT, file_teacher(home), recipe=Override(batch=12), budget=Budget(epochs=1))
+    model = SoftLabel(STUDENT, teacher=file_teacher(home), recipe=Override(batch=12), budget=Budget(epochs=1))
     fit(model, Random(DIGITS, ipc=3), callbacks=[keep], test=False)
     for view, targets in zip(keep.views, keep.targets, strict=True):
-        torch.testing.assert_close(targets, model.labels[view.ids], rtol=0, atol=0)
+        torch.testing.assert_close(targets, model.frozen[view.ids], rtol=0, atol=0)
 
 
 def test_multi_teacher_label_is_the_mean_of_logits_and_a_little_hard_label(fit, home, teacher_file):
@@ -297,7 +297,10 @@ def test_multi_teacher_label_is_the_mean_of_logits_and_a_little_hard_label(fit, 
     teachers = [file_teacher(home), RunTeacher(str(home / "teacher"))]
     recipe = Override(**{**RECIPE, "ce_weight": 0.3})
     fit(
-        MultiTeacherLabel(STUDENT, teachers, recipe=recipe, budget=Budget(epochs=2)), data, callbacks=[keep], test=False
+        MultiTeacherLabel(STUDENT, teachers=teachers, recipe=recipe, budget=Budget(epochs=2)),
+        data,
+        callbacks=[keep],
+        test=False,
     )
     labels = torch.from_numpy(data.require().labels)
     for view, logits, targets, loss in zip(keep.views, keep.logits, keep.targets, keep.losses, strict=True):
@@ -313,7 +316,7 @@ def test_multi_teacher_label_is_the_mean_of_logits_and_a_little_hard_label(fit, 
 def test_multi_teacher_label_by_kl_as_fadrm_plus(fit, home, teacher_file):
     """Teachers in training mode: the statistics of the very batch, and no hard label."""
     keep, recipe = Keep(), Override(**{**RECIPE, "distance": "kl", "batch_statistics": True, "ce_weight": 9.0})
-    model = MultiTeacherLabel(STUDENT, [file_teacher(home)] * 2, recipe=recipe, budget=Budget(epochs=2))
+    model = MultiTeacherLabel(STUDENT, teachers=[file_teacher(home)] * 2, recipe=recipe, budget=Budget(epochs=2))
     fit(model, Random(DIGITS, ipc=3), callbacks=[keep], test=False)
     teacher_file.train()
     for view, logits, targets, loss in zip(keep.views, keep.logits, keep.targets, keep.losses, strict=True):
@@ -323,7 +326,7 @@ def test_multi_teacher_label_by_kl_as_fadrm_plus(fit, home, teacher_file):
 
 def test_teacher_label_asks_a_teacher_in_training_mode(fit, home, teacher_file):
     keep, recipe = Keep(), Override(**RECIPE, batch_statistics=True)
-    model = TeacherLabel(STUDENT, file_teacher(home), recipe=recipe, budget=Budget(epochs=2))
+    model = TeacherLabel(STUDENT, teacher=file_teacher(home), recipe=recipe, budget=Budget(epochs=2))
     fit(model, Random(DIGITS, ipc=3), callbacks=[keep], test=False)
     teacher_file.train()
     for view, targets in zip(keep.views, keep.targets, strict=True):
@@ -332,7 +335,7 @@ def test_teacher_label_asks_a_teacher_in_training_mode(fit, home, teacher_file):
 
 def test_teachers_are_nowhere_in_what_is_saved(fit, home, teacher_file):
     recipe = Override(**{**RECIPE, "ema": 0.9})
-    model = MultiTeacherLabel(STUDENT, [file_teacher(home)], recipe=recipe, budget=Budget(steps=6))
+    model = MultiTeacherLabel(STUDENT, teachers=[file_teacher(home)], recipe=recipe, budget=Budget(steps=6))
     trainer = fit(model, Random(DIGITS, ipc=3), checkpoint_every=0.5)
     student = set(STUDENT.build(10, 1, 8).state_dict())
     assert set(model.state_dict()) == {f"network.{name}" for name in student}
@@ -365,7 +368,7 @@ def test_teachers_do_not_change_how_the_student_starts(fit, home, teacher_file, 
 
     plain, taught = Start(), Start()
     fit(HardLabel(STUDENT, budget=Budget(steps=1), seed=4), Random(DIGITS, ipc=1), callbacks=[plain], test=False)
-    model = labelled(STUDENT, file_teacher(home), budget=Budget(steps=1), seed=4)
+    model = labelled(STUDENT, teacher=file_teacher(home), budget=Budget(steps=1), seed=4)
     fit(model, Random(DIGITS, ipc=1), run="b", callbacks=[taught], test=False)
     torch.testing.assert_close(plain.weights, taught.weights, rtol=0, atol=0)
 
@@ -373,11 +376,11 @@ def test_teachers_do_not_change_how_the_student_starts(fit, home, teacher_file, 
 @pytest.mark.parametrize("kind", [HardLabel, SoftLabel, TeacherLabel, MultiTeacherLabel])
 def test_mixed_precision_trains_much_the_same_student(fit, home, teacher_file, kind):
     teacher = file_teacher(home)
-    given = {HardLabel: (), MultiTeacherLabel: ([teacher],)}.get(kind, (teacher,))
+    asked = {HardLabel: {}, MultiTeacherLabel: {"teachers": [teacher]}}.get(kind, {"teacher": teacher})
 
     def trained(precision):
         recipe = Override(**{**RECIPE, "optimizer": "sgd", "lr": 0.01, "ema": 0.9})
-        model = kind(STUDENT, *given, recipe=recipe, budget=Budget(steps=4))
+        model = kind(STUDENT, **asked, recipe=recipe, budget=Budget(steps=4))
         fit(model, Random(DIGITS, ipc=3), run=precision, precision=precision)
         assert model.scores["test"].images == len(DIGITS.split("test").labels)
         return weights(model)

@@ -441,7 +441,7 @@ def test_teachers_are_shown_pixels(place, regime):
 
 
 def test_a_teacher_cannot_label_what_has_no_pixels(place):
-    model = TeacherLabel(ConvNet(1, 4), Watching(), recipe=Override(batch=50), budget=Budget(steps=1))
+    model = TeacherLabel(ConvNet(1, 4), teacher=Watching(), recipe=Override(batch=50), budget=Budget(steps=1))
     trainer = Trainer(run=str(place.parent / "run"), accelerator="cpu", devices=1, progress=False)
     with pytest.raises(UsageError, match="whitened as KIP does"):
         trainer.fit_run(model, publish(place, "zca_kip"))

@@ -30,10 +30,10 @@ STEPS, TEMPERATURE = 11, 4.0
 RECIPE = {"batch": 8, "lr": 0.05, "ema": 0.9, "mix": "cutmix", "crop_scale": (0.5, 1.0), "temperature": TEMPERATURE}
 REGIMES = {
     "HL": (lambda net, teachers, **options: HardLabel(net, **options), 0),
-    "SL": (lambda net, teachers, **options: SoftLabel(net, teachers[0], **options), 1),
-    "SLKD": (lambda net, teachers, **options: TeacherLabel(net, teachers[0], **options), 1),
-    "two teachers": (lambda net, teachers, **options: MultiTeacherLabel(net, teachers, **options), 2),
-    "stored": (lambda net, teachers, **options: StoredLabel(net, teachers[:1], **options), 1),
+    "SL": (lambda net, teachers, **options: SoftLabel(net, teacher=teachers[0], **options), 1),
+    "SLKD": (lambda net, teachers, **options: TeacherLabel(net, teacher=teachers[0], **options), 1),
+    "two teachers": (lambda net, teachers, **options: MultiTeacherLabel(net, teachers=teachers, **options), 2),
+    "stored": (lambda net, teachers, **options: StoredLabel(net, teachers=teachers[:1], **options), 1),
 }
 """What builds a regime, and how many of the teachers it asks."""
 
@@ -134,7 +134,7 @@ class SoftSet(Random):
 def test_sets_in_another_space_and_with_soft_labels_have_the_same_scores(fit, home, teachers):
     options = {"recipe": Override(batch=8, lr=0.01), "budget": Budget(steps=1), "difficulty_curve": 1}
     for run, module in (("plain", data()), ("soft", SoftSet(Digits(size=8), ipc=3))):
-        fit(TeacherLabel(STUDENT, teachers[0], "rded", **options), module, run=run, test=False)
+        fit(TeacherLabel(STUDENT, teacher=teachers[0], **options), module, run=run, test=False)
     for one, other in zip(rows(home / "plain"), rows(home / "soft"), strict=True):
         assert one.pop("score") == other.pop("score")
         assert [float(v) for v in one.values()] == pytest.approx([float(v) for v in other.values()], abs=1e-4)

@@ -89,7 +89,7 @@ def test_soft_labels_of_images_in_files_are_those_of_images_in_memory(tree, tmp_
     for limit in ("1", "1e-6"):
         monkeypatch.setenv(pixels.LIMIT_VARIABLE, limit)
         teacher = RunTeacher(str(tmp_path / "teacher"))
-        model = SoftLabel(ConvNet(1, 4), teacher, recipe=Override(batch=4), budget=Budget(steps=1))
+        model = SoftLabel(ConvNet(1, 4), teacher=teacher, recipe=Override(batch=4), budget=Budget(steps=1))
         fit(Random(ImageFolder(tree, size=24), ipc=5), tmp_path / limit, model=model)
         labels.append(model.labels)
     assert torch.equal(*labels)

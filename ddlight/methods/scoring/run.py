@@ -245,7 +245,7 @@ class ScoringRun(Artefact):
         if asked.teacher is None:
             model = HardLabel(self.student, **own)
         else:
-            model = SoftLabel(self.student, asked.teacher, **own)
+            model = SoftLabel(self.student, teacher=asked.teacher, **own)
         model.listeners.append(recorder.observe)
         return model
 
