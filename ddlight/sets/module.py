@@ -66,9 +66,9 @@ class CondensedDataModule(LightningDataModule):
     tile_factor: int = 1
     """Images are mosaics of factor x factor patches."""
     learned_lr: float | None = None
-    """Learning rate that was learned with the set. It goes into the manifest and `show` prints it; no run uses it."""
+    """Learning rate that was learned with the set; `--model.recipe.lr=set` trains with it."""
     label_kind: ClassVar[str] = "hard"
-    """hard, probabilities, logits or centred. It goes into the manifest and `show` prints it; no run uses it."""
+    """hard, probabilities, logits or centred; `SoftLabel(labels="set")` trains on soft ones."""
 
     def __init__(self, dataset: RealDataset, ipc: int = 10, seed: int = 0, cache: str | None = None) -> None:
         super().__init__()

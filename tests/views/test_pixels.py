@@ -91,7 +91,7 @@ def test_soft_labels_of_images_in_files_are_those_of_images_in_memory(tree, tmp_
         teacher = RunTeacher(str(tmp_path / "teacher"))
         model = SoftLabel(ConvNet(1, 4), teacher=teacher, recipe=Override(batch=4), budget=Budget(steps=1))
         fit(Random(ImageFolder(tree, size=24), ipc=5), tmp_path / limit, model=model)
-        labels.append(model.labels)
+        labels.append(model.frozen)
     assert torch.equal(*labels)
 
 
