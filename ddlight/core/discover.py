@@ -54,8 +54,8 @@ class Entry:
     @property
     def source(self) -> str:
         """The first arXiv number that `paper` names; the whole of it where it names none."""
-        found = re.search(r"arXiv[: ]\d{4}\.\d{4,5}", self.paper)
-        return found.group() if found else self.paper
+        match = re.search(r"arXiv[: ]\d{4}\.\d{4,5}", self.paper)
+        return match.group() if match else self.paper
 
 
 @dataclass(frozen=True)
@@ -70,28 +70,6 @@ class _Class:
     file: Path
 
 
-class _Index:
-    """Classes of several files, to follow base classes by name; a name in the same file goes before any other."""
-
-    def __init__(self, classes: Iterable[_Class]) -> None:
-        self.classes = list(classes)
-        self._local = {(c.module, c.name): c for c in self.classes}
-        self._anywhere = {c.name: c for c in reversed(self.classes)}
-
-    def ancestors(self, cls: _Class) -> set[str]:
-        """Return the names of all classes above `cls`, those outside the files included."""
-        names: set[str] = set()
-        todo = [(cls.module, base) for base in cls.bases]
-        while todo:
-            module, name = todo.pop()
-            if name in names:
-                continue
-            names.add(name)
-            above = self._local.get((module, name)) or self._anywhere.get(name)
-            todo += [(above.module, base) for base in above.bases] if above else []
-        return names
-
-
 def methods(package: Path = PACKAGE) -> list[Entry]:
     """List every method: the package's `methods/<family>/*.py`, then the folders that DDLIGHT_METHODS names.
 
@@ -101,14 +79,11 @@ def methods(package: Path = PACKAGE) -> list[Entry]:
     Raises:
         UsageError: a file is not valid Python, or DDLIGHT_METHODS names a folder that does not exist.
     """
-    own = _read_folder(package / "methods", package)
-    found = _entries(own, METHOD_ROOTS)
-    for folder in extra_folders():
-        found += extra_methods(folder, package)
-    return found
+    entries = _entries(_read_folder(package / "methods", package), METHOD_ROOTS)
+    return entries + [entry for folder in extra_folders() for entry in extra_methods(folder, package)]
 
 
-def extra_methods(folder: str | Path, package: Path = PACKAGE) -> list[Entry]:
+def extra_methods(folder: Path, package: Path = PACKAGE) -> list[Entry]:
     """List the methods in the `*.py` files of a folder outside the package; they may subclass the package's.
 
     Args:
@@ -118,8 +93,7 @@ def extra_methods(folder: str | Path, package: Path = PACKAGE) -> list[Entry]:
     Raises:
         UsageError: a file is not valid Python.
     """
-    extra = _read_extra(Path(folder))
-    return _entries(extra, METHOD_ROOTS, above=_read_folder(package / "methods", package))
+    return _entries(_read_extra(folder), METHOD_ROOTS, above=_read_folder(package / "methods", package))
 
 
 def regimes(package: Path = PACKAGE) -> list[Entry]:
@@ -128,11 +102,9 @@ def regimes(package: Path = PACKAGE) -> list[Entry]:
     Raises:
         UsageError: a file is not valid Python, or DDLIGHT_METHODS names a folder that does not exist.
     """
-    own = _read_folder(package / "regimes", package)
-    found = _entries(own, REGIME_ROOTS)
-    for folder in extra_folders():
-        found += _entries(_read_extra(folder), REGIME_ROOTS, above=own)
-    return found
+    inside = _read_folder(package / "regimes", package)
+    outside = [entry for folder in extra_folders() for entry in _entries(_read_extra(folder), REGIME_ROOTS, inside)]
+    return _entries(inside, REGIME_ROOTS) + outside
 
 
 def extra_folders() -> list[Path]:
@@ -169,8 +141,6 @@ def import_all() -> None:
 
 def _import_extra(files: Sequence[Path]) -> None:
     """Import files outside the package as `ddlight_extra.<stem>`."""
-    if not files:
-        return
     by_stem: dict[str, Path] = {}
     for file in files:
         if by_stem.setdefault(file.stem, file) != file:
@@ -223,14 +193,13 @@ def _listed(files: Iterable[Path]) -> list[Path]:
     return [file for file in files if file.stem != "base" and not file.stem.startswith("_")]
 
 
-def _read_folder(folder: Path, package: Path) -> _Index:
-    files = sorted(folder.rglob("*.py"))
-    return _Index(c for file in files for c in _read(file, _module(file, package)))
+def _read_folder(folder: Path, package: Path) -> list[_Class]:
+    return [cls for file in sorted(folder.rglob("*.py")) for cls in _read(file, _module(file, package))]
 
 
-def _read_extra(folder: Path) -> _Index:
+def _read_extra(folder: Path) -> list[_Class]:
     files = sorted(folder.resolve().glob("*.py"))
-    return _Index(c for file in files for c in _read(file, f"{EXTRA_PACKAGE}.{file.stem}"))
+    return [cls for file in files for cls in _read(file, f"{EXTRA_PACKAGE}.{file.stem}")]
 
 
 def _read(file: Path, module: str) -> list[_Class]:
@@ -246,7 +215,12 @@ def _read(file: Path, module: str) -> list[_Class]:
         _Class(
             name=node.name,
             bases=tuple(aliases.get(name, name) for name in map(_last_name, node.bases)),
-            abstract=_has_abstract_method(node),
+            abstract=any(
+                _last_name(decorator) == "abstractmethod"
+                for function in node.body
+                if isinstance(function, ast.FunctionDef)
+                for decorator in function.decorator_list
+            ),
             docs=(ast.get_docstring(node) or "", doc),
             module=module,
             file=file,
@@ -265,37 +239,39 @@ def _last_name(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
-def _has_abstract_method(node: ast.ClassDef) -> bool:
-    functions = [f for f in node.body if isinstance(f, (ast.FunctionDef, ast.AsyncFunctionDef))]
-    return any(_last_name(d) == "abstractmethod" for f in functions for d in f.decorator_list)
+def _entries(classes: Sequence[_Class], roots: Sequence[str], above: Sequence[_Class] = ()) -> list[Entry]:
+    """Return the public, concrete ones of `classes` that stand below one of `roots`, perhaps through some of `above`.
 
-
-def _entries(index: _Index, roots: Sequence[str], above: _Index | None = None) -> list[Entry]:
-    """Return the public, concrete classes of `index` that stand below one of `roots`.
-
-    Args:
-        index: the classes to list.
-        roots: names of base classes.
-        above: further classes, to follow base classes through.
+    Base classes are followed by name; a name in the same file goes before any other.
     """
-    every = _Index(index.classes + (above.classes if above else []))
-    found = []
-    for cls in index.classes:
-        ancestors = every.ancestors(cls)
+    local = {(cls.module, cls.name): cls for cls in (*classes, *above)}
+    anywhere = {cls.name: cls for cls in reversed(local.values())}
+
+    def ancestors(cls: _Class) -> set[str]:
+        names: set[str] = set()
+        todo = [(cls.module, base) for base in cls.bases]
+        while todo:
+            module, name = todo.pop()
+            parent = local.get((module, name)) or anywhere.get(name)
+            if parent is not None and name not in names:
+                todo += [(parent.module, base) for base in parent.bases]
+            names.add(name)
+        return names
+
+    entries = []
+    for cls in classes:
         hidden = cls.name.startswith("_") or cls.name in roots or cls.abstract or not _listed([cls.file])
-        if not hidden and not ancestors.isdisjoint(roots):
-            found.append(_entry(cls, ancestors))
-    return found
-
-
-def _entry(cls: _Class, ancestors: set[str]) -> Entry:
-    kind = next((kind for root, kind in KINDS.items() if root in ancestors), "-")
-    summary = next((doc.splitlines()[0].strip() for doc in cls.docs if doc), "")
-    paper = next(filter(None, map(_paper, cls.docs)), "")
-    return Entry(cls.name, kind, summary, paper, cls.module, cls.file)
+        names = ancestors(cls)
+        if hidden or names.isdisjoint(roots):
+            continue
+        kind = next((kind for root, kind in KINDS.items() if root in names), "-")
+        summary = next((doc.splitlines()[0].strip() for doc in cls.docs if doc), "")
+        paper = next(filter(None, map(_paper, cls.docs)), "")
+        entries.append(Entry(cls.name, kind, summary, paper, cls.module, cls.file))
+    return entries
 
 
 def _paper(doc: str) -> str:
     """Return what follows `Paper:` in a docstring, up to an empty line or the next `Word:`."""
-    found = re.search(r"^[ \t]*Papers?:(.*(?:\n(?![ \t]*(?:\n|\w+:[ \t])).+)*)", doc, re.MULTILINE)
-    return " ".join(found.group(1).split()) if found else ""
+    match = re.search(r"^[ \t]*Papers?:(.*(?:\n(?![ \t]*(?:\n|\w+:[ \t])).+)*)", doc, re.MULTILINE)
+    return " ".join(match.group(1).split()) if match else ""

@@ -56,11 +56,11 @@ class ArrayDataset(RealDataset):
         images, labels = self._arrays(part)
         row = TABLE[self.source]
         shape = (row.train if part == "train" else row.test, row.channels, row.size, row.size)
-        found = np.unique(labels).tolist()
-        if images.shape != shape or len(labels) != shape[0] or found != list(range(row.num_classes)):
+        values = np.unique(labels).tolist()
+        if images.shape != shape or len(labels) != shape[0] or values != list(range(row.num_classes)):
             raise DataError(
                 f"The {part} files of {self.source} in {self._ready()} are not those published: they hold images of "
-                f"shape {images.shape} and {len(labels):,} labels of {len(found)} values, where {shape} and labels "
+                f"shape {images.shape} and {len(labels):,} labels of {len(values)} values, where {shape} and labels "
                 f"from 0 to {row.num_classes - 1} are expected. Remove them and get them again:\n  {self._get_line()}"
             )
         return ImageSet(np.ascontiguousarray(images), labels.astype(np.int64), array_ids(part, np.arange(len(labels))))

@@ -76,21 +76,20 @@ class _ImageNet(_WnidFolders):
         """Return the wnids to read, sorted, all of which must be in both parts."""
         wanted = self._wanted()
         for part in (train,) if loose_images(test) else (train, test):
-            found = set(class_folders(part))
-            missing = set(wanted) - found
-            strange = found - set(wanted) if self.wnids is None else set()
+            names = set(class_folders(part))
+            missing = set(wanted) - names
+            strange = names - set(wanted) if self.wnids is None else set()
             if missing or strange:
                 raise DataError(
-                    f"{part} has {len(found):,} class folders, {len(set(wanted) - missing):,} of the {len(wanted):,} "
+                    f"{part} has {len(names):,} class folders, {len(set(wanted) - missing):,} of the {len(wanted):,} "
                     f"wanted: {some(missing)} missing, {some(strange)} not of ILSVRC 2012. Complete it, or name the "
-                    f"classes to read, such as wnids: [{', '.join(sorted(found & set(wanted))[:2])}]"
+                    f"classes to read, such as wnids: [{', '.join(sorted(names & set(wanted))[:2])}]"
                 )
         return wanted
 
     def _list_test(self, root: Path, test: Path, classes: tuple[str, ...]) -> Index:
         """List val/, sorted into class folders or loose."""
-        loose = loose_images(test)
-        if not loose:
+        if not (loose := loose_images(test)):
             return list_images(root, test, classes)
         solution = _solution(root)
         unknown = [name for name in loose if Path(name).stem not in solution]
@@ -101,8 +100,7 @@ class _ImageNet(_WnidFolders):
         missing = set(classes) - set(wnids.values())
         if missing:
             raise DataError(f"{test} has no image of {some(missing)}. Complete it, or leave these out of wnids.")
-        prefix = test.relative_to(root).as_posix()
-        return _listed_rows(prefix, rows)
+        return _listed_rows(test.relative_to(root).as_posix(), rows)
 
     def _wanted(self) -> tuple[str, ...]:
         from timm.data import ImageNetInfo

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT_VARIABLE = "DDLIGHT_DATA"
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DatasetInfo:
-    """What is known of one real dataset.
+    """What is known of one real dataset; by default colour images, normalised as ImageNet is.
 
     Attributes:
         name: the dataset's name, which is also its class's.
@@ -30,19 +32,19 @@ class DatasetInfo:
     """
 
     name: str
-    classes: tuple[str, ...]
-    channels: int
+    classes: tuple[str, ...] = ()
+    channels: int = 3
     size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    flip: bool
-    train: int
-    test: int
-    held_out: int
-    found: str
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    flip: bool = True
+    train: int = 0
+    test: int = 0
+    held_out: int = 0
+    found: str = ""
     get: str
     licence: str
-    note: str
+    note: str = ""
     num_classes: int = 0
 
     def __post_init__(self) -> None:
@@ -140,9 +142,6 @@ IMAGENET100_WNIDS = _names(
     """
 )
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
 
 def _idx_tree(name: str) -> str:
     return (
@@ -152,8 +151,8 @@ def _idx_tree(name: str) -> str:
     )
 
 
-def _class_tree(folder: str, test: str, name: str) -> str:
-    return f"{folder}/\n  train/<{name}>/*.JPEG\n  {test}/<{name}>/*.JPEG"
+def _class_tree(folder: str) -> str:
+    return f"{folder}/\n  train/<wnid>/*.JPEG\n  val/<wnid>/*.JPEG"
 
 
 def _torchvision(name: str, rest: str = "download=True") -> str:
@@ -162,6 +161,9 @@ def _torchvision(name: str, rest: str = "download=True") -> str:
 
 _FASHION_FOUND = f"{_idx_tree('FashionMNIST')}\nor the same files in /usr/share/datasets/fashion-mnist (Debian)"
 _FASHION_GET = f"sudo apt install dataset-fashion-mnist   (Debian, Ubuntu), or\n{_torchvision('FashionMNIST')}"
+
+_IMAGENET_TERMS = "non-commercial research and education (image-net.org terms of access)"
+_SUBSET_TERMS = "Apache-2.0 (the selection); the images under ImageNet's terms"
 
 _ROWS = (
     DatasetInfo(
@@ -174,8 +176,6 @@ _ROWS = (
         flip=False,
         train=1438,
         test=359,
-        held_out=0,
-        found="",
         get="pip install scikit-learn   (the images come with it)",
         licence="CC BY 4.0 (UCI, Optical Recognition of Handwritten Digits)",
         note="8x8 digits of scikit-learn, enlarged; the split is ddlight's",
@@ -190,7 +190,6 @@ _ROWS = (
         flip=False,
         train=60_000,
         test=10_000,
-        held_out=0,
         found=_idx_tree("MNIST"),
         get=_torchvision("MNIST"),
         licence="CC BY-SA 3.0",
@@ -203,10 +202,8 @@ _ROWS = (
         size=28,
         mean=(0.2861,),
         std=(0.3530,),
-        flip=True,
         train=60_000,
         test=10_000,
-        held_out=0,
         found=_FASHION_FOUND,
         get=_FASHION_GET,
         licence="MIT",
@@ -219,7 +216,6 @@ _ROWS = (
         size=28,
         mean=(0.2861,),
         std=(0.3530,),
-        flip=True,
         train=5_000,
         test=10_000,
         held_out=5_000,
@@ -231,30 +227,23 @@ _ROWS = (
     DatasetInfo(
         name="CIFAR10",
         classes=CIFAR10_NAMES,
-        channels=3,
         size=32,
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.2023, 0.1994, 0.2010),
-        flip=True,
         train=50_000,
         test=10_000,
-        held_out=0,
         found="ROOT/cifar-10-batches-py/\n  data_batch_1 ... data_batch_5, test_batch, batches.meta",
         get=_torchvision("CIFAR10"),
         licence="none stated",
-        note="",
     ),
     DatasetInfo(
         name="CIFAR100",
         classes=CIFAR100_NAMES,
-        channels=3,
         size=32,
         mean=(0.5071, 0.4866, 0.4409),
         std=(0.2673, 0.2564, 0.2762),
-        flip=True,
         train=50_000,
         test=10_000,
-        held_out=0,
         found="ROOT/cifar-100-python/\n  train, test, meta",
         get=_torchvision("CIFAR100"),
         licence="none stated",
@@ -263,14 +252,12 @@ _ROWS = (
     DatasetInfo(
         name="SVHN",
         classes=DIGIT_NAMES,
-        channels=3,
         size=32,
         mean=(0.4377, 0.4438, 0.4728),
         std=(0.1980, 0.2010, 0.1970),
         flip=False,
         train=73_257,
         test=26_032,
-        held_out=0,
         found="ROOT/\n  train_32x32.mat, test_32x32.mat",
         get=(
             'python -c "from torchvision.datasets import SVHN; '
@@ -281,15 +268,7 @@ _ROWS = (
     ),
     DatasetInfo(
         name="ImageFolder",
-        classes=(),
-        channels=3,
         size=64,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
-        flip=True,
-        train=0,
-        test=0,
-        held_out=0,
         found=(
             "a folder with one folder of images per class, either split:\n"
             "  <root>/train/<class>/*.jpg\n"
@@ -303,92 +282,65 @@ _ROWS = (
     ),
     DatasetInfo(
         name="ImageNet1K",
-        classes=(),
-        channels=3,
         size=224,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
-        flip=True,
         train=1_281_167,
         test=50_000,
-        held_out=0,
-        found=_class_tree("ROOT/imagenet", "val", "wnid"),
+        found=_class_tree("ROOT/imagenet"),
         get=(
             "register at https://image-net.org/download-images, put ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar\n"
             "and ILSVRC2012_devkit_t12.tar.gz into ROOT/imagenet, then\n"
             'python -c "from torchvision.datasets import ImageNet; '
             "[ImageNet('ROOT/imagenet', s) for s in ('train', 'val')]\""
         ),
-        licence="non-commercial research and education (image-net.org terms of access)",
+        licence=_IMAGENET_TERMS,
         note="ILSVRC 2012; its validation images are the test split",
         num_classes=1000,
     ),
     DatasetInfo(
         name="ImageNette",
         classes=IMAGENETTE_WNIDS,
-        channels=3,
         size=224,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
-        flip=True,
         train=9_469,
         test=3_925,
-        held_out=0,
-        found=_class_tree("ROOT/imagenette2", "val", "wnid"),
+        found=_class_tree("ROOT/imagenette2"),
         get=_torchvision("Imagenette", "'train', download=True"),
-        licence="Apache-2.0 (the selection); the images under ImageNet's terms",
+        licence=_SUBSET_TERMS,
         note="ten easy classes of ImageNet: tench to parachute",
     ),
     DatasetInfo(
         name="ImageWoof",
         classes=IMAGEWOOF_WNIDS,
-        channels=3,
         size=224,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
-        flip=True,
         train=9_025,
         test=3_929,
-        held_out=0,
-        found=_class_tree("ROOT/imagewoof2", "val", "wnid"),
+        found=_class_tree("ROOT/imagewoof2"),
         get="unpack https://s3.amazonaws.com/fast-ai-imageclas/imagewoof2.tgz into ROOT",
-        licence="Apache-2.0 (the selection); the images under ImageNet's terms",
+        licence=_SUBSET_TERMS,
         note="ten breeds of dogs of ImageNet",
     ),
     DatasetInfo(
         name="ImageNet100",
         classes=IMAGENET100_WNIDS,
-        channels=3,
         size=224,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
-        flip=True,
         train=126_689,
         test=5_000,
-        held_out=0,
-        found=_class_tree("ROOT/imagenet100", "val", "wnid") + "\nor ImageNet1K's folders",
+        found=_class_tree("ROOT/imagenet100") + "\nor ImageNet1K's folders",
         get="ImageNet1K's folders serve: the classes are chosen by wnid",
-        licence="non-commercial research and education (image-net.org terms of access)",
+        licence=_IMAGENET_TERMS,
         note="100 classes of ImageNet, the list of CMC",
     ),
     DatasetInfo(
         name="TinyImageNet",
-        classes=(),
-        channels=3,
         size=64,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
-        flip=True,
         train=100_000,
         test=10_000,
-        held_out=0,
         found=(
             "ROOT/tiny-imagenet-200/\n"
             "  train/<wnid>/images/*.JPEG\n"
             "  val/images/*.JPEG and val/val_annotations.txt   (or val/<wnid>/)"
         ),
         get="unpack http://cs231n.stanford.edu/tiny-imagenet-200.zip into ROOT",
-        licence="non-commercial research and education (image-net.org terms of access)",
+        licence=_IMAGENET_TERMS,
         note="200 classes of ImageNet at 64 pixels; its validation images are the test split",
         num_classes=200,
     ),

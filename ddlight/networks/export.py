@@ -2,7 +2,7 @@
 
 import importlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,8 @@ class StudentCard:
         mean: per channel, of images in [0, 1], as subtracted before the network.
         std: per channel, as divided by.
         classes: names of the classes in order, or nothing.
+        whitening: the recipe by which images were whitened, in place of mean and std; None where they were not.
         files: sha256 of the files of weights beside it, by name.
-        whitening: how images were whitened, in place of mean and std; None where they were not.
     """
 
     spec: Student
@@ -41,8 +41,8 @@ class StudentCard:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     classes: tuple[str, ...] = ()
-    files: Mapping[str, str] = field(default_factory=dict)
     whitening: str | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 def weights_file(folder: str | Path, epoch: int | None = None) -> Path:
@@ -50,19 +50,7 @@ def weights_file(folder: str | Path, epoch: int | None = None) -> Path:
     return Path(folder).expanduser() / ("student.safetensors" if epoch is None else f"student_epoch{epoch}.safetensors")
 
 
-def save_student(
-    folder: str | Path,
-    network: nn.Module,
-    spec: Student,
-    num_classes: int,
-    channels: int,
-    size: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-    classes: Sequence[str] = (),
-    epoch: int | None = None,
-    whitening: str | None = None,
-) -> Path:
+def save_student(folder: str | Path, network: nn.Module, card: StudentCard, epoch: int | None = None) -> Path:
     """Write weights and `student.json` into `folder`; each file appears whole or not at all. Call it on one rank.
 
     The weights are those of `network` under its own names, so that they load in plain timm or torchvision where the
@@ -71,34 +59,21 @@ def save_student(
     Args:
         folder: the run's folder, made where it is missing.
         network: the trained network, on any device.
-        spec: the student that built it: a frozen dataclass.
-        num_classes, channels, size: as given to `spec.build`.
-        mean, std: per channel, of images in [0, 1]: the normalisation that the network was trained with.
-        classes: names of the classes in order.
+        card: what `student.json` is to say; its `files` are those that lie there.
         epoch: None for the final weights; k writes the weights after k epochs beside them.
-        whitening: the recipe, where images were whitened in place of that.
 
     Returns:
         The path of the weights.
     """
     from safetensors.torch import save
 
-    card = {
-        "class": _class_name(type(spec)),
-        "args": asdict(spec),  # type: ignore[call-overload]
-        "num_classes": num_classes,
-        "channels": channels,
-        "size": size,
-        "mean": [float(m) for m in mean],
-        "std": [float(s) for s in std],
-        "classes": list(classes),
-        "whitening": whitening,
-    }
     path = weights_file(folder, epoch)
     state = {k: v.detach().cpu().contiguous().clone() for k, v in network.state_dict().items()}
     files.write_bytes(path, save(state, metadata={"format": "pt"}))
-    kept = {p.name: files.sha256(p) for p in sorted(path.parent.glob("student*.safetensors"))}
-    files.write_json(path.with_name(CARD), files.signed({**card, "files": kept}))
+    said = asdict(card)
+    head = {"class": _class_name(type(card.spec)), "args": said.pop("spec")}
+    hashes = {p.name: files.sha256(p) for p in sorted(path.parent.glob("student*.safetensors"))}
+    files.write_json(path.with_name(CARD), files.signed({**head, **said, "files": hashes}))
     return path
 
 
@@ -112,18 +87,10 @@ def read_card(folder: str | Path) -> StudentCard:
     if not path.is_file():
         raise DataError(_no_run(path.parent))
     try:
-        card = files.unsigned(json.loads(path.read_bytes()))
-        return StudentCard(
-            spec=_student_class(card["class"])(**card["args"]),
-            num_classes=card["num_classes"],
-            channels=card["channels"],
-            size=card["size"],
-            mean=tuple(card["mean"]),
-            std=tuple(card["std"]),
-            classes=tuple(card.get("classes", ())),
-            files=dict(card.get("files", {})),
-            whitening=card.get("whitening"),
-        )
+        said = files.unsigned(json.loads(path.read_bytes()))
+        spec = _student_class(said.pop("class"))(**said.pop("args"))
+        rows: dict[str, Any] = {name: tuple(said.pop(name)) for name in ("mean", "std", "classes")}
+        return StudentCard(spec, **rows, **said)
     except (ValueError, KeyError, TypeError, AttributeError, ImportError, DataError) as error:
         raise DataError(f"{path} is damaged or of another version: {error!r}. Train the student again.") from error
 
@@ -145,10 +112,10 @@ def _class_name(kind: type) -> str:
 
 def _student_class(name: str) -> Any:
     module, _, attribute = name.rpartition(".")
-    found = getattr(importlib.import_module(module or students.__name__), attribute)
-    if not (isinstance(found, type) and issubclass(found, Student)):
+    kind = getattr(importlib.import_module(module or students.__name__), attribute)
+    if not (isinstance(kind, type) and issubclass(kind, Student)):
         raise TypeError(f"{name} is not a Student")
-    return found
+    return kind
 
 
 def load_student(folder: str | Path, checkpoint_epoch: int | None = None) -> tuple[nn.Module, StudentCard]:

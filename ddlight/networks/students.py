@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from ddlight.core.errors import UsageError
 
@@ -14,7 +13,23 @@ if TYPE_CHECKING:
 
 
 class Student(ABC):
-    """Describes a network without building it. A student of your own is a frozen dataclass on this class."""
+    """Describes a network without building it. A student of your own is a frozen dataclass on this class.
+
+    >>> network = ConvNet(depth=2, width=8).build(num_classes=10, channels=1, size=8)
+    >>> network.classifier
+    Linear(in_features=32, out_features=10, bias=True)
+    """
+
+    at_least_one: ClassVar[tuple[str, ...]] = ()  # options that are numbers from 1 on
+
+    def __post_init__(self) -> None:
+        for option, kind in get_type_hints(type(self)).items():
+            value = getattr(self, option)
+            if get_origin(kind) is Literal and value not in get_args(kind):
+                choices = ", ".join(map(str, get_args(kind)))
+                raise UsageError(f"{type(self).__name__} has no {option} {value!r}. Allowed: {choices}.")
+            if option in self.at_least_one and value < 1:
+                raise UsageError(f"{type(self).__name__} with {option}: {value}. Allowed: 1 or more.")
 
     @abstractmethod
     def build(self, num_classes: int, channels: int, size: int) -> nn.Module:
@@ -38,20 +53,6 @@ class Student(ABC):
         return self
 
 
-def _check(student: Student, option: str, allowed: Sequence[object]) -> None:
-    value = getattr(student, option)
-    if value not in allowed:
-        choices = ", ".join(map(str, allowed))
-        raise UsageError(f"{type(student).__name__} has no {option} {value!r}. Allowed: {choices}.")
-
-
-def _check_at_least_one(student: Student, *options: str) -> None:
-    for option in options:
-        value = getattr(student, option)
-        if value < 1:
-            raise UsageError(f"{type(student).__name__} with {option}: {value}. Allowed: 1 or more.")
-
-
 @dataclass(frozen=True)
 class ConvNet(Student):
     """ConvNet-D, the usual student of small-image distillation (DC, arXiv 2006.05929).
@@ -68,9 +69,7 @@ class ConvNet(Student):
     width: int = 128
     norm: Literal["instance", "batch", "none"] = "instance"
 
-    def __post_init__(self) -> None:
-        _check(self, "norm", ("instance", "batch", "none"))
-        _check_at_least_one(self, "depth", "width")
+    at_least_one = ("depth", "width")
 
     def build(self, num_classes: int, channels: int, size: int) -> nn.Module:
         """Return the network; see `Student.build`."""
@@ -91,8 +90,7 @@ class MLP(Student):
     width: int = 128
     depth: int = 3
 
-    def __post_init__(self) -> None:
-        _check_at_least_one(self, "depth", "width")
+    at_least_one = ("depth", "width")
 
     def build(self, num_classes: int, channels: int, size: int) -> nn.Module:
         """Return the network; see `Student.build`."""
@@ -117,11 +115,6 @@ class ResNet(Student):
     norm: Literal["batch", "instance"] = "batch"
     stem: Literal["auto", "imagenet", "small"] = "auto"
 
-    def __post_init__(self) -> None:
-        _check(self, "depth", (18, 50, 101))
-        _check(self, "norm", ("batch", "instance"))
-        _check(self, "stem", ("auto", "imagenet", "small"))
-
     def build(self, num_classes: int, channels: int, size: int) -> nn.Module:
         """Return the network; see `Student.build`."""
         from ddlight.networks.resnet import resnet
@@ -140,10 +133,6 @@ class ResNetAP(Student):
 
     depth: Literal[10, 18] = 10
     norm: Literal["instance", "batch"] = "instance"
-
-    def __post_init__(self) -> None:
-        _check(self, "depth", (10, 18))
-        _check(self, "norm", ("instance", "batch"))
 
     def build(self, num_classes: int, channels: int, size: int) -> nn.Module:
         """Return the network; see `Student.build`."""

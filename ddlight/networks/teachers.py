@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -57,8 +57,8 @@ def resized(images: Tensor, taken: Input) -> Tensor:
     """
     if images.shape[-2:] == (taken.size, taken.size):
         return images
-    found = F.interpolate(images, (taken.size, taken.size), mode=taken.interpolation, antialias=True)
-    return found.clamp(0, 1) if taken.interpolation == "bicubic" else found
+    square = F.interpolate(images, (taken.size, taken.size), mode=taken.interpolation, antialias=True)
+    return square.clamp(0, 1) if taken.interpolation == "bicubic" else square
 
 
 @dataclass
@@ -158,13 +158,13 @@ class Teacher(ABC):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # slower with GroupNorm
         return Loaded(network.eval().requires_grad_(False), taken, statistics)
 
-    def _check_classes(self, own: int, wanted: int | None) -> None:
-        if wanted is None or own == wanted:
+    def _check_classes(self, count: int, wanted: int | None) -> None:
+        if wanted is None or count == wanted:
             return
         way_out = "Give a teacher that was trained on this dataset"
-        if own == IMAGENET_CLASSES and wanted < own:
+        if count == IMAGENET_CLASSES and wanted < count:
             way_out += f", or classes: the ImageNet-1K indices of the {wanted} classes, in the dataset's order"
-        raise UsageError(f"The teacher {self.name} has {own} classes; the dataset has {wanted}. {way_out}.")
+        raise UsageError(f"The teacher {self.name} has {count} classes; the dataset has {wanted}. {way_out}.")
 
     def _ready(self) -> Loaded:
         if self._loaded is None:
@@ -227,11 +227,9 @@ class Teacher(ABC):
             batch_statistics: as in training: BatchNorm by these images alone, dropout drawn. No statistics change.
         """
         network, inputs = self._on(images.device).network, self.preprocess(images)
-        with training_mode(network) if batch_statistics else nullcontext():
-            if self.precision == "fp32":
-                return network(inputs).float()  # type: ignore[no-any-return]
-            with torch.autocast(images.device.type, torch.bfloat16):
-                return network(inputs).float()  # type: ignore[no-any-return]
+        half = nullcontext() if self.precision == "fp32" else torch.autocast(images.device.type, torch.bfloat16)
+        with training_mode(network) if batch_statistics else nullcontext(), half:
+            return network(inputs).float()  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -276,51 +274,50 @@ def training_mode(network: nn.Module) -> Iterator[None]:
             buffer.copy_(kept[name])
 
 
-def _checked(classes: Sequence[int], own: int, wanted: int, name: str) -> Sequence[int]:
-    """Return `classes` if they choose `wanted` different ones of `own`."""
+def _checked(classes: Sequence[int], count: int, wanted: int, name: str) -> Sequence[int]:
+    """Return `classes` if they choose `wanted` different ones of `count`."""
     if len(classes) != wanted:
         raise UsageError(
             f"The teacher {name} has classes: with {len(classes)} indices; the dataset has {wanted} classes. "
             "Give one index for each class, in the dataset's order."
         )
-    wrong = [c for c in classes if not 0 <= c < own]
+    wrong = [c for c in classes if not 0 <= c < count]
     if wrong or len(set(classes)) != wanted:
         what = f"index {wrong[0]}" if wrong else "an index twice"
-        raise UsageError(f"The teacher {name} has {what} in classes:. Give different ones from 0 to {own - 1}.")
+        raise UsageError(f"The teacher {name} has {what} in classes:. Give different ones from 0 to {count - 1}.")
     return classes
 
 
-class TorchvisionTeacher(Teacher):
+class _ZooTeacher(Teacher):
+    """A published network by name.
+
+    Args:
+        file: a state dict of this network to use instead of a download; it may have another number of classes.
+        classes: for each class of the dataset, in its order, the index among the classes of the weights; the other
+            rows of the last layer are dropped (RDED's class pruning). None: the classes are the dataset's.
+    """
+
+    def __init__(self, model: str, file: str | None = None, classes: list[int] | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.model, self.file, self.classes = model, file, classes
+
+    @property
+    def _title(self) -> str:
+        return self.model
+
+
+class TorchvisionTeacher(_ZooTeacher):
     """A classifier of torchvision with its trained weights, or with a state dict from a file.
 
     Args:
         model: as in torchvision.models.list_models(module=torchvision.models), such as resnet18.
         weights: torchvision's name of the weights. IMAGENET1K_V1 is what the published numbers of SRe2L, RDED and EDC
             rest on. Mean, std and input size are theirs, also where `file` is given.
-        file: a state dict of this network to use instead of a download; it may have another number of classes.
-        classes: for each class of the dataset, in its order, the index among the classes of the weights; the other
-            rows of the last layer are dropped (RDED's class pruning). None: the classes are the dataset's.
-        precision: fp32 or bf16; see `Teacher`.
     """
 
-    def __init__(
-        self,
-        model: str,
-        weights: str = "IMAGENET1K_V1",
-        file: str | None = None,
-        classes: list[int] | None = None,
-        precision: Precision = "fp32",
-    ) -> None:
-        super().__init__(precision)
-        self.model = model
+    def __init__(self, model: str, weights: str = "IMAGENET1K_V1", **kwargs: Any) -> None:
+        super().__init__(model, **kwargs)
         self.weights = weights
-        self.file = file
-        self.classes = classes
-
-    @property
-    def _title(self) -> str:
-        """The network's name."""
-        return self.model
 
     def at_hand(self) -> bool:
         """Whether the weights are in a file or in torch's cache."""
@@ -344,34 +341,14 @@ class TorchvisionTeacher(Teacher):
         return network, taken
 
 
-class TimmTeacher(Teacher):
+class TimmTeacher(_ZooTeacher):
     """A model of timm with its trained weights, or with a state dict from a file.
 
     Mean, std, input size and interpolation are those of timm's configuration of the model.
 
     Args:
         model: as in timm.list_models(), with or without a tag, such as efficientnet_lite0.
-        file: a state dict of this model to use instead of a download; it may have another number of classes.
-        classes: as in `TorchvisionTeacher`.
-        precision: fp32 or bf16; see `Teacher`.
     """
-
-    def __init__(
-        self,
-        model: str,
-        file: str | None = None,
-        classes: list[int] | None = None,
-        precision: Precision = "fp32",
-    ) -> None:
-        super().__init__(precision)
-        self.model = model
-        self.file = file
-        self.classes = classes
-
-    @property
-    def _title(self) -> str:
-        """The model's name."""
-        return self.model
 
     def at_hand(self) -> bool:
         """Whether the weights are in a file; what timm's hub has cached is not looked up."""
@@ -401,24 +378,13 @@ class FileTeacher(Teacher):
         mean: per channel, of images in [0, 1]: the normalisation that it was trained with.
         std: per channel.
         size: height and width in pixels that it was trained with.
-        precision: fp32 or bf16; see `Teacher`.
     """
 
     def __init__(
-        self,
-        student: Student,
-        file: str,
-        mean: list[float],
-        std: list[float],
-        size: int,
-        precision: Precision = "fp32",
+        self, student: Student, file: str, mean: list[float], std: list[float], size: int, **kwargs: Any
     ) -> None:
-        super().__init__(precision)
-        self.student = student
-        self.file = file
-        self.mean = mean
-        self.std = std
-        self.size = size
+        super().__init__(**kwargs)
+        self.student, self.file, self.mean, self.std, self.size = student, file, mean, std, size
         if len(mean) != len(std) or len(mean) not in (1, 3):
             raise UsageError(
                 f"FileTeacher with mean: {mean} and std: {std}. Give one number a channel, 1 or 3 of each."
@@ -426,7 +392,6 @@ class FileTeacher(Teacher):
 
     @property
     def _title(self) -> str:
-        """The file's name without its ending."""
         return Path(self.file).stem
 
     def _open(self, num_classes: int) -> tuple[nn.Module, Input]:
@@ -442,17 +407,14 @@ class RunTeacher(Teacher):
         run: the run's folder, which holds student.safetensors and student.json.
         checkpoint_epoch: take the weights after this many epochs (student_epoch{k}.safetensors), as the early-stopped
             teachers of arXiv 2406.10485; None takes the last ones.
-        precision: fp32 or bf16; see `Teacher`.
     """
 
-    def __init__(self, run: str, checkpoint_epoch: int | None = None, precision: Precision = "fp32") -> None:
-        super().__init__(precision)
-        self.run = run
-        self.checkpoint_epoch = checkpoint_epoch
+    def __init__(self, run: str, checkpoint_epoch: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.run, self.checkpoint_epoch = run, checkpoint_epoch
 
     @property
     def _title(self) -> str:
-        """The run's folder name, with the epoch where one is chosen."""
         epoch = "" if self.checkpoint_epoch is None else f"@{self.checkpoint_epoch}"
         return f"{Path(self.run).expanduser().resolve().name}{epoch}"
 
@@ -483,11 +445,11 @@ def mean_logits(
     """
     if not teachers:
         raise UsageError("This regime needs one or more teachers; the list of teachers is empty. Give teachers: [...].")
-    found = torch.stack([teacher.logits(images, batch_statistics) for teacher in teachers])
+    logits = torch.stack([teacher.logits(images, batch_statistics) for teacher in teachers])
     if balance:
-        norms = found.norm(dim=(1, 2), keepdim=True)
-        found = found / norms * norms.mean()
-    return found.mean(dim=0)
+        norms = logits.norm(dim=(1, 2), keepdim=True)
+        logits = logits / norms * norms.mean()
+    return logits.mean(dim=0)
 
 
 def check_teacher(teacher: Teacher, images: Tensor, labels: Tensor) -> float:

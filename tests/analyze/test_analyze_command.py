@@ -14,7 +14,7 @@ from ddlight.analyze import distances
 from ddlight.analyze.command import as_classes, networks
 from ddlight.core.artefact import seal
 from ddlight.data import Digits
-from ddlight.networks.export import load_student, save_student
+from ddlight.networks.export import StudentCard, load_student, save_student
 from ddlight.networks.students import ConvNet
 from ddlight.sets.store import Selection, Synthesis, write_set
 
@@ -29,7 +29,8 @@ def teacher(folder, classes=10, names=DATA.info.classes, channels=1):
     torch.manual_seed(0)
     student = ConvNet(2, 8)
     network = student.build(classes, channels, 16)
-    save_student(folder, network, student, classes, channels, 16, [0.5] * channels, [0.5] * channels, names)
+    grey = (0.5,) * channels
+    save_student(folder, network, StudentCard(student, classes, channels, 16, grey, grey, tuple(names)))
     return network.eval()
 
 

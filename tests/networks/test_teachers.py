@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from ddlight.core.errors import DataError, UsageError
 from ddlight.data import Digits
-from ddlight.networks.export import load_student, save_student
+from ddlight.networks.export import StudentCard, load_student, save_student
 from ddlight.networks.students import ConvNet, ResNet
 from ddlight.networks.teachers import (
     FileTeacher,
@@ -212,8 +212,8 @@ def test_networks_that_rded_released_fit_the_small_stem(tmp_path):
 def test_run_teacher_and_its_epochs(tmp_path):
     spec = ConvNet(depth=1, width=4)
     first, last = (spec.build(3, 1, 8).eval() for _ in range(2))
-    save_student(tmp_path / "run7", first, spec, 3, 1, 8, (0.3,), (0.2,), epoch=7)
-    save_student(tmp_path / "run7", last, spec, 3, 1, 8, (0.3,), (0.2,))
+    save_student(tmp_path / "run7", first, StudentCard(spec, 3, 1, 8, (0.3,), (0.2,)), epoch=7)
+    save_student(tmp_path / "run7", last, StudentCard(spec, 3, 1, 8, (0.3,), (0.2,)))
     images = torch.rand(2, 1, 8, 8)
     for network, teacher in ((last, RunTeacher(f"{tmp_path}/run7/")), (first, RunTeacher(f"{tmp_path}/run7", 7))):
         teacher.load(3, 1, 8)
@@ -297,7 +297,7 @@ def test_loading_draws_nothing_from_torchs_generator(convnet):
 def test_fingerprint_is_of_the_weights(convnet, tmp_path):
     network, teacher = convnet
     teacher.load(3, 1, 8)
-    save_student(tmp_path / "run", network, ConvNet(depth=2, width=4), 3, 1, 8, (0.3,), (0.2,))
+    save_student(tmp_path / "run", network, StudentCard(ConvNet(depth=2, width=4), 3, 1, 8, (0.3,), (0.2,)))
     run = RunTeacher(str(tmp_path / "run"))
     run.load(3, 1, 8)
     assert len(teacher.fingerprint()) == 64 and run.fingerprint() == teacher.fingerprint()
@@ -311,7 +311,7 @@ def test_fingerprint_is_of_the_weights(convnet, tmp_path):
 
 def test_a_student_of_whitened_images_is_no_teacher(tmp_path):
     spec = ConvNet(depth=2, width=4)
-    save_student(tmp_path / "run", spec.build(3, 1, 8), spec, 3, 1, 8, (0.3,), (0.2,), whitening="zca")
+    save_student(tmp_path / "run", spec.build(3, 1, 8), StudentCard(spec, 3, 1, 8, (0.3,), (0.2,), whitening="zca"))
     assert load_student(tmp_path / "run")[1].whitening == "zca"
     with pytest.raises(UsageError, match=r"trained on whitened images \(zca\).*such as a run of FullData"):
         RunTeacher(str(tmp_path / "run")).load(3, 1, 8)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from lightning import LightningModule, Trainer
 
-from ddlight.networks.export import save_student
+from ddlight.networks.export import StudentCard, save_student
 from ddlight.train.callbacks.each_step import EachStep
 from ddlight.train.callbacks.ema import averaged
 
@@ -37,19 +37,10 @@ class Export(EachStep):
     def _write(self, trainer: Trainer, model: Any, epoch: int | None) -> None:
         if not trainer.is_global_zero:
             return
-        data, whitened = model.data.dataset, model.data.whitening is not None
+        data, space = model.data.dataset, model.data.space if model.data.whitening is not None else None
         info = data.info
+        card = StudentCard(
+            model.student, data.num_classes, info.channels, info.size, info.mean, info.std, info.classes, space
+        )
         with averaged(trainer, model):
-            save_student(
-                self.folder,
-                model.network,
-                model.student,
-                num_classes=data.num_classes,
-                channels=info.channels,
-                size=info.size,
-                mean=info.mean,
-                std=info.std,
-                classes=info.classes,
-                epoch=epoch,
-                whitening=model.data.space if whitened else None,
-            )
+            save_student(self.folder, model.network, card, epoch)
