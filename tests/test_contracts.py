@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from ddlight.cli.tiny import tiny_teachers
-from ddlight.core import artefact, discover
+from ddlight.core import artefact, discover, naming
 from ddlight.core.artefact import Unit
 from ddlight.core.errors import DataError
 from ddlight.core.files import sha256
@@ -198,8 +198,8 @@ def check_names(method, name):
     data = method(name)
     assert data.fingerprint == method(name, "elsewhere").fingerprint
     assert data.fingerprint not in (method(name, seed=1).fingerprint, method(name, ipc=IPC + 1).fingerprint)
-    for argument in inspect.signature(type(data).__init__).parameters:
-        assert argument == "self" or hasattr(data, argument)
+    for argument in naming.parameters(type(data)):
+        assert hasattr(data, argument)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -90,8 +90,8 @@ def choices(family: type) -> list[str]:
 
 
 def _abstract(cls: type) -> bool:
-    """Whether something is left to a subclass; Lightning's classes are not ABCs, which would know."""
-    return any(getattr(getattr(cls, name, None), "__isabstractmethod__", False) for name in dir(cls))
+    """Whether the class itself leaves something to others, as `discover` reads it; Lightning's classes are no ABCs."""
+    return any(getattr(value, "__isabstractmethod__", False) for value in vars(cls).values())
 
 
 class Parser(LightningArgumentParser):

@@ -1,8 +1,10 @@
 """What names an artefact: the arguments that shape it, as JSON. An option that is added later changes no older name."""
 
+import ast
 import hashlib
 import inspect
 import json
+import textwrap
 from dataclasses import MISSING, Field, fields, is_dataclass
 from inspect import Parameter
 from typing import Any
@@ -17,13 +19,25 @@ def parameters(cls: type) -> dict[str, Parameter]:
         cls: a class whose constructor, where it takes `**kwargs`, hands them to that of the next class of its MRO.
     """
     found: dict[str, Parameter] = {}
-    for base in (base for base in cls.__mro__ if "__init__" in vars(base)):
-        own = inspect.signature(vars(base)["__init__"]).parameters
+    settled: set[str] = set()
+    for init in (vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base)):
+        own = inspect.signature(init).parameters
         named = {name: p for name, p in own.items() if name != "self" and p.kind not in VARIADIC}
-        found = {**named, **found}
+        found = {**{name: p for name, p in named.items() if name not in settled}, **found}
         if not any(p.kind == Parameter.VAR_KEYWORD for p in own.values()):
             break
+        settled |= _settled(init)
     return found
+
+
+def _settled(init: Any) -> set[str]:
+    """Arguments that a constructor gives to the next one itself, by keyword, so that they are no options any more."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(init)))
+    except (OSError, TypeError):  # typed at a prompt, or not Python
+        return set()
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return {k.arg for call in calls if ast.unparse(call.func).endswith("__init__") for k in call.keywords if k.arg}
 
 
 def named(value: Any) -> Any:

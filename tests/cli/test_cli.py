@@ -203,4 +203,4 @@ def test_classes_that_leave_something_to_others_are_no_choices():
         import_module(entry.module)
     allowed = set(choices(CondensedDataModule))
     assert {entry.name for entry in discover.methods()} <= allowed
-    assert not allowed & {"ScoredSelector", "SearchedSelector", "FeatureSelector", "RecoveredSynthesiser"}
+    assert not allowed & {"ScoreSelector", "GeometrySelector", "MosaicSynthesiser", "RecoveredSynthesiser"}

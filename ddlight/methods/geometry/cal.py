@@ -1,17 +1,14 @@
 """CAL: images that a network predicts unlike their nearest neighbours in feature space."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy.special import log_softmax
 from sklearn.neighbors import NearestNeighbors
 
 from ddlight.core.errors import UsageError
-from ddlight.data.base import RealDataset
 from ddlight.methods.geometry.selector import GeometrySelector
 from ddlight.methods.scoring.features import Features
-from ddlight.methods.scoring.run import Scoring
-from ddlight.networks.teachers import Teacher
 
 
 def contrast(features: np.ndarray, logits: np.ndarray, k: int) -> np.ndarray:
@@ -47,34 +44,20 @@ class CAL(GeometrySelector):
     KL(neighbour || image).
 
     Args:
-        dataset: the real dataset.
-        ipc: images per class.
-        seed: of the scoring run, where that has none of its own, and of every draw.
-        cache: folder of condensed sets.
-        scoring: how the network is trained whose features are taken.
-        network: another network to take features from instead; then nothing is trained.
         k: nearest neighbours.
         keep: "largest" divergence, as the paper has it, or "smallest", as DeepCore's code has it: images that are
             predicted like their neighbours, which are easy ones.
     """
 
     def __init__(
-        self,
-        dataset: RealDataset,
-        ipc: int = 10,
-        seed: int = 0,
-        cache: str | None = None,
-        scoring: Scoring = Scoring(),  # noqa: B008  frozen
-        network: Teacher | None = None,
-        k: int = 10,
-        keep: Literal["largest", "smallest"] = "largest",
+        self, *args: Any, k: int = 10, keep: Literal["largest", "smallest"] = "largest", **kwargs: Any
     ) -> None:
-        super().__init__(dataset, ipc, seed, cache, scoring, network)
+        super().__init__(*args, **kwargs)
         if k < 1:
             raise UsageError(f"k is {k}; allowed: 1 or more.")
         self.k, self.keep = k, keep
 
-    def order(self, found: Features, count: int, rng: np.random.Generator) -> np.ndarray:
+    def order(self, images: Features, count: int, rng: np.random.Generator) -> np.ndarray:
         """By divergence."""
-        scores = contrast(found.features, found.logits, self.k)
+        scores = contrast(images.features, images.logits, self.k)
         return np.argsort(-scores if self.keep == "largest" else scores, kind="stable")[:count]

@@ -37,17 +37,9 @@ class CRAIG(GeometrySelector):
     its input.
     Deviation: the paper weighs each image by the number of those whose gradient it is nearest to. Sets have one weight
     for all, as those of every other method that they are compared with, so no weights are computed.
-
-    Args:
-        dataset: the real dataset.
-        ipc: images per class.
-        seed: of the scoring run, where that has none of its own, and of every draw.
-        cache: folder of condensed sets.
-        scoring: how the network is trained whose gradients are taken.
-        network: another network to take gradients from instead; then nothing is trained.
     """
 
-    def order(self, found: Features, count: int, rng: np.random.Generator) -> np.ndarray:
+    def order(self, images: Features, count: int, rng: np.random.Generator) -> np.ndarray:
         """Lazy greedy order. Raises UsageError where the class has too many images for their distances."""
-        self.require_table(found)
-        return craig(Gradients.of(found), count)
+        self.require_table(images)
+        return craig(Gradients.of(images), count)

@@ -1,15 +1,13 @@
 """FacilityLocation: images such that each image of the class is similar to one of them."""
 
 import heapq
+from typing import Any
 
 import numpy as np
 
-from ddlight.data.base import RealDataset
 from ddlight.methods.geometry.selector import GeometrySelector
 from ddlight.methods.scoring.features import Features
-from ddlight.methods.scoring.run import Scoring
 from ddlight.methods.scoring.vectors import Similarity, Vectors
-from ddlight.networks.teachers import Teacher
 
 DECIMALS = 10
 """Places after the point to which gains count: what is left is rounding, and a gain is then a tie or is not."""
@@ -51,29 +49,14 @@ class FacilityLocation(GeometrySelector):
     its training data leaves gradients next to nothing to say. `vectors` chooses.
 
     Args:
-        dataset: the real dataset.
-        ipc: images per class.
-        seed: of the scoring run, where that has none of its own, and of every draw.
-        cache: folder of condensed sets.
-        scoring: how the network is trained whose features are taken.
-        network: another network to take features from instead; then nothing is trained.
         vectors: what is compared: "features", or "gradients" of the last layer's weights and biases.
     """
 
-    def __init__(
-        self,
-        dataset: RealDataset,
-        ipc: int = 10,
-        seed: int = 0,
-        cache: str | None = None,
-        scoring: Scoring = Scoring(),  # noqa: B008  frozen
-        network: Teacher | None = None,
-        vectors: Vectors = "features",
-    ) -> None:
-        super().__init__(dataset, ipc, seed, cache, scoring, network)
+    def __init__(self, *args: Any, vectors: Vectors = "features", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.vectors = vectors
 
-    def order(self, found: Features, count: int, rng: np.random.Generator) -> np.ndarray:
+    def order(self, images: Features, count: int, rng: np.random.Generator) -> np.ndarray:
         """Lazy greedy order. Raises UsageError where the class has too many images for their similarities."""
-        self.require_table(found)
-        return facility_location(Similarity.of(found, self.vectors).matrix(), count)
+        self.require_table(images)
+        return facility_location(Similarity.of(images, self.vectors).matrix(), count)

@@ -6,17 +6,14 @@ from typing import Any
 import numpy as np
 
 from ddlight.core.errors import UsageError
-from ddlight.data.base import RealDataset
 from ddlight.methods.geometry.selector import GeometrySelector
 from ddlight.methods.scoring.features import Features
-from ddlight.methods.scoring.run import Scoring
 from ddlight.methods.scoring.vectors import TIE, Gradients, largest
-from ddlight.networks.teachers import Teacher
 
 log = logging.getLogger("ddlight")
 
 
-def glister(found: Features, validation: Features, count: int, eta: float) -> np.ndarray:
+def glister(images: Features, validation: Features, count: int, eta: float) -> np.ndarray:
     """Greedy order by the first-order gain in validation loss of one more gradient step, from where the last one led.
 
     The gain of i is eta <G, g_i>, with G the mean gradient of the validation images. After each pick j the last layer
@@ -24,7 +21,7 @@ def glister(found: Features, validation: Features, count: int, eta: float) -> np
     computed anew.
 
     Args:
-        found: what the network says of n images to choose from.
+        images: what the network says of those to choose from, n.
         validation: what it says of the images whose loss counts.
         count: at most n; filled up where gains are negative.
         eta: length of the step.
@@ -32,8 +29,8 @@ def glister(found: Features, validation: Features, count: int, eta: float) -> np
     Returns:
         int64 (count,): positions; a smaller count gives a prefix.
     """
-    gradients, logits, order = Gradients.of(found), validation.logits.astype(np.float64), list[int]()
-    longest, free = np.sqrt(gradients.squares().max()), np.ones(len(found.labels), bool)
+    gradients, logits, order = Gradients.of(images), validation.logits.astype(np.float64), list[int]()
+    longest, free = np.sqrt(gradients.squares().max()), np.ones(len(images.labels), bool)
     for _ in range(count):
         ahead = Gradients.of(Features(validation.features, logits, validation.labels))
         towards = ahead.mean()
@@ -53,27 +50,12 @@ class GLISTER(GeometrySelector):
     Deviation: one subset from one trained network; the paper selects anew during training.
 
     Args:
-        dataset: the real dataset.
-        ipc: images per class.
-        seed: of the scoring run, where that has none of its own, and of every draw.
-        cache: folder of condensed sets.
-        scoring: how the network is trained whose gradients are taken.
-        network: another network to take gradients from instead; then nothing is trained.
         eta: length of the step that is taken for each pick; the learning rate in the paper. With 0 the validation
             gradient is never updated, as by mistake in DeepCore's code.
     """
 
-    def __init__(
-        self,
-        dataset: RealDataset,
-        ipc: int = 10,
-        seed: int = 0,
-        cache: str | None = None,
-        scoring: Scoring = Scoring(),  # noqa: B008  frozen
-        network: Teacher | None = None,
-        eta: float = 0.1,
-    ) -> None:
-        super().__init__(dataset, ipc, seed, cache, scoring, network)
+    def __init__(self, *args: Any, eta: float = 0.1, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         if not 0 <= eta < float("inf"):
             raise UsageError(f"eta is {eta}; allowed: 0 or more, and finite.")
         self.eta = eta
@@ -89,7 +71,7 @@ class GLISTER(GeometrySelector):
         if self.selected_on == "none":
             log.info(
                 "%s holds nothing out: GLISTER takes training images for validation (--data.dataset.held_out=N "
-                "keeps N a class back)",
+                "keeps N per class back)",
                 self.dataset.info.name,
             )
 
@@ -97,13 +79,13 @@ class GLISTER(GeometrySelector):
         """Which split the validation loss is of."""
         return {**super().facts(), "validation": "train" if self.selected_on == "none" else "held_out"}
 
-    def order(self, found: Features, count: int, rng: np.random.Generator) -> np.ndarray:
+    def order(self, images: Features, count: int, rng: np.random.Generator) -> np.ndarray:
         """Greedy order."""
-        return glister(found, self.validation(found), count, self.eta)
+        return glister(images, self.validation(images), count, self.eta)
 
-    def validation(self, found: Features) -> Features:
+    def validation(self, images: Features) -> Features:
         """What the network says of the class's held-out images; of its training images where there are none."""
-        rows = np.flatnonzero(self.dataset.index("held_out").labels == found.labels[0])
+        rows = np.flatnonzero(self.dataset.index("held_out").labels == images.labels[0])
         if len(rows) == 0:
-            return found
-        return self.finite_features(rows, int(found.labels[0]), "held_out")
+            return images
+        return self.features.of_class(rows, int(images.labels[0]), "held_out")

@@ -1,16 +1,15 @@
 """GradMatch: images whose weighted gradients add up to the gradient of their class."""
 
+from typing import Any
+
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import nnls
 
 from ddlight.core.errors import UsageError
-from ddlight.data.base import RealDataset
 from ddlight.methods.geometry.selector import GeometrySelector
 from ddlight.methods.scoring.features import Features
-from ddlight.methods.scoring.run import Scoring
 from ddlight.methods.scoring.vectors import TIE, Gradients, largest
-from ddlight.networks.teachers import Teacher
 
 
 def non_negative_ridge(gram: np.ndarray, products: np.ndarray, ridge: float) -> np.ndarray:
@@ -66,30 +65,15 @@ class GradMatch(GeometrySelector):
     are compared with.
 
     Args:
-        dataset: the real dataset.
-        ipc: images per class.
-        seed: of the scoring run, where that has none of its own, and of every draw.
-        cache: folder of condensed sets.
-        scoring: how the network is trained whose gradients are taken.
-        network: another network to take gradients from instead; then nothing is trained.
         lam: strength of the ridge on the weights, in units of the class's mean squared length of a gradient.
     """
 
-    def __init__(
-        self,
-        dataset: RealDataset,
-        ipc: int = 10,
-        seed: int = 0,
-        cache: str | None = None,
-        scoring: Scoring = Scoring(),  # noqa: B008  frozen
-        network: Teacher | None = None,
-        lam: float = 0.5,
-    ) -> None:
-        super().__init__(dataset, ipc, seed, cache, scoring, network)
+    def __init__(self, *args: Any, lam: float = 0.5, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         if not 0 <= lam < float("inf"):
             raise UsageError(f"lam is {lam}; allowed: 0 or more, and finite.")
         self.lam = lam
 
-    def order(self, found: Features, count: int, rng: np.random.Generator) -> np.ndarray:
+    def order(self, images: Features, count: int, rng: np.random.Generator) -> np.ndarray:
         """Order of the pursuit."""
-        return matching_pursuit(Gradients.of(found), count, self.lam)[0]
+        return matching_pursuit(Gradients.of(images), count, self.lam)[0]

@@ -1,14 +1,13 @@
 """GraphCut: images similar to the whole class and unlike each other."""
 
+from typing import Any
+
 import numpy as np
 
 from ddlight.core.errors import UsageError
-from ddlight.data.base import RealDataset
 from ddlight.methods.geometry.selector import GeometrySelector
 from ddlight.methods.scoring.features import Features
-from ddlight.methods.scoring.run import Scoring
 from ddlight.methods.scoring.vectors import TIE, Similarity, Vectors, largest
-from ddlight.networks.teachers import Teacher
 
 
 def graph_cut(similarity: Similarity, count: int, lam: float) -> np.ndarray:
@@ -41,32 +40,16 @@ class GraphCut(GeometrySelector):
     Deviation: DeepCore compares gradients of the last layer (`vectors`) and has lam 1, with which f falls at last.
 
     Args:
-        dataset: the real dataset.
-        ipc: images per class.
-        seed: of the scoring run, where that has none of its own, and of every draw.
-        cache: folder of condensed sets.
-        scoring: how the network is trained whose features are taken.
-        network: another network to take features from instead; then nothing is trained.
         lam: weight of similarity to the class against that among the chosen: 2 is the least with which f never falls.
         vectors: what is compared: "features", or "gradients" of the last layer's weights and biases.
     """
 
-    def __init__(
-        self,
-        dataset: RealDataset,
-        ipc: int = 10,
-        seed: int = 0,
-        cache: str | None = None,
-        scoring: Scoring = Scoring(),  # noqa: B008  frozen
-        network: Teacher | None = None,
-        lam: float = 2.0,
-        vectors: Vectors = "features",
-    ) -> None:
-        super().__init__(dataset, ipc, seed, cache, scoring, network)
+    def __init__(self, *args: Any, lam: float = 2.0, vectors: Vectors = "features", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         if not 0 <= lam < float("inf"):
             raise UsageError(f"lam is {lam}; allowed: 0 or more, and finite.")
         self.lam, self.vectors = lam, vectors
 
-    def order(self, found: Features, count: int, rng: np.random.Generator) -> np.ndarray:
+    def order(self, images: Features, count: int, rng: np.random.Generator) -> np.ndarray:
         """Greedy order."""
-        return graph_cut(Similarity.of(found, self.vectors), count, self.lam)
+        return graph_cut(Similarity.of(images, self.vectors), count, self.lam)

@@ -46,6 +46,6 @@ class Herding(GeometrySelector):
         super().__init__(*args, **kwargs)
         self.normalise = normalise
 
-    def order(self, found: Features, count: int, rng: np.random.Generator) -> np.ndarray:
+    def order(self, images: Features, count: int, rng: np.random.Generator) -> np.ndarray:
         """Herding order."""
-        return herding(unit_length(found.features) if self.normalise else found.features, count)
+        return herding(unit_length(images.features) if self.normalise else images.features, count)

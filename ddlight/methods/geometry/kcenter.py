@@ -1,16 +1,13 @@
 """KCenter: each image as far as can be from those chosen before it."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from ddlight.data.base import RealDataset
 from ddlight.methods.geometry.selector import GeometrySelector
 from ddlight.methods.scoring.features import Features
-from ddlight.methods.scoring.run import Scoring
 from ddlight.methods.scoring.vectors import Cloud, unit_length
-from ddlight.networks.teachers import Teacher
 
 BLOCK = 256
 """Points that are compared exactly at a time."""
@@ -56,34 +53,24 @@ class KCenter(GeometrySelector):
     """Images of each class, each farthest from those before it, so that none of the class is far from all of them.
 
     Paper: arXiv 1708.00489, Algorithm 1 (k-Center-Greedy), within each class as DeepCore (arXiv 2204.08499) has it.
-    At few images a class it picks outliers; KMeans is what arXiv 2604.18811 seems to mean by K-centers.
+    At few images per class it picks outliers; KMeans is what arXiv 2604.18811 seems to mean by K-centers.
 
     Args:
-        dataset: the real dataset.
-        ipc: images per class.
-        seed: of the scoring run, where that has none of its own, and of every draw.
-        cache: folder of condensed sets.
-        scoring: how the network is trained whose features are taken.
-        network: another network to take features from instead; then nothing is trained.
         start: the first image: "medoid", the one nearest to the class mean, or "random", as DeepCore has it.
         metric: "euclidean", or "cosine": Euclidean between features at length 1, which orders as the angle does.
     """
 
     def __init__(
         self,
-        dataset: RealDataset,
-        ipc: int = 10,
-        seed: int = 0,
-        cache: str | None = None,
-        scoring: Scoring = Scoring(),  # noqa: B008  frozen
-        network: Teacher | None = None,
+        *args: Any,
         start: Literal["medoid", "random"] = "medoid",
         metric: Literal["euclidean", "cosine"] = "euclidean",
+        **kwargs: Any,
     ) -> None:
-        super().__init__(dataset, ipc, seed, cache, scoring, network)
+        super().__init__(*args, **kwargs)
         self.start, self.metric = start, metric
 
-    def order(self, found: Features, count: int, rng: np.random.Generator) -> np.ndarray:
+    def order(self, images: Features, count: int, rng: np.random.Generator) -> np.ndarray:
         """Farthest-first order; images come in a drawn order, so the first of them is a random start."""
-        points = unit_length(found.features) if self.metric == "cosine" else found.features
+        points = unit_length(images.features) if self.metric == "cosine" else images.features
         return kcenter(points, count, medoid(points) if self.start == "medoid" else 0)

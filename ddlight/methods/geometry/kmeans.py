@@ -1,18 +1,16 @@
 """KMeans: the image nearest to each of ipc cluster centres of its class."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 from sklearn.cluster import KMeans as Clustering
 from sklearn.exceptions import ConvergenceWarning
 
 from ddlight.core.errors import UsageError
-from ddlight.data.base import RealDataset
 from ddlight.methods.geometry.selector import GeometrySelector
 from ddlight.methods.scoring.features import Features
-from ddlight.methods.scoring.run import Scoring
 from ddlight.methods.scoring.vectors import Cloud, unit_length
-from ddlight.networks.teachers import Teacher
 
 
 def kmeans_medoids(points: np.ndarray, count: int, n_init: int, seed: int) -> np.ndarray:
@@ -29,10 +27,10 @@ def kmeans_medoids(points: np.ndarray, count: int, n_init: int, seed: int) -> np
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters
-        found = Clustering(count, n_init=n_init, random_state=seed).fit(points.astype(np.float64))
-    sizes = np.bincount(found.labels_, minlength=count)
+        clusters = Clustering(count, n_init=n_init, random_state=seed).fit(points.astype(np.float64))
+    sizes = np.bincount(clusters.labels_, minlength=count)
     cloud, free, order = Cloud(points), np.ones(len(points), bool), []
-    for centre in found.cluster_centers_[np.argsort(-sizes, kind="stable")]:
+    for centre in clusters.cluster_centers_[np.argsort(-sizes, kind="stable")]:
         order.append(cloud.nearest(centre, free))
         free[order[-1]] = False
     return np.array(order, np.int64)
@@ -44,34 +42,18 @@ class KMeans(GeometrySelector):
     Paper: what arXiv 2604.18811 (appendix A.3, "K-centers") seems to mean by cluster centres; k-means++ starts.
 
     Args:
-        dataset: the real dataset.
-        ipc: images per class.
-        seed: of the scoring run, where that has none of its own, and of every draw.
-        cache: folder of condensed sets.
-        scoring: how the network is trained whose features are taken.
-        network: another network to take features from instead; then nothing is trained.
         n_init: k-means++ starts, of which the best is kept; more cost more and change little.
         spherical: features at length 1, as arXiv 2206.14486 clusters them. Deviation: centres are means of those and
             are not brought to length 1 between iterations.
     """
 
-    def __init__(
-        self,
-        dataset: RealDataset,
-        ipc: int = 10,
-        seed: int = 0,
-        cache: str | None = None,
-        scoring: Scoring = Scoring(),  # noqa: B008  frozen
-        network: Teacher | None = None,
-        n_init: int = 1,
-        spherical: bool = False,
-    ) -> None:
-        super().__init__(dataset, ipc, seed, cache, scoring, network)
+    def __init__(self, *args: Any, n_init: int = 1, spherical: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         if n_init < 1:
             raise UsageError(f"n_init is {n_init}; allowed: 1 or more.")
         self.n_init, self.spherical = n_init, spherical
 
-    def order(self, found: Features, count: int, rng: np.random.Generator) -> np.ndarray:
+    def order(self, images: Features, count: int, rng: np.random.Generator) -> np.ndarray:
         """Medoids, by size of their clusters."""
-        points = unit_length(found.features) if self.spherical else found.features
+        points = unit_length(images.features) if self.spherical else images.features
         return kmeans_medoids(points, count, self.n_init, int(rng.integers(2**31)))

@@ -76,7 +76,7 @@ class CA2D(PrunedSynthesiser, RDED):
         pool_size: PoolSize = "rded",
         patch_score: Literal["ce_true", "cad_rank"] = "ce_true",
         stitch_order: Literal["rded", "shuffled", "diverse"] = "rded",
-        scoring: Scoring = Scoring(protocol="ht_small_hard"),  # noqa: B008  frozen
+        scoring: Scoring = Scoring(protocol="ht_small_hard"),
         budget: Budget | None = None,
         score: CadScore = "el2n",
         k_mode: Literal["ticks", "exact", "floor", "fixed"] = "ticks",

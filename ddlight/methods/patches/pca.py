@@ -60,7 +60,7 @@ class PCA(PrunedSynthesiser, MosaicSynthesiser):
         square: Literal["squash", "crop"] = "squash",
         stitch_order: Literal["rank", "shuffled"] = "rank",
         keep: Keep = "easy",
-        scoring: Scoring = Scoring(),  # noqa: B008  frozen
+        scoring: Scoring = Scoring(),
         signal: Signal = "clean",
         at: float = 0.1,
     ) -> None:
@@ -71,9 +71,8 @@ class PCA(PrunedSynthesiser, MosaicSynthesiser):
     @cached_property
     def pruner(self) -> EL2N:  # type: ignore[override]
         """EL2N over as many images of each class as there are tiles."""
-        return EL2N(
-            self.dataset, self.pieces, self.seed, self.cache, self.scoring, "ipc", self.keep, self.signal, self.at
-        )
+        own = (self.dataset, self.pieces, self.seed, self.cache)
+        return EL2N(*own, scoring=self.scoring, keep=self.keep, signal=self.signal, at=self.at)
 
     def make(self, unit: Unit) -> Synthesis:
         """Prune and combine one class."""

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from typing import Any
 
 from ddlight.methods.base import Synthesiser
-from ddlight.methods.scores.selector import ScoredSelector
+from ddlight.methods.scores.selector import ScoreSelector
 from ddlight.methods.scoring.run import ScoringRun
 
 
@@ -13,7 +13,7 @@ class PrunedSynthesiser(Synthesiser):
 
     @property
     @abstractmethod
-    def pruner(self) -> ScoredSelector:
+    def pruner(self) -> ScoreSelector:
         """Scores the images; its `sample` says which are kept."""
 
     @property

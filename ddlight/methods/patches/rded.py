@@ -24,7 +24,7 @@ from ddlight.data.base import RealDataset
 from ddlight.data.decoded import read_full
 from ddlight.methods.base import smallest_class
 from ddlight.methods.patches.mosaic import MosaicSynthesiser
-from ddlight.methods.scoring.selector import operations_per_second
+from ddlight.methods.scoring.cost import operations_per_second
 from ddlight.networks.device import own_device
 from ddlight.networks.teachers import Teacher
 from ddlight.sets.store import Synthesis

@@ -185,7 +185,7 @@ class FADRM(ResidualSynthesiser):
         seed: int = 0,
         cache: str | None = None,
         teacher: Teacher | None = None,
-        squeeze: Scoring = Scoring(clean=0),  # noqa: B008  frozen
+        squeeze: Scoring = Scoring(clean=0),
         recovery: RecoveryOverride = RecoveryOverride(),  # noqa: B008  frozen
         patches: Start = "medium",
         sizes: list[int] | None = None,

@@ -42,7 +42,7 @@ class SRe2L(RecoveredSynthesiser):
         seed: int = 0,
         cache: str | None = None,
         teacher: Teacher | None = None,
-        squeeze: Scoring = Scoring(clean=0),  # noqa: B008  frozen
+        squeeze: Scoring = Scoring(clean=0),
         recovery: RecoveryOverride = RecoveryOverride(),  # noqa: B008  frozen
         init: Init = "noise",
     ) -> None:

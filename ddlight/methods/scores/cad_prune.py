@@ -15,20 +15,18 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from ddlight.core.errors import UsageError
-from ddlight.data.base import RealDataset
-from ddlight.methods.scores.selector import ScoredSelector
+from ddlight.methods.scores.selector import ScoreSelector
 from ddlight.methods.scoring import samplers, scores
+from ddlight.methods.scoring.cost import TINY_SCORING
 from ddlight.methods.scoring.run import Scoring
-from ddlight.methods.scoring.samplers import Balance
 from ddlight.methods.scoring.scores import CadScore
-from ddlight.methods.scoring.selector import TINY_SCORING
 from ddlight.methods.scoring.table import ScoreTable
 from ddlight.recipes.budget import Budget, images_seen
 from ddlight.recipes.plan import Setting
 from ddlight.recipes.table import resolve
 
 
-class CADPrune(ScoredSelector):
+class CADPrune(ScoreSelector):
     """The images of each class whose score moves most over the last readings of a compute-matched run.
 
     Paper: arXiv 2604.18811, Equations 1 and 2.
@@ -36,14 +34,8 @@ class CADPrune(ScoredSelector):
     K, and that the largest values are kept (inherited from Dyn-Unc, arXiv 2306.05175).
 
     Args:
-        dataset: the real dataset.
-        ipc: images per class.
-        seed: of the scoring run, where that has none of its own, and of ties.
-        cache: folder of condensed sets.
         scoring: the scoring network, which should be the student, and its recipe; its length and number of clean passes
             follow from `budget` and `k_mode`.
-        balance: "ipc" takes exactly ipc images of each class; "proportional", "floor" (half of an even share for each
-            class, the rest over all) and "none" take ipc x classes images in all.
         budget: the student's length, in epochs, steps or images of the condensed set or in full_epochs; null takes that
             of `scoring.protocol`.
         score: S: "el2n" or "prob_true", of the images as they are.
@@ -63,12 +55,8 @@ class CADPrune(ScoredSelector):
 
     def __init__(
         self,
-        dataset: RealDataset,
-        ipc: int = 10,
-        seed: int = 0,
-        cache: str | None = None,
-        scoring: Scoring = Scoring(protocol="ht_small_hard"),  # noqa: B008  frozen
-        balance: Balance = "ipc",
+        *args: Any,
+        scoring: Scoring = Scoring(protocol="ht_small_hard"),
         budget: Budget | None = None,
         score: CadScore = "el2n",
         k_mode: Literal["ticks", "exact", "floor", "fixed"] = "ticks",
@@ -78,8 +66,9 @@ class CADPrune(ScoredSelector):
         w: int = 2,
         exclude_top: float = 0.0,
         include_last_epoch: bool = False,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(dataset, ipc, seed, cache, scoring, balance)
+        super().__init__(*args, scoring=scoring, keep="hard", **kwargs)
         if not 0 <= exclude_top < 1:
             raise UsageError(f"exclude_top is a share of a class, 0 or more and below 1; given: {exclude_top}.")
         if j < 2 or w < 1:
@@ -120,7 +109,8 @@ class CADPrune(ScoredSelector):
         """W, at most K - 2; one more with the last reading."""
         return max(1, min(self.w, self.readings - 2 + self.include_last_epoch))
 
-    def _asked(self) -> Scoring:
+    @property
+    def required_scoring(self) -> Scoring:
         """The configured run, with the student's length and K readings."""
         full, images = self.dataset.info.train, self.student_images
         if self.k_mode == "fixed" or (self.k_mode == "floor" and images < self.readings * full):

@@ -17,15 +17,14 @@ from ddlight.core.artefact import Artefact, Unit, Workspace
 from ddlight.core.errors import UsageError
 from ddlight.core.files import cache_folder
 from ddlight.core.randomness import generator
-from ddlight.data.base import RealDataset
 from ddlight.methods.base import Selector
 from ddlight.methods.scoring import samplers
 from ddlight.methods.scoring.clip import Clip
+from ddlight.methods.scoring.cost import operations_per_second
 from ddlight.methods.scoring.embeddings import Embeddings
 from ddlight.methods.scoring.phrases import Phrases
 from ddlight.methods.scoring.samplers import Binning
-from ddlight.methods.scoring.scores import Space
-from ddlight.methods.scoring.selector import operations_per_second
+from ddlight.methods.scoring.scores import MarginSpace
 from ddlight.methods.scoring.table import COLUMNS, IDS, ScoreTable, read_table
 from ddlight.networks.device import own_device
 from ddlight.train import signals
@@ -47,17 +46,14 @@ class Concepts(Selector):
 
     (1) CLIP embeds the training images V(x) and texts of concepts E. (2) A linear layer W is trained by cross-entropy
     on the similarities V(x) E^T; encoders and concepts stay as they are. (3) The margin of the own class, read from
-    every step's own logits, is averaged over the epochs. (4) CCS per class by less that mean.
+    every step's own logits, is averaged over the epochs. (4) CCS per class by minus that mean.
 
     The paper as we know it fixes CLIP ViT-B/32, 100 epochs, cross-entropy, the mean margin and CCS. Guesses: Adam and
     its rate, the batch, W starting at zero, standardised similarities, margins of probabilities, the template, cutoff.
+    Embeddings and margins lie in the cache, shared by all ipc and cutoffs.
     Deviation: without `concepts`, a shipped list of generic attributes stands in for texts per class by LLaVA.
 
     Args:
-        dataset: the real dataset.
-        ipc: images per class.
-        seed: of the layer's order of images, and of every draw.
-        cache: folder of condensed sets; embeddings and margins lie there too, shared by all ipc and cutoffs.
         clip: the model; `pip install 'ddlight[clip]'`.
         source: "concepts", as published; "probe" trains the layer on the image embeddings themselves, without texts:
             with as many concepts as an embedding has numbers, W E is such a layer.
@@ -83,11 +79,8 @@ class Concepts(Selector):
 
     def __init__(
         self,
-        dataset: RealDataset,
-        ipc: int = 10,
-        seed: int = 0,
-        cache: str | None = None,
-        clip: Clip = Clip(),  # noqa: B008  frozen
+        *args: Any,
+        clip: Clip = Clip(),
         source: Source = "concepts",
         concepts: str | None = None,
         examples: int = 10,
@@ -96,13 +89,14 @@ class Concepts(Selector):
         lr: float = 1e-3,
         batch: int = 256,
         standardise: bool = True,
-        margin_space: Space = "prob",
+        margin_space: MarginSpace = "prob",
         cutoff: float = 0.7,
         bins: int = 50,
         binning: Binning = "width",
         even: bool = False,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(dataset, ipc, seed, cache)
+        super().__init__(*args, **kwargs)
         self.clip, self.source, self.concepts, self.examples = clip, source, concepts, examples
         self.template, self.epochs, self.lr, self.batch = template, epochs, lr, batch
         self.standardise, self.margin_space = standardise, margin_space
@@ -158,7 +152,7 @@ class Concepts(Selector):
 
     @cached_property
     def difficulty(self) -> np.ndarray:
-        """Less the mean margin of the own class: (N,)."""
+        """Minus the mean margin of the own class: (N,)."""
         return -self.table[f"margin_{self.margin_space}"]
 
     def select(self, unit: Unit, candidates: np.ndarray) -> np.ndarray:

@@ -1,18 +1,15 @@
 """D2: images that are difficult among difficult neighbours, each lowering those around it."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy.sparse import csr_array
 from sklearn.neighbors import NearestNeighbors
 
 from ddlight.core.errors import UsageError
-from ddlight.data.base import RealDataset
-from ddlight.methods.scores.selector import ScoredSelector
+from ddlight.methods.scores.selector import ScoreSelector
 from ddlight.methods.scoring import samplers, scores
-from ddlight.methods.scoring.features import FeatureSource
-from ddlight.methods.scoring.run import Scoring
-from ddlight.methods.scoring.samplers import Balance
+from ddlight.methods.scoring.run import ScoringRun
 from ddlight.methods.scoring.table import ScoreTable
 from ddlight.methods.scoring.vectors import unit_length
 from ddlight.networks.teachers import Teacher
@@ -64,25 +61,17 @@ def message_passing(importance: np.ndarray, near: csr_array, count: int, gamma: 
     return np.array(order, np.int64)
 
 
-class D2(ScoredSelector, FeatureSource):
+class D2(ScoreSelector):
     """Images of each class that are hard, and stand for hard neighbours in feature space that they then keep out.
 
     Paper: arXiv 2310.07931: message passing on the graph of nearest neighbours.
-    Importance is the difficulty less its least value, so that hard images are the important ones whatever the score;
+    Importance is the difficulty minus its least value, so that hard images are the important ones whatever the score;
     the authors' code has AUM the other way round in one of its two modes. Features are of the images as they are; the
-    authors' are of random crops.
+    authors' are of random crops. The graph is of one class; with `balance: none` of all images, with "floor" both.
     Deviation: exp(-d) depends on the scale of the features, so they are brought to length 1 (`normalise`). The
     authors' strata of the score (their later option, with a graph in each) are not offered.
 
     Args:
-        dataset: the real dataset.
-        ipc: images per class.
-        seed: of the scoring run, where that has none of its own, and of every draw.
-        cache: folder of condensed sets.
-        scoring: how the network that scores, and whose features are taken, is trained.
-        balance: "ipc" takes exactly ipc images of each class, by a graph of it; "proportional" (graphs of classes),
-            "floor" (half of an even share for each class, the rest by a graph of all) and "none" (a graph of all) take
-            ipc x classes images in all.
         network: another network to take features from; scores are still the scoring run's.
         score: what an image's importance is.
         cutoff: beta: share of the images that is dropped beforehand, those that AUM calls hardest; the authors take 0.4
@@ -94,20 +83,16 @@ class D2(ScoredSelector, FeatureSource):
 
     def __init__(
         self,
-        dataset: RealDataset,
-        ipc: int = 10,
-        seed: int = 0,
-        cache: str | None = None,
-        scoring: Scoring = Scoring(),  # noqa: B008  frozen
-        balance: Balance = "ipc",
+        *args: Any,
         network: Teacher | None = None,
         score: Literal["forgetting", "aum", "el2n"] = "forgetting",
         cutoff: float = 0.4,
         k: int = 5,
         gamma: float = 0.1,
         normalise: bool = True,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(dataset, ipc, seed, cache, scoring, balance)
+        super().__init__(*args, keep="hard", **kwargs)
         if k < 1:
             raise UsageError(f"k is {k}; allowed: 1 or more.")
         if not 0 <= gamma < float("inf"):
@@ -115,24 +100,28 @@ class D2(ScoredSelector, FeatureSource):
         self.network, self.score, self.cutoff, self.k, self.gamma = network, score, cutoff, k, gamma
         self.normalise = normalise
 
+    @property
+    def scoring_runs(self) -> list[ScoringRun]:
+        """The scoring run, whatever network the features are of."""
+        return [self.run]
+
     def difficulty(self, table: ScoreTable) -> np.ndarray:
         """The score that importance is made of: (N,)."""
-        found: np.ndarray = getattr(scores, self.score)(table)
-        return found
+        return np.asarray(getattr(scores, self.score)(table))
 
     def sample(self, rows: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
         """Drop the hardest, then pass messages among the others, which come in a drawn order: it breaks ties."""
         left = rng.permutation(rows[samplers.easiest_share(scores.aum(self.table)[rows], count, rng, self.cutoff)])
-        features = self._features(left)
+        features = self.features_of(left)
         near = closeness(unit_length(features) if self.normalise else features, self.k)
         difficulty = self.scores[left]
         return left[message_passing(difficulty - difficulty.min(), near, count, self.gamma)]
 
-    def _features(self, rows: np.ndarray) -> np.ndarray:
+    def features_of(self, rows: np.ndarray) -> np.ndarray:
         """Features of images of any classes."""
         labels = self.dataset.index("train").labels[rows]
-        parts = {c: self.finite_features(rows[labels == c], c).features for c in np.unique(labels).tolist()}
-        found = np.empty((len(rows), next(iter(parts.values())).shape[1]), np.float32)
+        parts = {c: self.features.of_class(rows[labels == c], c).features for c in np.unique(labels).tolist()}
+        features = np.empty((len(rows), next(iter(parts.values())).shape[1]), np.float32)
         for number, part in parts.items():
-            found[labels == number] = part
-        return found
+            features[labels == number] = part
+        return features

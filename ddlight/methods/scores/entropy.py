@@ -2,15 +2,13 @@
 
 import numpy as np
 
-from ddlight.methods.scores.selector import ScoredSelector
+from ddlight.methods.scores.selector import ScoreSelector
 from ddlight.methods.scoring import scores
 from ddlight.methods.scoring.table import ScoreTable
 
 
-class Entropy(ScoredSelector):
+class Entropy(ScoreSelector):
     """The images of each class with the largest entropy of the trained network's answer.
-
-    Its arguments are those of every score: `ScoredSelector`.
 
     Paper: uncertainty selection of arXiv 1906.11829, as in DeepCore (arXiv 2204.08499).
     """

@@ -1,11 +1,13 @@
 """GraNd: images whose loss has the largest gradient in the last layer."""
 
+from typing import Any
+
 import numpy as np
 
 from ddlight.core.errors import UsageError
-from ddlight.methods.scores.feature_scored import FeatureScoredSelector
-from ddlight.methods.scoring.features import Features
+from ddlight.methods.scores.selector import ScoreSelector
 from ddlight.methods.scoring.vectors import output_gradients
+from ddlight.networks.teachers import Teacher
 
 
 def grand(features: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -25,16 +27,21 @@ def grand(features: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> np.nd
     return np.linalg.norm(output_gradients(logits, labels), axis=1) * np.sqrt(1 + squares)
 
 
-class GraNd(FeatureScoredSelector):
+class GraNd(ScoreSelector):
     """The hardest (or easiest) images of each class by the length of their gradient in the last layer.
-
-    Its arguments are those of every score of features: `FeatureScoredSelector`.
 
     Paper: arXiv 2107.07075; in the last layer alone, at the end of the scoring run, as DeepCore (arXiv 2204.08499).
     Deviation: the paper takes the gradient in all weights, early in training, and averages ten networks; a short
     `scoring.budget` reads it early. At initialisation, where it was published first and did not reproduce (arXiv
     2303.14753), it is refused. DeepCore's gradients of a short last batch are too long by batch / its size: not here.
+
+    Args:
+        network: another network to take features from instead; then nothing is trained.
     """
+
+    def __init__(self, *args: Any, network: Teacher | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.network = network
 
     def prepare(self) -> None:
         """Refuse a scoring run of less than a pass, whose network is near its initialisation. Raises UsageError."""
@@ -45,6 +52,6 @@ class GraNd(FeatureScoredSelector):
             )
         super().prepare()
 
-    def score(self, found: Features) -> np.ndarray:
+    def scores_of(self, rows: np.ndarray) -> np.ndarray:
         """GraNd: (n,)."""
-        return grand(found.features, found.logits, found.labels)
+        return self.features.scores(rows, lambda images: grand(images.features, images.logits, images.labels))

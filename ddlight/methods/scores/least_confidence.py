@@ -2,19 +2,17 @@
 
 import numpy as np
 
-from ddlight.methods.scores.selector import ScoredSelector
+from ddlight.methods.scores.selector import ScoreSelector
 from ddlight.methods.scoring import scores
 from ddlight.methods.scoring.table import ScoreTable
 
 
-class LeastConfidence(ScoredSelector):
+class LeastConfidence(ScoreSelector):
     """The images of each class with the smallest largest probability of the trained network.
-
-    Its arguments are those of every score: `ScoredSelector`.
 
     Paper: uncertainty selection of arXiv 1906.11829, as in DeepCore (arXiv 2204.08499).
     """
 
     def difficulty(self, table: ScoreTable) -> np.ndarray:
-        """1 less the largest probability: (N,)."""
+        """1 minus the largest probability: (N,)."""
         return scores.least_confidence(table)

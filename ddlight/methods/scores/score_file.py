@@ -10,7 +10,6 @@ from ddlight.core.artefact import Unit
 from ddlight.core.errors import UsageError
 from ddlight.core.files import sha256
 from ddlight.core.randomness import generator
-from ddlight.data.base import RealDataset
 from ddlight.methods.base import Selector
 from ddlight.methods.scores.selector import Keep
 from ddlight.methods.scoring import samplers
@@ -26,11 +25,7 @@ class ScoreFile(Selector):
     2206.14486), forgetting counts (arXiv 1812.05159), or `ddlight score` elsewhere.
 
     Args:
-        dataset: the real dataset that the scores are of.
         path: CSV or TSV with ids, or .npy/.npz in the dataset's order; it must be given.
-        ipc: images per class.
-        seed: of every draw.
-        cache: folder of condensed sets.
         column: which column of the file; null takes the only one.
         larger: whether larger scores mean harder images (forgetting, memorisation) or easier ones (C-scores, margins).
         keep: "hard" or "easy" end of the ranking, or "ccs": strata after the cutoff.
@@ -41,17 +36,15 @@ class ScoreFile(Selector):
 
     def __init__(
         self,
-        dataset: RealDataset,
+        *args: Any,
         path: str = "",
-        ipc: int = 10,
-        seed: int = 0,
-        cache: str | None = None,
         column: str | None = None,
         larger: Literal["harder", "easier"] = "harder",
         keep: Keep | Literal["ccs"] = "hard",
         cutoff: float = 0.0,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(dataset, ipc, seed, cache)
+        super().__init__(*args, **kwargs)
         self.path, self.column, self.larger, self.keep, self.cutoff = path, column, larger, keep, cutoff
 
     @cached_property

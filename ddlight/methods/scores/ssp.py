@@ -1,19 +1,15 @@
 """SSP: images near to (or far from) the prototypes of the data."""
 
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from sklearn.cluster import KMeans as Clustering
 
 from ddlight.core.artefact import Unit
 from ddlight.core.errors import UsageError
-from ddlight.data.base import RealDataset
-from ddlight.methods.scores.feature_scored import FeatureScoredSelector
-from ddlight.methods.scores.selector import Keep
+from ddlight.methods.scores.selector import Keep, ScoreSelector
 from ddlight.methods.scoring.features import Features
-from ddlight.methods.scoring.run import Scoring
-from ddlight.methods.scoring.samplers import Balance
 from ddlight.methods.scoring.vectors import unit_length
 from ddlight.networks.teachers import Teacher
 from ddlight.sets.store import Selection
@@ -31,7 +27,7 @@ def cluster_centres(points: np.ndarray, count: int, n_init: int, seed: int) -> n
     return np.asarray(Clustering(count, n_init=n_init, tol=0, random_state=seed).fit(points).cluster_centers_)
 
 
-class SSP(FeatureScoredSelector):
+class SSP(ScoreSelector):
     """The images of each class that are nearest to (or farthest from) a prototype by the angle of their features.
 
     Paper: arXiv 2206.14486: 1 - cos to the nearest centre of k-means over all images, features at length 1. It keeps
@@ -40,13 +36,6 @@ class SSP(FeatureScoredSelector):
     unless `network` is given.
 
     Args:
-        dataset: the real dataset.
-        ipc: images per class.
-        seed: of the scoring run, where that has none of its own, and of every draw.
-        cache: folder of condensed sets.
-        scoring: how the network is trained whose features are taken.
-        balance: "ipc" takes exactly ipc images of each class; "floor", as the paper, half of an even share for each
-            class and the rest over all; "proportional" and "none" take ipc x classes images in all too.
         keep: "easy": nearest to a prototype, or "hard".
         network: another network to take features from instead; then nothing is trained.
         prototypes: "clusters", or "classes": the mean of the own class, the paper's supervised prototypes.
@@ -56,23 +45,19 @@ class SSP(FeatureScoredSelector):
 
     def __init__(
         self,
-        dataset: RealDataset,
-        ipc: int = 10,
-        seed: int = 0,
-        cache: str | None = None,
-        scoring: Scoring = Scoring(),  # noqa: B008  frozen
-        balance: Balance = "ipc",
+        *args: Any,
         keep: Keep = "easy",
         network: Teacher | None = None,
         prototypes: Literal["clusters", "classes"] = "clusters",
         clusters: int | None = None,
         n_init: int = 1,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(dataset, ipc, seed, cache, scoring, balance, keep, network)
+        super().__init__(*args, keep=keep, **kwargs)
         for name, value in (("clusters", clusters), ("n_init", n_init)):
             if value is not None and value < 1:
                 raise UsageError(f"{name} is {value}; allowed: 1 or more.")
-        self.prototypes, self.clusters, self.n_init = prototypes, clusters, n_init
+        self.network, self.prototypes, self.clusters, self.n_init = network, prototypes, clusters, n_init
 
     def units(self) -> list[Unit]:
         """One: clusters are of all images."""
@@ -92,12 +77,15 @@ class SSP(FeatureScoredSelector):
         labels, count = self.dataset.index("train").labels, self.clusters or self.dataset.num_classes
         if count > len(labels):
             raise UsageError(f"clusters is {count:,}, and there are {len(labels):,} images.")
-        classes = [self.finite_features(np.flatnonzero(labels == c), c) for c in range(self.dataset.num_classes)]
-        points = np.concatenate([unit_length(found.features) for found in classes])
+        classes = (self.features.of_class(np.flatnonzero(labels == c), c) for c in range(self.dataset.num_classes))
+        points = np.concatenate([unit_length(images.features) for images in classes])
         return unit_length(cluster_centres(points, count, self.n_init, self.seed))
 
-    def score(self, found: Features) -> np.ndarray:
-        """1 less the cosine to the nearest prototype: (n,)."""
-        points = unit_length(found.features)
+    def scores_of(self, rows: np.ndarray) -> np.ndarray:
+        """1 minus the cosine to the nearest prototype: (n,)."""
+        return self.features.scores(rows, self._angles)
+
+    def _angles(self, images: Features) -> np.ndarray:
+        points = unit_length(images.features)
         centres = self.centres if self.prototypes == "clusters" else unit_length(points.mean(0, keepdims=True))
         return 1 - (points @ centres.T).max(1)

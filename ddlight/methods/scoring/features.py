@@ -1,21 +1,16 @@
-"""FeatureSource: whoever looks at features of a network. FeatureSelector: what coresets by their geometry share."""
+"""Features: what a network says of images as they are, class by class and in bounded memory."""
 
-from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from ddlight.core.artefact import Unit
 from ddlight.core.errors import DataError
 from ddlight.data.base import RealDataset, Split
-from ddlight.methods.scoring.run import Scoring, ScoringRun
-from ddlight.methods.scoring.selector import ScoringSelector
 from ddlight.networks.device import own_device
-from ddlight.networks.teachers import RunTeacher, Teacher
+from ddlight.networks.teachers import Teacher
 from ddlight.views.loader import eval_batch
 
 
@@ -34,88 +29,56 @@ class Features:
     labels: np.ndarray
 
 
-class FeatureSource(ScoringSelector):
-    """A selector that looks at features of a network trained on the full data, or of any other.
+class FeatureSource:
+    """Features of a dataset's images: no crop is drawn, and no batch is normalised by its own numbers.
 
-    `network` is that other one; where it is None, the scoring run's is taken.
+    Args:
+        dataset: the real dataset.
+        network: whose features are taken; it is loaded when they are first asked for.
     """
 
-    network: Teacher | None
-
-    @abstractmethod
-    def select(self, unit: Unit, candidates: np.ndarray) -> np.ndarray:
-        """Choose from one class, by `finite_features` of its images."""
-
-    @property
-    def scoring_runs(self) -> list[ScoringRun]:
-        """The scoring run, unless another network is given."""
-        return [] if self.network is not None else [self.run]
+    def __init__(self, dataset: RealDataset, network: Teacher) -> None:
+        self.dataset, self.network = dataset, network
+        self._scores: dict[int, np.ndarray] = {}
 
     @cached_property
     def teacher(self) -> Teacher:
-        """The network whose features are taken, loaded."""
-        return self._load([self.network or RunTeacher(str(self.run.folder))])[0]
+        """The network, loaded."""
+        self.network.load(self.dataset.num_classes, self.dataset.info.channels, self.dataset.info.size)
+        return self.network
 
-    @property
-    def all_teachers(self) -> list[Teacher]:
-        """The other network, where one is given."""
-        return [] if self.network is None else [self.network]
+    def of(self, rows: np.ndarray, split: Split = "train") -> Features:
+        """Features and logits of images of a split, by their positions in it."""
+        size = eval_batch(self.dataset.info)
+        answers = []
+        for part in (rows[start : start + size] for start in range(0, len(rows), size)):
+            images = torch.from_numpy(self.dataset.take(split, part)).to(own_device()).float() / 255
+            answers.append([answer.cpu() for answer in self.teacher.features(images)])
+        features, logits = (torch.cat(part).numpy() for part in zip(*answers, strict=True))
+        return Features(features, logits, self.dataset.index(split).labels[rows])
 
-    def finite_features(self, rows: np.ndarray, number: int, split: Split = "train") -> Features:
-        """Features and logits of a split's images of class `number`. Raises DataError where some are not finite."""
-        found = self.features(rows, split)
-        if not (np.isfinite(found.features).all() and np.isfinite(found.logits).all()):
+    def of_class(self, rows: np.ndarray, number: int, split: Split = "train") -> Features:
+        """Those of images of class `number`. Raises DataError where some are not finite."""
+        images = self.of(rows, split)
+        if not (np.isfinite(images.features).all() and np.isfinite(images.logits).all()):
             name = self.dataset.info.classes[number]
             raise DataError(
                 f"Features or logits of class '{name}' hold numbers that are not finite: "
                 "the network that gives them did not train. Lower its learning rate, or give another --data.network."
             )
-        return found
+        return images
 
-    def features(self, rows: np.ndarray, split: Split = "train") -> Features:
-        """Features and logits of images of a split, by their positions in it."""
-        parts = [self._answer(part, split) for part in _parts(rows, eval_batch(self.dataset.info))]
-        features, logits = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
-        return Features(features, logits, self.dataset.index(split).labels[rows])
+    def scores(self, rows: np.ndarray, score: Callable[[Features], np.ndarray]) -> np.ndarray:
+        """Scores of some training images: (len(rows),). Each class of theirs is looked at once, and no other.
 
-    def _answer(self, rows: np.ndarray, split: Split) -> tuple[Tensor, Tensor]:
-        images = torch.from_numpy(self.dataset.take(split, rows)).to(own_device()).float() / 255
-        features, logits = self.teacher.features(images)
-        return features.cpu(), logits.cpu()
-
-
-class FeatureSelector(FeatureSource):
-    """Chooses by features of a network trained on the full data, or of any other; class by class, in bounded memory.
-
-    Args:
-        dataset: the real dataset.
-        ipc: images per class.
-        seed: of the scoring run, where that has none of its own, and of every draw.
-        cache: folder of condensed sets.
-        scoring: how the network is trained whose features are taken.
-        network: another network to take features from instead; then nothing is trained.
-    """
-
-    def __init__(
-        self,
-        dataset: RealDataset,
-        ipc: int = 10,
-        seed: int = 0,
-        cache: str | None = None,
-        scoring: Scoring = Scoring(),  # noqa: B008  frozen
-        network: Teacher | None = None,
-    ) -> None:
-        super().__init__(dataset, ipc, seed, cache)
-        self.scoring, self.network = scoring, network
-
-    @abstractmethod
-    def pick(self, found: Features, count: int, unit: Unit) -> np.ndarray:
-        """Choose `count` of the unit's images: distinct positions in `found`, int64 (count,), best first."""
-
-    def select(self, unit: Unit, candidates: np.ndarray) -> np.ndarray:
-        """Choose ipc of one class's images by their features."""
-        return candidates[self.pick(self.finite_features(candidates, unit.classes[0]), self.ipc, unit)]
-
-
-def _parts(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    return (rows[start : start + size] for start in range(0, len(rows), size))
+        Args:
+            rows: their positions.
+            score: gives (n,) of one class's images; one function for all calls.
+        """
+        labels, scores = self.dataset.index("train").labels, np.empty(len(rows))
+        for number in np.unique(labels[rows]).tolist():
+            whole, mine = np.flatnonzero(labels == number), labels[rows] == number
+            if number not in self._scores:
+                self._scores[number] = score(self.of_class(whole, number))
+            scores[mine] = self._scores[number][np.searchsorted(whole, rows[mine])]
+        return scores

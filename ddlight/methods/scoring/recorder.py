@@ -31,16 +31,16 @@ class Recorder(EachStep):
     On each rank the current pass adds into sums and counts; at its end they are added over the ranks, so that every
     statistic moves once per pass with the mean of the image's views in it. Images that a cut-off last pass did not
     reach keep what they had. The state takes `state_bytes` bytes, whatever the number of classes or passes; only TDDS,
-    where it is asked for, takes 8 C + 4 (T - 1) more an image, since it compares whole answers of two passes in a row.
+    where it is asked for, takes 8 C + 4 (T - 1) more per image, since it compares whole answers of two passes in a row.
 
     Args:
         images: N, of the full training split.
-        early: passes whose EL2N is averaged (the first so many).
-        dual: passes that DUAL looks at (the first so many).
+        early: number of first passes whose EL2N is averaged.
+        dual: number of first passes that DUAL looks at.
         ring: J: passes of a window of Dyn-Unc and DUAL.
         clean: clean passes, equally spaced, the last one at the end of the run.
         temperature: T of the soft labels that are matched; 0 where hard ones are, and then no EL2N-SL is recorded.
-        tdds: T of TDDS: passes that it looks at (the first so many); 0 records nothing for it.
+        tdds: T of TDDS: number of first passes that it looks at; 0 records nothing for it.
         classes: C, where TDDS is recorded.
     """
 

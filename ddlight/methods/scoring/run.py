@@ -56,12 +56,12 @@ class Scoring:
         budget: length that replaces the protocol's, in one of steps, epochs, images, full_epochs.
         teacher: gives every image one frozen soft label to match; then EL2N-SL is recorded too (train.el2n_sl).
         seed: of initialisation, order and augmentation; null takes the set's, so that another set is scored anew.
-        early: EL2N of the training views is averaged over the first so many passes.
-        dual: DUAL looks at the first so many passes.
+        early: number of first passes over whose views EL2N is averaged.
+        dual: number of first passes that DUAL looks at.
         ring: passes in a window of Dyn-Unc and DUAL.
         clean: passes over the unaugmented images, equally spaced over the run.
-        tdds: TDDS looks at the first so many passes; 0 records nothing for it, since it takes 8 bytes a class and 4
-            bytes a pass for every image while the run trains.
+        tdds: number of first passes that TDDS looks at; 0 records nothing for it, since it takes 8 bytes per class and
+            4 bytes per pass for every image while the run trains.
     """
 
     student: Student | None = None

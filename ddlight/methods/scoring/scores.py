@@ -12,7 +12,7 @@ from ddlight.core.errors import UsageError
 from ddlight.methods.scoring.table import ScoreTable
 
 Signal = Literal["train", "clean"]
-Space = Literal["prob", "logit"]
+MarginSpace = Literal["prob", "logit"]
 NeverLearned = Literal["max", "zero"]
 CadScore = Literal["el2n", "prob_true"]
 
@@ -58,8 +58,8 @@ def forgetting(table: ScoreTable, never_learned: NeverLearned = "max") -> np.nda
     return np.where(table["train.learned"] > 0, events, max(float(table["train.seen"].max()), 1.0))
 
 
-def aum(table: ScoreTable, space: Space = "prob") -> np.ndarray:
-    """Less the area under the margin, mean over all passes (arXiv 2001.10528): (N,).
+def aum(table: ScoreTable, space: MarginSpace = "prob") -> np.ndarray:
+    """Minus the area under the margin, mean over all passes (arXiv 2001.10528): (N,).
 
     Args:
         table: of a scoring run.
@@ -74,12 +74,12 @@ def entropy(table: ScoreTable) -> np.ndarray:
 
 
 def least_confidence(table: ScoreTable) -> np.ndarray:
-    """1 less the trained network's largest probability: (N,)."""
+    """1 minus the trained network's largest probability: (N,)."""
     return table["clean.least_confidence"]
 
 
 def margin(table: ScoreTable) -> np.ndarray:
-    """Less the trained network's margin between its two largest probabilities: (N,)."""
+    """Minus the trained network's margin between its two largest probabilities: (N,)."""
     return -table["clean.top_margin"]
 
 
@@ -111,7 +111,7 @@ def tdds(table: ScoreTable, passes: int = 10, window: int = 5, decay: float = 0.
 
     Args:
         table: of a scoring run that recorded changes.
-        passes: T, the first so many.
+        passes: T, the number of first passes that count.
         window: J, 3 to T passes.
         decay: beta, the weight of the last window.
 

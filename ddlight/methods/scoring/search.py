@@ -15,10 +15,14 @@ from typing import Any
 from ddlight.core import files, naming
 from ddlight.core.artefact import Artefact, Unit, Workspace
 from ddlight.core.errors import UsageError
+from ddlight.core.files import cache_folder
 from ddlight.core.naming import named
+from ddlight.methods.base import Selector
+from ddlight.methods.scoring.cost import image_flops, operations_per_second
 from ddlight.networks.device import own_accelerator
+from ddlight.networks.flops import TRAINING
 from ddlight.networks.students import ConvNet, Student
-from ddlight.recipes.budget import Budget
+from ddlight.recipes.budget import Budget, images_seen
 from ddlight.recipes.plan import Override
 from ddlight.regimes.hard_label import HardLabel
 from ddlight.sets.module import CondensedDataModule
@@ -26,6 +30,11 @@ from ddlight.train.trainer import Trainer
 
 log = logging.getLogger("ddlight")
 FILE = "search.json"
+TINY_SEARCH: dict[str, Any] = {
+    "student": {"class_path": "ddlight.networks.students.ConvNet", "init_args": {"depth": 3, "width": 8}},
+    "budget": {"steps": 5},
+}
+"""A search of seconds, for `--tiny`."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +159,49 @@ def _trial(how: Search, data: CondensedDataModule, seed: int, run: Path) -> dict
     return {"set": data.fingerprint, "acc": acc, "images": images, "seconds": trainer.clock.seconds}
 
 
-def describe(choice: Choice, options: Sequence[Any]) -> dict[str, Any]:
-    """A choice as a manifest holds it: what was tried, what each gave, what it cost."""
-    return {"chosen": options[choice.best], "options": list(options), **asdict(choice)}
+class ValueSearch:
+    """The choice between several values of one of a method's arguments: each is a set of its own.
+
+    Args:
+        how: students are trained on each set.
+        method: whose argument it is.
+        argument: its name; it lists the values.
+    """
+
+    def __init__(self, how: Search, method: Selector, argument: str) -> None:
+        self.how, self.method, self.argument = how, method, argument
+        self.values: Sequence[float] = getattr(method, argument)
+
+    @cached_property
+    def choice(self) -> Choice:
+        """What the search found, made where it is missing. Raises as `search`."""
+        candidates = [self.method.variant(**{self.argument: (value,), "search": Search()}) for value in self.values]
+        folder = cache_folder(self.method.cache) / self.method.dataset.info.name / "search"
+        return search(self.how, candidates, self.method.seed, folder)
+
+    @property
+    def value(self) -> float:
+        """The value that was chosen."""
+        return self.values[self.choice.best]
+
+    def estimate_seconds(self) -> float:
+        """Rough time of training all students."""
+        student, full = self.how.student or ConvNet(), self.method.dataset.info.train
+        model = HardLabel(student, self.how.protocol, self.how.recipe, self.how.budget)
+        run = model.resolve_run(self.method, self.method.expected_images, full)
+        seen = len(self.values) * self.how.trials * images_seen(run.steps, run.images, run.batch)
+        return self._operations(seen) / operations_per_second()
+
+    def _operations(self, images: int) -> float:
+        """Operations of training students on that many images in all."""
+        return TRAINING * image_flops(self.how.student or ConvNet(), self.method.dataset) * images
+
+    def charged(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """The facts of a method's manifest, the search's cost counted as that of scoring, and what was tried."""
+        return {
+            **facts,
+            "scoring_seconds": facts["scoring_seconds"] + self.choice.seconds,
+            "scoring_images": facts["scoring_images"] + self.choice.images,
+            "flops_scoring": facts["flops_scoring"] + self._operations(self.choice.images),
+            "search": {"chosen": self.value, "options": list(self.values), **asdict(self.choice)},
+        }

@@ -92,7 +92,7 @@ def test_numbers_that_are_not_finite_are_refused_by_the_name_of_the_class(home, 
     given = found()
     getattr(given, part)[5, 2] = np.nan
     data = build(kind, home, ipc=3)
-    monkeypatch.setattr(data, "features", lambda rows, split="train": given)
+    monkeypatch.setattr(data.features, "of", lambda rows, split="train": given)
     with pytest.raises(DataError, match=r"class '3'.*not finite"):
         data.select(UNIT, np.arange(40))
 
@@ -101,7 +101,7 @@ def test_numbers_that_are_not_finite_are_refused_by_the_name_of_the_class(home, 
 def test_positions_come_back_as_those_of_the_split(home, monkeypatch, kind):
     given = found()
     data = build(kind, home, ipc=5)
-    monkeypatch.setattr(data, "features", lambda rows, split="train": given)
+    monkeypatch.setattr(data.features, "of", lambda rows, split="train": given)
     candidates = 100 + 7 * np.arange(40)
     assert data.select(UNIT, candidates).tolist() == candidates[data.pick(given, 5, UNIT)].tolist()
 
@@ -221,9 +221,9 @@ def test_features_are_those_of_evaluation_whatever_else_is_in_the_batch(home):
     data = Herding(Digits(size=16), ipc=2, cache=str(home / "c"), scoring=net)
     data.prepare()
     rows = np.arange(60)
-    whole, alone = data.features(rows), [data.features(rows[k : k + 1]) for k in (0, 7, 59)]
+    whole, alone = data.features.of(rows), [data.features.of(rows[k : k + 1]) for k in (0, 7, 59)]
     for k, one in zip((0, 7, 59), alone, strict=True):
         np.testing.assert_allclose(one.features[0], whole.features[k], atol=1e-5)
         np.testing.assert_allclose(one.logits[0], whole.logits[k], atol=1e-5)
-    weight, bias = (data.teacher.network.state_dict()[f"classifier.{n}"].numpy() for n in ("weight", "bias"))
+    weight, bias = (data.features.teacher.network.state_dict()[f"classifier.{n}"].numpy() for n in ("weight", "bias"))
     np.testing.assert_allclose(whole.features @ weight.T + bias, whole.logits, atol=1e-4)

@@ -255,7 +255,7 @@ def validating(home, monkeypatch):
         asked.append((split, rows))
         return held if split == "held_out" else answers(layer(scale=4))
 
-    monkeypatch.setattr(data, "features", features)
+    monkeypatch.setattr(data.features, "of", features)
     return data, held, asked
 
 
@@ -322,10 +322,10 @@ def test_batches_of_any_size_give_the_same_images(trained, monkeypatch, kind):
 def test_gradients_are_those_of_the_network_in_evaluation(trained):
     data = trained(CRAIG)
     rows = np.arange(20)
-    given = Gradients.of(data.features(rows))
-    network = copy.deepcopy(data.teacher.network).requires_grad_(True)
+    given = Gradients.of(data.features.of(rows))
+    network = copy.deepcopy(data.features.teacher.network).requires_grad_(True)
     assert not any(module.training for module in network.modules())
-    images = data.teacher.preprocess(torch.from_numpy(data.dataset.take("train", rows)).float() / 255)
+    images = data.features.teacher.preprocess(torch.from_numpy(data.dataset.take("train", rows)).float() / 255)
     labels = torch.from_numpy(data.dataset.split("train").labels[rows])
     for i in (0, 5, 19):
         loss = cross_entropy(network(images[i : i + 1]), labels[i : i + 1])

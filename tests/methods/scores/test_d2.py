@@ -56,8 +56,8 @@ def built(home, monkeypatch):
         split = SimpleNamespace(labels=labels)
         monkeypatch.setattr(data.dataset, "index", lambda name: split)
         monkeypatch.setattr(
-            data,
-            "features",
+            data.features,
+            "of",
             lambda rows, split="train": Features(points[rows].astype(np.float32), np.zeros((len(rows), 10)), labels),
         )
         return data
@@ -179,5 +179,5 @@ def test_features_are_those_of_the_images_as_they_are(home):
     data = D2(Digits(size=16), ipc=2, cache=str(home / "c"), scoring=net)
     data.prepare()
     rows = np.array([5, 900, 17])
-    assert np.array_equal(data._features(rows), data._features(rows))
-    np.testing.assert_allclose(data._features(rows)[1], data.features(rows[1:2]).features[0], atol=1e-6)
+    assert np.array_equal(data.features_of(rows), data.features_of(rows))
+    np.testing.assert_allclose(data.features_of(rows)[1], data.features.of(rows[1:2]).features[0], atol=1e-6)

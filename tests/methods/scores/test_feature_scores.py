@@ -57,7 +57,7 @@ def given(home, monkeypatch):
             seen.append(sorted(set(labels[rows].tolist())))
             return Features(features[rows], logits[rows], labels[rows])
 
-        monkeypatch.setattr(data, "features", look)
+        monkeypatch.setattr(data.features, "of", look)
         data.seen = seen
         return data
 
@@ -134,12 +134,12 @@ def test_scores_are_those_of_evaluation_whatever_is_in_the_batch(trained, monkey
     rows = np.flatnonzero(Digits(size=16).index("train").labels == 4)
     data = trained(kind)
     whole = data.scores_of(rows)
-    before = {name: value.clone() for name, value in data.teacher.network.state_dict().items()}
+    before = {name: value.clone() for name, value in data.features.teacher.network.state_dict().items()}
     monkeypatch.setattr(source, "eval_batch", lambda info: 7)
     again = trained(kind)
     np.testing.assert_allclose(again.scores_of(rows), whole, rtol=1e-4, atol=1e-6)
-    assert not again.teacher.network.training
-    assert all(torch.equal(value, before[name]) for name, value in again.teacher.network.state_dict().items())
+    assert not again.features.teacher.network.training
+    assert all(torch.equal(value, before[name]) for name, value in again.features.teacher.network.state_dict().items())
 
 
 # --- GraNd ---
@@ -148,13 +148,13 @@ def test_scores_are_those_of_evaluation_whatever_is_in_the_batch(trained, monkey
 def test_grand_is_the_norm_of_each_images_own_gradient(trained):
     data = trained(GraNd)
     rows = rows_of(4, data.dataset.index("train").labels)[:9]
-    network, labels = data.teacher.network.cpu(), torch.from_numpy(data.dataset.index("train").labels[rows])
+    network, labels = data.features.teacher.network.cpu(), torch.from_numpy(data.dataset.index("train").labels[rows])
     images = torch.from_numpy(data.dataset.take("train", rows)).float() / 255
     weights = (network.classifier.weight, network.classifier.bias)
     for weight in weights:
         weight.requires_grad_(True)
     for k, found in enumerate(data.scores_of(rows)):
-        loss = F.cross_entropy(network(data.teacher.preprocess(images[k : k + 1])), labels[k : k + 1])
+        loss = F.cross_entropy(network(data.features.teacher.preprocess(images[k : k + 1])), labels[k : k + 1])
         parts = torch.autograd.grad(loss, weights)
         assert found == pytest.approx(float(torch.cat([p.flatten() for p in parts]).norm()), rel=1e-3)
 

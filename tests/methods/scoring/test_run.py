@@ -195,7 +195,7 @@ def test_the_student_of_the_same_seed_trains_alike_with_and_without_a_recorder(d
 )
 def test_budget_gives_k_j_and_w(data, options, expected):
     method = CADPrune(data, ipc=20, **options)
-    asked = method._asked()
+    asked = method.required_scoring
     assert (method.readings, method.window, method.last) == expected[:3]
     assert asked.clean == expected[0]
     history = np.zeros((method.readings, 3))

@@ -111,6 +111,12 @@ def test_ccs_drops_by_another_score_where_one_is_given():
     assert samplers.ccs(difficulty, 8, rng(), 0.2, prune_by=by).min() == 2
 
 
+@pytest.mark.parametrize(("cutoff", "dropped"), [(0.0, 0), (0.09, 0), (0.1, 1), (0.35, 3), (0.38, 3), (0.4, 4)])
+def test_a_cutoff_drops_whole_images_and_never_more_than_its_share(cutoff, dropped):
+    left = samplers.easiest_share(np.arange(10.0), 1, rng(), cutoff)
+    assert left.tolist() == list(range(9 - dropped, -1, -1))
+
+
 def test_a_cutoff_that_leaves_too_few_is_refused_with_the_largest_allowed():
     with pytest.raises(UsageError, match=r"0 to 0\.400"):
         samplers.ccs(np.arange(10.0), 6, rng(), cutoff=0.5)
@@ -134,6 +140,20 @@ def test_beta_weights_are_the_density_times_the_score():
     expected = density * difficulty / (density * difficulty).sum()
     firsts = [int(samplers.beta(difficulty, mean, 1, rng(seed), kept, c_d)[0]) for seed in range(4000)]
     np.testing.assert_allclose(np.bincount(firsts, minlength=3) / 4000, expected, atol=0.025)
+
+
+def test_betas_mode_comes_from_the_ten_images_of_highest_score(monkeypatch):
+    from math import lgamma
+
+    mean, difficulty = rng(1).uniform(0.1, 0.9, 40), rng(2).permutation(40) + 1.0
+    mean[difficulty > 30] = np.linspace(0.1, 0.3, 10)  # what the eleventh says is far from what these say
+    monkeypatch.setattr(samplers, "weighted", lambda weights, count, draw: weights)
+    found = samplers.beta(difficulty, mean, 4, rng(), 0.1, 4.0)
+    b = 15 * (1 - 0.2) * (1 - 0.9**4)
+    a = 16 - b
+    scale = lgamma(16) - lgamma(a) - lgamma(b)
+    density = np.exp(scale + (a - 1) * np.log(mean) + (b - 1) * np.log(1 - mean))
+    np.testing.assert_allclose(found, density * difficulty, rtol=1e-9)
 
 
 def test_rows_of_weight_zero_come_last():
@@ -161,6 +181,7 @@ def test_balances_share_the_total_as_they_say():
     assert counts("proportional", 10) == [3, 12, 15]
     assert counts("floor", 10) == [5, 5, 20]
     assert counts("floor", 25) == [10, 15, 50]
+    assert counts("floor", 5) == [3, 3, 9]  # half of an odd share is rounded up
 
 
 def test_proportional_shares_add_up_to_the_total():

@@ -39,15 +39,21 @@ def test_a_fraction_beyond_the_run_is_refused():
         scores.reading(10, 1.5)
 
 
-@pytest.mark.parametrize(("k", "j", "w", "starts"), [(8, 6, 2, [0]), (9, 6, 2, [0, 1]), (30, 6, 2, [22, 23])])
-def test_cad_averages_the_windows_of_the_papers_indices(k, j, w, starts):
+CAD_WINDOWS = [  # K, J, W, and the readings of each window, the first reading being number 0
+    (9, 6, 2, [[1, 2, 3, 4, 5, 6], [2, 3, 4, 5, 6, 7]]),
+    (8, 6, 2, [[0, 1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 6]]),
+    (30, 6, 2, [[22, 23, 24, 25, 26, 27], [23, 24, 25, 26, 27, 28]]),
+    (7, 3, 1, [[3, 4, 5]]),
+    (7, 2, 3, [[2, 3], [3, 4], [4, 5]]),
+]
+
+
+@pytest.mark.parametrize(("k", "j", "w", "windows"), CAD_WINDOWS)
+def test_cad_averages_the_windows_of_the_papers_indices(k, j, w, windows):
     history = np.random.default_rng(0).random((k, 5))
-    windows = [history[s : s + j].std(0, ddof=1) for s in range(k - j - w, k - j)]
-    if len(starts) < w:
-        with np.testing.assert_raises(AssertionError):
-            np.testing.assert_allclose(starts, range(k - j - w, k - j))
-    np.testing.assert_allclose(scores.cad(history, j, w), np.mean(windows, 0))
-    later = [history[s : s + j].std(0, ddof=1) for s in range(k - j - w + 1, k - j + 1)]
+    spreads = [history[readings].std(0, ddof=1) for readings in windows]
+    np.testing.assert_allclose(scores.cad(history, j, w), np.mean(spreads, 0))
+    later = [history[np.add(readings, 1)].std(0, ddof=1) for readings in windows]
     np.testing.assert_allclose(scores.cad(history, j, w, include_last=True), np.mean(later, 0))
 
 

@@ -41,8 +41,8 @@ def accuracies(monkeypatch):
     made, answers = [], {}
 
     def trial(how, candidate, seed, run):
-        made.append((candidate.options[0], seed))
-        return {"set": candidate.fingerprint, "acc": answers[candidate.options[0]](seed), "images": 10, "seconds": 1.0}
+        made.append((candidate.offsets[0], seed))
+        return {"set": candidate.fingerprint, "acc": answers[candidate.offsets[0]](seed), "images": 10, "seconds": 1.0}
 
     monkeypatch.setattr(module, "_trial", trial)
     return made, answers
@@ -86,7 +86,7 @@ def test_offsets_are_in_their_unit(data, home, unit, begin):
     order = rows[np.argsort(-method.scores[rows])]
     start = int(begin * whole)
     assert indices[labels[indices] == 2].tolist() == order[start : start + 3].tolist()
-    assert method.selected_on == "none" and method.choice is None
+    assert method.selected_on == "none" and method.searched is None
 
 
 def test_a_real_search_reads_held_out_images_and_not_the_test_split(data, home, monkeypatch):
@@ -94,10 +94,10 @@ def test_a_real_search_reads_held_out_images_and_not_the_test_split(data, home, 
     monkeypatch.setattr(Digits, "take", lambda self, name, rows: read.append(name) or take(self, name, rows))
     method = CCS(data, ipc=3, cache=str(home / "c"), scoring=TINY, search=SEARCH, cutoffs=(0.0, 0.4), bins=5)
     method.condense()
-    assert method.choice is not None
-    assert len(set(method.choice.acc)) == 2 or method.choice.best == 0
+    assert method.searched is not None
+    assert len(set(method.searched.choice.acc)) == 2 or method.searched.choice.best == 0
     assert "held_out" in read and "test" not in read
-    assert method.choice.images == 2 * 2 * 30
+    assert method.searched.choice.images == 2 * 2 * 30
     manifest = json.loads((method.folder / "manifest.json").read_text())
     run = json.loads((method.run.folder / "manifest.json").read_text())
     with FlopCounterMode(display=False) as counter:
@@ -106,7 +106,7 @@ def test_a_real_search_reads_held_out_images_and_not_the_test_split(data, home, 
     assert manifest["flops_scoring"] == pytest.approx(run["flops"] + searched, rel=0.02)
     assert manifest["flops_scoring"] - run["flops"] > 0.9 * searched
     assert manifest["scoring_images"] == run["images_seen"] + run["images_read"] + 120
-    assert manifest["scoring_seconds"] == pytest.approx(run["seconds"] + method.choice.seconds)
+    assert manifest["scoring_seconds"] == pytest.approx(run["seconds"] + method.searched.choice.seconds)
 
 
 def test_the_name_of_a_search_follows_what_shapes_it(data, home):

@@ -26,8 +26,8 @@ from ddlight.methods.recovery.engine.options import Recovery, RecoveryOverride
 from ddlight.methods.recovery.engine.statistics import Statistics
 from ddlight.methods.recovery.engine.views import Views
 from ddlight.methods.recovery.engine.watch import RecoveryBar
+from ddlight.methods.scoring.cost import operations_per_second, scoring_facts, scoring_seconds
 from ddlight.methods.scoring.run import Scoring, ScoringRun
-from ddlight.methods.scoring.selector import operations_per_second, scoring_facts, scoring_seconds
 from ddlight.networks.device import own_device
 from ddlight.networks.flops import build_checked, forward_flops
 from ddlight.networks.students import ResNet
