@@ -1,9 +1,10 @@
-"""From result files to tables: collect, compare by condensed set, write. Reads result files and nothing else.
+"""From result files to tables and figures: collect, compare by condensed set, write. Nothing else is read.
 
-Nothing here imports torch.
+`report` imports from `core` alone, and so never torch. The one exception is `figures/grids.py`, which opens condensed
+sets to show their images: it imports from `sets` and `data`, when it draws.
 """
 
-from ddlight.report.cells import Cell, Column, compare, csv, long_form
+from ddlight.report.cells import Column, TableCell, compare, csv, long_form
 from ddlight.report.collect import collect
 from ddlight.report.html import html
 from ddlight.report.latex import latex
@@ -11,9 +12,9 @@ from ddlight.report.markdown import markdown
 from ddlight.report.statistics import Sample, Verdict, judge
 
 __all__ = [
-    "Cell",
     "Column",
     "Sample",
+    "TableCell",
     "Verdict",
     "collect",
     "compare",

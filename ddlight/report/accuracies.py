@@ -1,20 +1,19 @@
 """The main table: test accuracy of every method in every column, with what may be concluded from it."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from ddlight.report.blocks import MISSING, UNKNOWN, Entry, Grid, Head, Note
-from ddlight.report.cells import Cell, Column
+from ddlight.report.cells import Column, TableCell
+from ddlight.report.printed import MISSING, UNKNOWN, Head, Note, PrintedCell, PrintedTable
 from ddlight.report.statistics import ALPHA, FEW_SETS, FULL, RANDOM
 from ddlight.report.tables import Table, accuracy, agrees, budget, size
 
-FAILED = "failed"
 WIDE = 8
 """Columns beyond which a table with fewer rows than columns is turned, to be readable on a page."""
 
 
-def grid(table: Table) -> Grid:
+def printed(table: Table) -> PrintedTable:
     """The main table of one dataset and student.
 
     A cell reads `mean ± std (n)` with one decimal, n counting condensed sets; `—` is a standard deviation that fewer
@@ -24,8 +23,8 @@ def grid(table: Table) -> Grid:
     chosen = {cell.row for cell in table.cells if cell.selected_on == "test"}
     rows = [
         [
-            Entry(row, marks="§" if row in chosen else ""),
-            *(_entry(table, table.grid.get((row, column)), column) for column in table.columns),
+            PrintedCell(row, marks="§" if row in chosen else ""),
+            *(_printed_cell(table, table.places.get((row, column)), column) for column in table.columns),
         ]
         for row in table.rows
     ]
@@ -35,17 +34,17 @@ def grid(table: Table) -> Grid:
     )
     heads = [Head("method", number=False), *(table.head(column) for column in table.columns)]
     turned = len(table.columns) > max(WIDE, len(rows))
-    found = Grid("", caption, heads, rows, _lengths(table), _notes(table, "row" if turned else "column"))
-    return found.turned("setting") if turned else found
+    main = PrintedTable("", caption, heads, rows, _lengths(table), _notes(table, "row" if turned else "column"))
+    return main.turned("setting") if turned else main
 
 
-def _entry(table: Table, cell: Cell | None, column: Column) -> Entry:
+def _printed_cell(table: Table, cell: TableCell | None, column: Column) -> PrintedCell:
     if cell is None:
-        return Entry(MISSING, weak=True)
+        return PrintedCell(MISSING, weak=True)
     if cell.status == "failed":
-        return Entry(FAILED)
+        return PrintedCell("failed")
     marks = ("†" if cell.above_random else "") + ("‡" if table.unequal(cell, column) else "")
-    return Entry(accuracy(cell), cell.mean, marks, strong=cell.best, weak=cell.n_sets < FEW_SETS)
+    return PrintedCell(accuracy(cell), cell.mean, marks, strong=cell.best, weak=cell.n_sets < FEW_SETS)
 
 
 def _lengths(table: Table) -> list[str]:
@@ -55,15 +54,12 @@ def _lengths(table: Table) -> list[str]:
         groups[replace(column, ipc=None, size=None)].append(column)
     lines = []
     for shared, columns in groups.items():
-        how = {
-            "protocol": shared.protocol,
-            "teachers": shared.teachers,
-            "budget": shared.budget_unit and budget(shared),
-        }
-        said = [f"{word} {text}" for word, text in how.items() if text]
-        seen = [f"{table.seen[c]:,.0f} at {size(c)}" for c in columns if c in table.seen]
-        images = [f"student images seen: {', '.join(seen)}"] if seen else []
-        lines.append(f"{shared.regime}: {'; '.join([*said, *images]) or 'every run failed'}.")
+        length = shared.budget_unit and budget(shared)
+        words = {"protocol": shared.protocol, "teachers": shared.teachers, "budget": length}
+        parts = [f"{word} {text}" for word, text in words.items() if text]
+        if seen := [f"{table.seen[c]:,.0f} at {size(c)}" for c in columns if c in table.seen]:
+            parts.append(f"student images seen: {', '.join(seen)}")
+        lines.append(f"{shared.regime}: {'; '.join(parts) or 'every run failed'}.")
     return lines
 
 
@@ -85,63 +81,44 @@ def _notes(table: Table, line: str) -> list[Note]:
             "Equal compute means equal student images seen."
         ),
     ]
-    others = [
-        _unequal(table, line),
-        _chosen(table),
-        _reads(table),
-        _asked(table),
-        _varying(table),
-        _alone(table),
-        _partly(table),
-    ]
-    return notes + [Note(text) for text in others if text]
+    shown = [(cell, column) for (_, column), cell in table.places.items() if column in table.columns]
+    if any(cell.status == "done" and table.unequal(cell, column) for cell, column in shown):
+        notes.append(Note(f"‡ saw another number of images than its {line}: not compared."))
+    cells = table.cells
+    reads = _listed(f"{cell.row} ({cell.test_reads} times)" for cell in cells if (cell.test_reads or 0) > 1)
+    with_random = {cell.column for cell in cells if cell.method == RANDOM}
+    alone = [table.head(column).title for column in table.columns if column not in with_random]
+    sentences = {  # sentence -> what it lists; left out where that is nothing
+        "§ something about these sets was chosen on the test split: {}.": _listed(
+            cell.row for cell in cells if cell.selected_on == "test"
+        ),
+        "The test split was read during training of {}; the number shown is the last.": reads,
+        "Arguments given to the methods: {}.": _arguments(cells),
+        "Settings that differ from set to set, averaged over: {}.": _listed(
+            f"{cell.row} ({cell.varies})" for cell in cells if cell.varies
+        ),
+        f"No {RANDOM} to compare with in: {{}}.": "; ".join(alone),
+        "Some runs failed and are not in the numbers: {}.": _listed(_partly_failed(table)),
+    }
+    return notes + [Note(sentence.format(items)) for sentence, items in sentences.items() if items]
 
 
-def _unequal(table: Table, line: str) -> str:
-    found = any(cell.status == "done" and table.unequal(cell, column) for cell, column in table.placed())
-    return f"‡ saw another number of images than its {line}: not compared." if found else ""
+def _arguments(cells: Iterable[TableCell]) -> str:
+    rows: dict[str, list[str]] = defaultdict(list)
+    for cell in cells:
+        rows[cell.asked].append(cell.row)
+    return "; ".join(f"{_listed(names)}: {arguments}" for arguments, names in rows.items() if arguments)
 
 
-def _chosen(table: Table) -> str:
-    rows = _names(cell.row for cell in table.cells if cell.selected_on == "test")
-    return f"§ something about these sets was chosen on the test split: {rows}." if rows else ""
-
-
-def _reads(table: Table) -> str:
-    rows = _names(f"{cell.row} ({cell.test_reads} times)" for cell in table.cells if (cell.test_reads or 0) > 1)
-    return f"The test split was read during training of {rows}; the number shown is the last." if rows else ""
-
-
-def _asked(table: Table) -> str:
-    rows: dict[str, list[str]] = {}
-    for cell in table.cells:
-        rows.setdefault(cell.asked, []).append(cell.row)
-    texts = [f"{_names(names)}: {asked}" for asked, names in rows.items() if asked]
-    return f"Arguments given to the methods: {'; '.join(texts)}." if texts else ""
-
-
-def _varying(table: Table) -> str:
-    rows = _names(f"{cell.row} ({cell.varies})" for cell in table.cells if cell.varies)
-    return f"Settings that differ from set to set, averaged over: {rows}." if rows else ""
-
-
-def _alone(table: Table) -> str:
-    with_random = {cell.column for cell in table.cells if cell.method == RANDOM}
-    names = [table.head(column).title for column in table.columns if column not in with_random]
-    return f"No {RANDOM} to compare with in: {'; '.join(names)}." if names else ""
-
-
-def _partly(table: Table) -> str:
+def _partly_failed(table: Table) -> Iterator[str]:
     """Cells that have a number although some of their runs failed."""
-    lost = [cell for cell in table.failed if any(own.row == cell.row for own in table.cells)]
-    shown = [(cell.row, column) for cell in lost for column in table.columns if agrees(cell.column, column)]
-    with_number = [
-        f"{row} at {table.head(column).title}"
-        for row, column in shown
-        if (cell := table.grid.get((row, column))) is not None and cell.status == "done"
-    ]
-    return f"Some runs failed and are not in the numbers: {_names(with_number)}." if with_number else ""
+    rows = {cell.row for cell in table.cells}
+    for failed in table.failed:
+        for column in table.columns:
+            cell = table.places.get((failed.row, column))
+            if failed.row in rows and agrees(failed.column, column) and cell is not None and cell.status == "done":
+                yield f"{failed.row} at {table.head(column).title}"
 
 
-def _names(rows: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys(rows))
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(names))

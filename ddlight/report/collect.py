@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,9 @@ def collect(paths: Iterable[str | Path]) -> pd.DataFrame:
     asked for) and seed, or a column name of this table. A folder that holds both files counts as done.
 
     Returns:
-        One row a file, in order of paths. `status` is "done", "failed" or "damaged"; `path` names the file, and `file`
-        does so relative to the folder given (of several, to the deepest one that holds all of them); `error` says what
-        is wrong with one that is not done. The other columns are the fields of
+        One row per file, in order of paths. `status` is "done", "failed" or "damaged"; `path` names the file, and
+        `file` does so relative to the folder in `paths` (of several, to the deepest one that holds all of them);
+        `error` says what is wrong with one that is not done. The other columns are the fields of
         `ddlight.core.result.Result` by dotted name, such as `set.ipc` and `acc.test`; objects of free content
         (`set.args`, `student.args`, `recipe`, `augment`) and `teachers` are JSON text with sorted keys. No file is
         left out: a half-written or foreign one is a row with status "damaged".
@@ -41,10 +41,11 @@ def collect(paths: Iterable[str | Path]) -> pd.DataFrame:
     Raises:
         DataError: one of `paths` does not exist or has no results under it.
     """
-    given = [Path(path) for path in paths]
-    files = sorted({file for path in given for file in _files(path)})
+    places = [Path(path) for path in paths]
+    files = sorted({file for path in places for file in _files(path)})
+    folders = [path.resolve().parent if path.is_file() else path.resolve() for path in places]
     frame = pd.DataFrame([_failure(file) if file.name == FAILED else _result(file) for file in files])
-    frame["file"] = _relative(files, given)
+    frame["file"] = [file.relative_to(os.path.commonpath(folders)).as_posix() for file in files]
     if "set.ipc" in frame:
         frame["set.ipc"] = frame["set.ipc"].astype("Int64")
     return frame
@@ -53,26 +54,14 @@ def collect(paths: Iterable[str | Path]) -> pd.DataFrame:
 def _files(path: Path) -> list[Path]:
     if not path.exists():
         raise DataError(f"There is no folder or file {path}. Give the folder that holds the runs: ddlight report runs/")
-    found = [path.resolve()] if path.is_file() else list(_walk(path.resolve()))
-    if not found:
+    walk = [(Path(parent), names) for parent, _, names in os.walk(path.resolve())]
+    runs = [(folder, FILE if FILE in names else FAILED) for folder, names in walk if {FILE, FAILED} & {*names}]
+    files = [path.resolve()] if path.is_file() else [folder / name for folder, name in runs]
+    if not files:
         raise DataError(
             f"There is no {FILE} under {path}. A run writes it when it ends: ddlight fit --config configs/NAME.yaml"
         )
-    return found
-
-
-def _relative(files: list[Path], given: list[Path]) -> list[str]:
-    """Names of files below the deepest folder that holds everything given."""
-    folders = [path.resolve().parent if path.is_file() else path.resolve() for path in given]
-    return [file.relative_to(os.path.commonpath(folders)).as_posix() for file in files]
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    for parent, _, names in os.walk(folder):
-        if FILE in names:
-            yield Path(parent, FILE)
-        elif FAILED in names:
-            yield Path(parent, FAILED)
+    return files
 
 
 def _result(path: Path) -> dict[str, object]:

@@ -9,13 +9,13 @@ import pandas as pd
 
 from ddlight.core.errors import DataError, UsageError, nearest
 from ddlight.core.files import write_bytes
-from ddlight.report.cells import Cell, compare, csv
+from ddlight.report.cells import TableCell, compare, csv
 from ddlight.report.collect import collect
 from ddlight.report.html import html
 from ddlight.report.latex import latex
 from ddlight.report.markdown import markdown
 
-FORMATS: dict[str, Callable[[Sequence[Cell], pd.DataFrame], str]] = {
+FORMATS: dict[str, Callable[[Sequence[TableCell], pd.DataFrame], str]] = {
     "md": lambda cells, frame: markdown(cells),
     "csv": lambda cells, frame: csv(cells),
     "tex": lambda cells, frame: latex(cells),
@@ -38,12 +38,25 @@ def main(argv: Sequence[str]) -> int:
         DataError: a path does not exist, has no results under it, or only unreadable ones.
     """
     options = _parser().parse_args(list(argv))
-    formats = _formats(options.format or (DEFAULT if options.out else "md"))
+    formats = [name.strip() for name in (options.format or (DEFAULT if options.out else "md")).split(",")]
+    for name in filter(None, formats):
+        if name not in FORMATS:
+            raise UsageError(
+                f"There is no report format {name!r}.{nearest(name, FORMATS)} "
+                f"Allowed: {', '.join(FORMATS)}. For example: ddlight report runs/ --format md,csv"
+            )
     frame = collect(options.runs)
     damaged = frame.loc[frame["status"] == "damaged", "error"]
     if len(damaged) == len(frame):
         raise DataError("\n".join([f"None of the {len(frame)} files found could be read:", *damaged]))
-    _deliver(frame, formats, options.out)
+    cells = compare(frame)
+    for name in filter(None, formats):
+        text = FORMATS[name](cells, frame)
+        if options.out is None:
+            sys.stdout.write(text)
+        else:
+            write_bytes(options.out / f"report.{name}", text.encode())
+            sys.stdout.write(f"{options.out / f'report.{name}'}\n")
     for error in damaged:
         sys.stderr.write(f"ddlight report: not in the tables: {error}\n")
     return DataError.code if len(damaged) else 0
@@ -56,22 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="folders, searched to any depth, or files")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write report.md, report.csv, ... there")
-    allowed = ",".join(FORMATS)
-    parser.add_argument(
-        "--format", metavar=allowed, help=f"which of them (default: md on the screen, {DEFAULT} in DIR)"
-    )
+    choice = f"which of them (default: md on the screen, {DEFAULT} in DIR)"
+    parser.add_argument("--format", metavar=",".join(FORMATS), help=choice)
     return parser
-
-
-def _formats(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in FORMATS:
-            raise UsageError(
-                f"There is no report format {name!r}.{nearest(name, FORMATS)} "
-                f"Allowed: {', '.join(FORMATS)}. For example: ddlight report runs/ --format md,csv"
-            )
-    return names
 
 
 def figures(frame: pd.DataFrame) -> Mapping[str, str]:
@@ -80,21 +80,11 @@ def figures(frame: pd.DataFrame) -> Mapping[str, str]:
     Without matplotlib there is none, and standard error says what to install. A figure that lacks a file which is
     damaged is left out, with a line that says so; the report is whole, and its exit code that of its tables.
     """
-    from ddlight.report.figures import draw_all, to_svg
+    from ddlight.report.figures.kinds import draw_all
+    from ddlight.report.figures.style import to_svg
 
     try:
         return {name: to_svg(figure) for name, figure in draw_all(frame).items()}
     except UsageError as error:
         sys.stderr.write(f"ddlight report: without figures: {error}\n")
         return {}
-
-
-def _deliver(frame: pd.DataFrame, formats: Sequence[str], out: Path | None) -> None:
-    cells = compare(frame)
-    for name in formats:
-        text = FORMATS[name](cells, frame)
-        if out is None:
-            sys.stdout.write(text)
-        else:
-            write_bytes(out / f"report.{name}", text.encode())
-            sys.stdout.write(f"{out / f'report.{name}'}\n")

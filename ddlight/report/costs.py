@@ -1,27 +1,30 @@
-"""What a number cost: time to make the set, bytes of images and labels, operations of every part."""
+"""What a number cost (time to make the set, bytes, operations of every part) and what choosing on test would gain."""
 
 from collections.abc import Callable
 
-from ddlight.report.blocks import UNKNOWN, Entry, Grid, Head, Note, words
-from ddlight.report.cells import Cell
+from ddlight.report.cells import TableCell
+from ddlight.report.printed import (
+    METHOD_AND_COLUMN,
+    UNKNOWN,
+    Head,
+    Note,
+    PrintedCell,
+    PrintedTable,
+    signed,
+    words,
+)
 from ddlight.report.tables import Table
 
 SECONDS = ((1.0, "s"), (60.0, "min"), (3600.0, "h"), (86400.0, "d"))
 PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
-BYTES = {"images": "bytes_images", "labels": "bytes_labels"}
-OPERATIONS = {
-    "student": "flops_student",
-    "teachers": "flops_teachers",
-    "scoring": "flops_scoring",
-    "synthesis": "flops_synthesis",
-}
+BYTES = ("images", "labels")
+OPERATIONS = ("student", "teachers", "scoring", "synthesis")
 
 
-def grid(table: Table) -> Grid | None:
-    """What every cell that is done cost; None where none is."""
+def printed(table: Table) -> PrintedTable:
+    """What every cell that is done cost."""
     heads = [
-        Head("method", number=False),
-        Head("column", number=False),
+        *METHOD_AND_COLUMN,
         Head("condense"),
         *(Head(name, "bytes of") for name in BYTES),
         *(Head(name, "FLOPs of") for name in OPERATIONS),
@@ -32,22 +35,21 @@ def grid(table: Table) -> Grid | None:
         "ready-made teachers is not in them.",
         f"{UNKNOWN} not known: others made the set and did not say.",
     ]
-    rows = [_row(table, cell) for cell in table.cells]
     caption = "Means over sets. Sizes are those on disk; an index of real images is small."
-    return Grid("Cost", caption, heads, rows, notes=[Note(text) for text in notes]) if rows else None
+    return PrintedTable("Cost", caption, heads, [_row(table, c) for c in table.cells], notes=[*map(Note, notes)])
 
 
-def _row(table: Table, cell: Cell) -> list[Entry]:
+def _row(table: Table, cell: TableCell) -> list[PrintedCell]:
     return [
         *words(cell.row, table.head(cell.column).title),
-        _entry(cell.seconds_condense, duration),
-        *(_entry(getattr(cell, name), lambda value: si(value, "B")) for name in BYTES.values()),
-        *(_entry(getattr(cell, name), si) for name in OPERATIONS.values()),
+        _amount(cell.seconds_condense, duration),
+        *(_amount(getattr(cell, f"bytes_{name}"), lambda value: si(value, "B")) for name in BYTES),
+        *(_amount(getattr(cell, f"flops_{name}"), si) for name in OPERATIONS),
     ]
 
 
-def _entry(value: float | None, shown: Callable[[float], str]) -> Entry:
-    return Entry(UNKNOWN, weak=True) if value is None else Entry(shown(value), value)
+def _amount(value: float | None, text: Callable[[float], str]) -> PrintedCell:
+    return PrintedCell(UNKNOWN, weak=True) if value is None else PrintedCell(text(value), value)
 
 
 def duration(seconds: float) -> str:
@@ -67,3 +69,25 @@ def si(value: float, unit: str = "") -> str:
 
 def _three_digits(value: float) -> str:
     return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"
+
+
+def best_on_test(table: Table) -> PrintedTable:
+    """Last step and best reading of the test split of every cell whose trainings read it more than once.
+
+    Both are of the same trainings, averaged by set: those of a cell that read the test split once are in neither.
+    """
+    rows = [
+        [
+            *words(cell.row, table.head(cell.column).title),
+            PrintedCell(str(cell.test_reads), cell.test_reads),
+            PrintedCell(f"{cell.best_on_test - cell.inflation:.1f}", cell.best_on_test - cell.inflation),
+            PrintedCell(f"{cell.best_on_test:.1f}", cell.best_on_test),
+            PrintedCell(signed(cell.inflation, 1), cell.inflation),
+        ]
+        for cell in table.cells
+        if cell.best_on_test is not None and cell.inflation is not None
+    ]
+    heads = [*METHOD_AND_COLUMN, *map(Head, ("readings", "last", "best on test", "inflation"))]
+    caption = "Test accuracy in percent: of the last step, and the best of all readings of the test split."
+    notes = [Note("The best reading is chosen on test. The inflation is what tables that report it gain by that.")]
+    return PrintedTable("Last step against best on test", caption, heads, rows, notes=notes)

@@ -1,25 +1,57 @@
 """A report as one HTML file that needs nothing else: no request leaves it, and its policy forbids any."""
 
+import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from html import escape
 from importlib import resources
-from itertools import groupby
+from pathlib import PurePosixPath
 
 import pandas as pd
 
-from ddlight.report.blocks import Entry, Grid, Head, Listing, Note, Section, words
-from ddlight.report.cells import Cell
-from ddlight.report.runs import Runs, runs
-from ddlight.report.sections import listings, sections
+from ddlight.core.result import Machine, Versions
+from ddlight.report.cells import Record, TableCell, records
+from ddlight.report.printed import MISSING, Head, Losses, PrintedCell, PrintedTable, words
+from ddlight.report.sections import losses, sections
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 STATUSES = {"done": "runs done", "failed": "failed", "damaged": "unreadable"}
+REQUEST = {
+    "dataset": "set.dataset",
+    "method": "set.method",
+    "arguments": "set.args",
+    "regime": "regime",
+    "teachers": "teachers",
+    "protocol": "protocol",
+    "recipe": "recipe",
+    "augmentation": "augment",
+    "student": "student.class",
+    "student's arguments": "student.args",
+    "budget": "budget.asked",
+    "unit of the budget": "budget.unit",
+}
+"""What a run was asked to do: everything that shapes it, seeds aside."""
+OBJECTS = ("set.args", "teachers", "recipe", "augment", "student.args")
+LISTED = {
+    "config": "config",
+    "dataset": "set.dataset",
+    "method": "set.method",
+    "ipc": "set.ipc",
+    "set seed": "set.seed",
+    "regime": "regime",
+    "protocol": "protocol",
+    "student": "student.class",
+    "seed": "seed",
+    "finished": "finished",
+}
+NUMBERS = ("set.ipc", "set.seed", "seed")
 
 Part = tuple[str, str, str]
 """Id, title and content of a part of the page."""
 
 
-def html(cells: Sequence[Cell], frame: pd.DataFrame, figures: Mapping[str, str]) -> str:
+def html(cells: Sequence[TableCell], frame: pd.DataFrame, figures: Mapping[str, str]) -> str:
     """The whole report: tables that sort, figures, what failed, every run and what was asked of it, and where it ran.
 
     Args:
@@ -27,13 +59,22 @@ def html(cells: Sequence[Cell], frame: pd.DataFrame, figures: Mapping[str, str])
         frame: as `collect` returns it.
         figures: SVG text by title; ids inside are unique over all of them.
     """
-    tables = [_section(f"table-{number}", section) for number, section in enumerate(sections(cells), 1)]
-    lost = [_listing(listing) for listing in listings(cells)]
-    parts = [*tables, *_figures(figures), *lost, *_runs(runs(frame))]
+    tables = [
+        (f"table-{number}", section.title, "\n".join(map(_titled_table, section.tables)))
+        for number, section in enumerate(sections(cells), 1)
+    ]
+    parts = [
+        *tables,
+        *_figures(figures),
+        *map(_losses, losses(cells)),
+        *_runs(records(frame[frame["status"] == "done"])),
+    ]
     contents = "".join(f'<li><a href="#{name}">{escape(title)}</a></li>' for name, title, _ in parts)
     body = "\n".join(
         f'<section id="{name}">\n<h2>{escape(title)}</h2>\n{text}\n</section>' for name, title, text in parts
     )
+    counts = frame["status"].value_counts()
+    summary = ", ".join(f"{counts[status]} {text}" for status, text in STATUSES.items() if status in counts)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -47,7 +88,7 @@ def html(cells: Sequence[Cell], frame: pd.DataFrame, figures: Mapping[str, str])
 <body>
 <main>
 <h1>ddlight report</h1>
-<p>{_summary(frame)}</p>
+<p>{summary}. Click a heading to sort by it.</p>
 <nav aria-label="Contents"><ul>{contents}</ul></nav>
 {body}
 </main>
@@ -62,16 +103,6 @@ def _asset(name: str) -> str:
     return (resources.files("ddlight.report") / name).read_text()
 
 
-def _summary(frame: pd.DataFrame) -> str:
-    counts = frame["status"].value_counts()
-    said = [f"{counts[status]} {text}" for status, text in STATUSES.items() if status in counts]
-    return f"{', '.join(said)}. Click a heading to sort by it."
-
-
-def _section(name: str, section: Section) -> Part:
-    return name, section.title, "\n".join(map(_grid, section.grids))
-
-
 def _figures(figures: Mapping[str, str]) -> list[Part]:
     drawn = [
         f'<figure role="group" aria-label="{escape(title)}">{svg}<figcaption>{escape(title)}</figcaption></figure>'
@@ -80,32 +111,73 @@ def _figures(figures: Mapping[str, str]) -> list[Part]:
     return [("figures", "Figures", "\n".join(drawn))] if drawn else []
 
 
-def _listing(listing: Listing) -> Part:
+def _losses(lost: Losses) -> Part:
     heads = [Head(name, number=False, sentence=name == "error") for name in ("file", "run", "error")]
-    rows = [words(*item) for item in listing.items]
-    title = f"{listing.title}: {len(listing.items)}"
-    return listing.title.split()[0].lower(), title, _table(Grid(title, "", heads, rows))
+    table = PrintedTable(f"{lost.title}: {len(lost.items)}", "", heads, [words(*item) for item in lost.items])
+    return lost.title.split()[0].lower(), table.title, _table(table)
 
 
-def _runs(found: Runs | None) -> list[Part]:
-    if found is None:
+def _runs(done: Sequence[Record]) -> list[Part]:
+    """Every run, one row each, whose last cell leads to its request; each request once; where the runs were trained."""
+    if not done:
         return []
-    asked = "\n".join(
-        f'<details id="{one.name}"><summary>{escape(one.title)}</summary><pre>{escape(one.text)}</pre></details>'
-        for one in found.asked
-    )
+    requests: dict[tuple[object, ...], tuple[int, Record]] = {}
+    rows = []
+    for record in done:
+        key = tuple(record[name] for name in REQUEST.values())
+        number, _ = requests.setdefault(key, (len(requests) + 1, record))
+        rows.append(_run(record, number))
+    heads = [Head("run", number=False), *(Head(name, number=key in NUMBERS) for name, key in LISTED.items())]
+    heads += [Head("test accuracy"), Head("asked", number=False)]
+    caption = "One training of one student on one condensed set each. Accuracy in percent, of the last step."
+    runs = PrintedTable(f"Runs: {len(rows)}", caption, heads, rows)
+    details = "\n".join(_request(number, record) for number, record in requests.values())
+    machines = _environment(done)
     return [
-        ("runs", found.listed.title, f"<p>{found.listed.caption}</p>\n{_table(found.listed)}"),
-        ("asked", "What was asked", f"<p>Every setting that the runs had, seeds aside.</p>\n{asked}"),
-        ("environment", found.environment.title, f"<p>{found.environment.caption}</p>\n{_table(found.environment)}"),
+        ("runs", runs.title, f"<p>{caption}</p>\n{_table(runs)}"),
+        ("asked", "What was asked", f"<p>Every setting that the runs had, seeds aside.</p>\n{details}"),
+        ("environment", machines.title, f"<p>{machines.caption}</p>\n{_table(machines)}"),
     ]
 
 
-def _grid(grid: Grid) -> str:
+def _run(record: Record, request: int) -> list[PrintedCell]:
+    folder = PurePosixPath(record["file"]).parent.as_posix()
+    cells = [PrintedCell(record["run"] if folder == "." else folder)]
+    for name in LISTED.values():
+        if record[name] is None:
+            cells.append(PrintedCell(MISSING, weak=True))
+        elif name in NUMBERS:
+            cells.append(PrintedCell(str(int(record[name])), record[name]))
+        else:
+            cells.append(PrintedCell(str(record[name])))
+    acc = record["acc.test"]
+    return [*cells, PrintedCell(f"{acc:.2f}", acc), PrintedCell(f"asked {request}", target=f"asked-{request}")]
+
+
+def _request(number: int, record: Record) -> str:
+    parts = {name: json.loads(record[key]) if key in OBJECTS else record[key] for name, key in REQUEST.items()}
+    length = f"{record['budget.asked']:,.10g} {record['budget.unit'].replace('_', ' ')}"
+    title = f"{number}: {record['set.method']}, {record['regime']}, {record['protocol']}, {length}"
+    text = escape(json.dumps(parts, indent=1, ensure_ascii=False))
+    return f'<details id="asked-{number}"><summary>{escape(title)}</summary><pre>{text}</pre></details>'
+
+
+def _environment(done: Sequence[Record]) -> PrintedTable:
+    """Machines and versions, each set of them once."""
+    names = [f"{kind.__name__.lower()}.{part.name}" for kind in (Machine, Versions) for part in fields(kind)]
+    counts = Counter(tuple(str(record[name]) for name in names) for record in done)
+    rows = [[*words(*key), PrintedCell(str(count), count)] for key, count in sorted(counts.items())]
+    heads = [*(Head(name.split(".")[1], number=False) for name in names), Head("runs")]
+    return PrintedTable("Environment", "Where the runs were trained, and with which versions.", heads, rows)
+
+
+def _titled_table(table: PrintedTable) -> str:
     """Title, caption, table and notes."""
-    title = f"<h3>{escape(grid.title)}</h3>" if grid.title else ""
-    parts = [title, f"<p>{escape(grid.caption)}</p>", _list(map(escape, grid.intro)), _table(grid)]
-    return "\n".join(filter(None, [*parts, _list(map(_note, grid.notes))]))
+    title = f"<h3>{escape(table.title)}</h3>" if table.title else ""
+    strong = [f"<strong>{escape(note.strong)}</strong>" if note.strong else "" for note in table.notes]
+    notes = [f"{first}{escape(note.text)}" for first, note in zip(strong, table.notes, strict=True)]
+    parts = [title, f"<p>{escape(table.caption)}</p>", _list(map(escape, table.intro)), _table(table), _list(notes)]
+    return "\n".join(filter(None, parts))
 
 
 def _list(items: Iterable[str]) -> str:
@@ -113,60 +185,49 @@ def _list(items: Iterable[str]) -> str:
     return f'<ul class="notes">{lines}</ul>' if lines else ""
 
 
-def _note(note: Note) -> str:
-    return (f"<strong>{escape(note.strong)}</strong>" if note.strong else "") + escape(note.text)
-
-
-def _table(grid: Grid) -> str:
+def _table(table: PrintedTable) -> str:
     """The table, in a box that scrolls."""
-    label = escape(grid.title or grid.caption)
-    rows = "\n".join(f"<tr>{_row(row, grid.heads)}</tr>" for row in grid.rows)
+    label = escape(table.title or table.caption)
+    rows = "\n".join(f"<tr>{_row(row, table.heads)}</tr>" for row in table.rows)
     return (
         f'<div class="scroll" role="region" tabindex="0" aria-label="{label}"><table>\n'
-        f"<thead>{_heads(grid.heads)}</thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>"
+        f"<thead>{_heads(table)}</thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>"
     )
 
 
-def _heads(heads: Sequence[Head]) -> str:
+def _heads(table: PrintedTable) -> str:
     """Headings that sort, below the groups that they share."""
-    grouped = any(head.group for head in heads)
-    spans = [(group, len(list(members))) for group, members in groupby(heads, key=lambda head: head.group)]
     groups = "".join(
         f'<th colspan="{width}" scope="colgroup" class="group">{escape(group)}</th>'
         if group
         else f'<td colspan="{width}"></td>'
-        for group, width in spans
+        for group, width in table.groups()
     )
     labels = "".join(
         f'<th scope="col" data-column="{number}"{_classes(number=head.number)}>'
         f'<button type="button">{escape(head.label)}</button></th>'
-        for number, head in enumerate(heads)
+        for number, head in enumerate(table.heads)
     )
-    return f"{f'<tr>{groups}</tr>' if grouped else ''}<tr>{labels}</tr>"
+    return f"{f'<tr>{groups}</tr>' if groups else ''}<tr>{labels}</tr>"
 
 
-def _row(row: Sequence[Entry], heads: Sequence[Head]) -> str:
-    first = f'<th scope="row">{_text(row[0])}</th>'
-    others = [
-        f"<td{_classes(number=head.number, sentence=head.sentence, weak=entry.weak)}{_value(entry, head)}>"
-        f"{_text(entry)}</td>"
-        for entry, head in zip(row[1:], heads[1:], strict=True)
-    ]
-    return first + "".join(others)
+def _row(row: Sequence[PrintedCell], heads: Sequence[Head]) -> str:
+    texts = [f'<th scope="row">{_text(row[0])}</th>']
+    for cell, head in zip(row[1:], heads[1:], strict=True):
+        key = "" if cell.value is None else repr(float(cell.value))  # what a number is sorted by
+        attributes = _classes(number=head.number, sentence=head.sentence, weak=cell.weak)
+        attributes += f' data-value="{key}"' if head.number else ""
+        texts.append(f"<td{attributes}>{_text(cell)}</td>")
+    return "".join(texts)
 
 
-def _value(entry: Entry, head: Head) -> str:
-    """What a number is sorted by; "" where it is missing."""
-    return f' data-value="{"" if entry.value is None else repr(float(entry.value))}"' if head.number else ""
+def _text(cell: PrintedCell) -> str:
+    text = escape(cell.text)
+    if cell.target:
+        text = f'<a href="#{cell.target}">{text}</a>'
+    return " ".join(filter(None, [f"<strong>{text}</strong>" if cell.strong else text, escape(cell.marks)]))
 
 
-def _text(entry: Entry) -> str:
-    text = escape(entry.text)
-    if entry.target:
-        text = f'<a href="#{entry.target}">{text}</a>'
-    return " ".join(filter(None, [f"<strong>{text}</strong>" if entry.strong else text, escape(entry.marks)]))
-
-
-def _classes(**given: bool) -> str:
-    names = " ".join(name for name, on in given.items() if on)
+def _classes(**chosen: bool) -> str:
+    names = " ".join(name for name, on in chosen.items() if on)
     return f' class="{names}"' if names else ""

@@ -2,11 +2,10 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
 
-from ddlight.report.blocks import Entry, Grid, Head, Listing, Note, Section
-from ddlight.report.cells import Cell
-from ddlight.report.sections import listings, sections
+from ddlight.report.cells import TableCell
+from ddlight.report.printed import Losses, PrintedCell, PrintedTable
+from ddlight.report.sections import losses, sections
 
 PAGE = 40
 """Rows that fit on a page; longer tables are continued in another."""
@@ -37,18 +36,18 @@ SIGNS = {  # a row that begins with [ or * would be an argument of the line brea
 }
 
 
-def latex(cells: Sequence[Cell]) -> str:
-    """One or more table floats for every grid of the report; then what failed and what is damaged, as lists.
+def latex(cells: Sequence[TableCell]) -> str:
+    """One or more table floats for every table of the report; then what failed and what is damaged, as lists.
 
     The text is a fragment: the document needs `booktabs` and, as LaTeX has had it since 2018, UTF-8. A table of many
     columns may be wider than the text: `table*` in a paper of two columns, or a page in landscape, has room for it.
     """
     lines = ["% Needs \\usepackage{booktabs}"]
     for section in sections(cells):
-        for grid in section.grids:
-            lines += _floats(section, grid)
-    for listing in listings(cells):
-        lines += _listing(listing)
+        for table in section.tables:
+            lines += _floats(section.title, table)
+    for lost in losses(cells):
+        lines += _list(lost)
     return "\n".join(lines) + "\n"
 
 
@@ -57,71 +56,64 @@ def escaped(text: str) -> str:
     return "".join(SIGNS.get(sign, sign) for sign in re.sub(r"\s+", " ", text)).replace("--", "-{}-")
 
 
-def _floats(section: Section, grid: Grid) -> Iterator[str]:
-    """A grid in parts that fit on a page; sentences above and below it go with the last one."""
-    starts = range(0, len(grid.rows), PAGE)
+def _floats(section: str, table: PrintedTable) -> Iterator[str]:
+    """A table in parts that fit on a page; sentences above and below it go with the last one."""
+    starts = range(0, len(table.rows), PAGE)
     for start in starts:
         continued = " (continued)" if start else ""
-        title = ". ".join(filter(None, [section.title, f"{grid.title}{continued}"]))
-        notes = _notes(grid) if start == starts[-1] else []
-        caption = rf"\caption{{{escaped(f'{title}. {grid.caption}')}}}"
-        yield from [r"\begin{table}[tbp]", r"\centering\footnotesize\setlength{\tabcolsep}{4pt}", caption]
-        yield from _tabular(grid.heads, grid.rows[start : start + PAGE])
-        yield from [*notes, r"\end{table}", ""]
+        title = ". ".join(filter(None, [section, f"{table.title}{continued}"]))
+        yield from [r"\begin{table}[tbp]", r"\centering\footnotesize\setlength{\tabcolsep}{4pt}"]
+        yield rf"\caption{{{escaped(f'{title}. {table.caption}')}}}"
+        yield from _tabular(table, table.rows[start : start + PAGE])
+        yield from _notes(table) if start == starts[-1] else []
+        yield from [r"\end{table}", ""]
 
 
-def _tabular(heads: Sequence[Head], rows: Sequence[Sequence[Entry]]) -> list[str]:
+def _tabular(table: PrintedTable, rows: Sequence[Sequence[PrintedCell]]) -> list[str]:
     return [
-        rf"\begin{{tabular}}{{{''.join('r' if head.number else 'l' for head in heads)}}}",
+        rf"\begin{{tabular}}{{{''.join('r' if head.number else 'l' for head in table.heads)}}}",
         r"\toprule",
-        *_groups(heads),
-        _line(escaped(head.label) for head in heads),
+        *_groups(table),
+        _line(escaped(head.label) for head in table.heads),
         r"\midrule",
-        *(_line(map(_entry, row)) for row in rows),
+        *(_line(map(_cell, row)) for row in rows),
         r"\bottomrule",
         r"\end{tabular}",
     ]
 
 
-def _groups(heads: Sequence[Head]) -> list[str]:
+def _groups(table: PrintedTable) -> list[str]:
     """The line of shared headings over the columns that share them, and its rules; nothing where there are none."""
-    spans, rules, start = [], [], 1
-    for group, members in groupby(heads, key=lambda head: head.group):
-        width = len(list(members))
+    spans, rules, start = [], "", 1
+    for group, width in table.groups():
         spans.append(rf"\multicolumn{{{width}}}{{{'c' if group else 'l'}}}{{{escaped(group)}}}")
         if group:
-            rules.append(rf"\cmidrule(lr){{{start}-{start + width - 1}}}")
+            rules += rf"\cmidrule(lr){{{start}-{start + width - 1}}}"
         start += width
-    return [_line(spans), "".join(rules)] if rules else []
+    return [_line(spans), rules] if spans else []
 
 
 def _line(texts: Iterable[str]) -> str:
     return f"{' & '.join(texts)} \\\\"
 
 
-def _entry(entry: Entry) -> str:
-    text = escaped(entry.text)
-    return " ".join(filter(None, [rf"\textbf{{{text}}}" if entry.strong else text, escaped(entry.marks)]))
+def _cell(cell: PrintedCell) -> str:
+    text = escaped(cell.text)
+    return " ".join(filter(None, [rf"\textbf{{{text}}}" if cell.strong else text, escaped(cell.marks)]))
 
 
-def _notes(grid: Grid) -> list[str]:
-    """The sentences of a grid as small paragraphs under the table."""
-    texts = [*map(escaped, grid.intro), *map(_note, grid.notes)]
-    return ["", r"\medskip", r"\begin{minipage}{\linewidth}\raggedright", *_paragraphs(texts), r"\end{minipage}"]
+def _notes(table: PrintedTable) -> list[str]:
+    """The sentences of a table as small paragraphs under it."""
+    strong = [rf"\textbf{{{escaped(note.strong)}}}" if note.strong else "" for note in table.notes]
+    notes = [f"{first}{escaped(note.text)}" for first, note in zip(strong, table.notes, strict=True)]
+    texts = [rf"{text}\par" for text in [*map(escaped, table.intro), *notes]]
+    return ["", r"\medskip", r"\begin{minipage}{\linewidth}\raggedright", *texts, r"\end{minipage}"]
 
 
-def _paragraphs(texts: Iterable[str]) -> Iterator[str]:
-    return (rf"{text}\par" for text in texts)
-
-
-def _note(note: Note) -> str:
-    return (rf"\textbf{{{escaped(note.strong)}}}" if note.strong else "") + escaped(note.text)
-
-
-def _listing(listing: Listing) -> list[str]:
+def _list(lost: Losses) -> list[str]:
     items = [
         rf"\item \texttt{{{escaped(file)}}}: {escaped(f'{cell}: {error}' if cell else error)}"
-        for file, cell, error in listing.items
+        for file, cell, error in lost.items
     ]
-    title = rf"\paragraph{{{escaped(listing.title)}: {len(listing.items)}}}"
+    title = rf"\paragraph{{{escaped(lost.title)}: {len(lost.items)}}}"
     return [title, r"\begin{itemize}\footnotesize\raggedright", *items, r"\end{itemize}", ""]

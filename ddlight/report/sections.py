@@ -2,33 +2,35 @@
 
 from collections.abc import Sequence
 
-from ddlight.report import accuracies, costs, dd_ranking, published, readings
-from ddlight.report.blocks import Listing, Section
-from ddlight.report.cells import Cell
-from ddlight.report.tables import Table, size, tables
+from ddlight.report import accuracies, costs
+from ddlight.report.cells import TableCell
+from ddlight.report.papers import dd_ranking, published
+from ddlight.report.printed import Losses, Section
+from ddlight.report.tables import size, tables
 
-OTHERS = (costs.grid, readings.grid, published.grid, dd_ranking.grid)
-LISTINGS = {"failed": "Failed runs", "damaged": "Files that could not be read"}
-
-
-def sections(cells: Sequence[Cell]) -> list[Section]:
-    """One section for every dataset and student. Grids that would be empty are left out."""
-    return [_section(table) for table in tables(cells)]
+OTHERS = (costs.printed, costs.best_on_test, published.printed, dd_ranking.printed)
+LOSSES = {"failed": "Failed runs", "damaged": "Files that could not be read"}
 
 
-def listings(cells: Sequence[Cell]) -> list[Listing]:
+def sections(cells: Sequence[TableCell]) -> list[Section]:
+    """One section for every dataset and student. Other tables than the main one are left out where they are empty."""
+    return [
+        Section(
+            ", ".join(filter(None, table.name)),
+            [accuracies.printed(table), *(other for make in OTHERS if (other := make(table)).rows)],
+        )
+        for table in tables(cells)
+    ]
+
+
+def losses(cells: Sequence[TableCell]) -> list[Losses]:
     """What failed and what is damaged, where anything is."""
-    items = {status: [_item(cell) for cell in cells if cell.status == status] for status in LISTINGS}
-    return [Listing(title, items[status]) for status, title in LISTINGS.items() if items[status]]
+    items = {status: [_item(cell) for cell in cells if cell.status == status] for status in LOSSES}
+    return [Losses(title, items[status]) for status, title in LOSSES.items() if items[status]]
 
 
-def _section(table: Table) -> Section:
-    others = [grid for make in OTHERS if (grid := make(table)) is not None]
-    return Section(", ".join(filter(None, table.name)), [accuracies.grid(table), *others])
-
-
-def _item(cell: Cell) -> tuple[str, str, str]:
+def _item(cell: TableCell) -> tuple[str, str, str]:
     """File, which cell it was as far as it says, and the first line of the error."""
-    of_size = [] if cell.column.ipc is None else [size(cell.column)]
-    names = ", ".join(filter(None, [cell.row, cell.dataset, cell.student, cell.column.regime, *of_size]))
+    ipc = "" if cell.column.ipc is None else size(cell.column)
+    names = ", ".join(filter(None, [cell.row, cell.dataset, cell.student, cell.column.regime, ipc]))
     return cell.path, names, next(iter(cell.error.strip().splitlines()), "")

@@ -23,47 +23,28 @@ Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 @dataclass(frozen=True)
 class Sample:
-    """What is known of one cell of a table.
+    """What is known of one cell of a table."""
 
-    Attributes:
-        column: what is compared with each other shares it.
-        method: class name; "Random" is the reference and "FullData" is never compared.
-        values: (n,) accuracy of every set, percent.
-        step: resolution of one accuracy, percentage points: 100 / test images.
-        images_seen: student images seen, the unit of equal compute.
-        context: how the student was trained where a column holds several ways; the Random of the same context is
-            the reference where there is one.
-    """
-
-    column: Hashable
-    method: str
-    values: Sequence[float]
-    step: float = 0.0
-    images_seen: float = 0.0
-    context: Hashable = None
+    column: Hashable  # cells that are compared with each other share it
+    method: str  # class name; "Random" is the reference and "FullData" is never compared
+    values: Sequence[float]  # (n,) accuracy of every set, percent
+    step: float = 0.0  # resolution of one accuracy, percentage points: 100 / test images
+    images_seen: float = 0.0  # student images seen, the unit of equal compute
+    context: Hashable = None  # how the student was trained, where a column holds several ways; Random's of the same
+    # context is the reference, where there is one
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the tests say of one cell. None stands for "not tested".
+    """What the tests say of one cell. None stands for "not tested"."""
 
-    Attributes:
-        effect: mean minus Random's mean, percentage points.
-        hedges_g: the same in pooled standard deviations.
-        p: two-sided p of Welch's t-test against Random.
-        p_holm: the same, adjusted over all cells of the table.
-        above_random: p_holm < 0.05 and the mean lies above Random's.
-        best: highest mean of its column, or not significantly below it; False where nothing else could be.
-        equal_compute: images seen are within 1 % of Random's (without a Random, of the column's median).
-    """
-
-    effect: float | None
-    hedges_g: float | None
-    p: float | None
-    p_holm: float | None
-    above_random: bool
-    best: bool
-    equal_compute: bool
+    effect: float | None  # mean minus Random's mean, percentage points
+    hedges_g: float | None  # the same in pooled standard deviations
+    p: float | None  # two-sided p of Welch's t-test against Random
+    p_holm: float | None  # the same, adjusted over all cells of the table
+    above_random: bool  # p_holm < 0.05 and the mean lies above Random's
+    best: bool  # highest mean of its column, or not significantly below it; False where nothing else could be
+    equal_compute: bool  # images seen are within 1 % of Random's (without a Random, of the column's median)
 
 
 @dataclass(frozen=True)
@@ -87,9 +68,10 @@ class Moments:
         mean = np.array([a.mean() for a in arrays])
         return cls(mean, np.maximum(var, floor), np.array([a.size for a in arrays], dtype=np.float64))
 
-    def __getitem__(self, index: Sequence[int]) -> "Moments":
-        at = np.asarray(index, dtype=np.int64)
-        return Moments(self.mean[at], self.var[at], self.n[at])
+    def at(self, index: Sequence[int | None]) -> "Moments":
+        """Those of some of the samples, in this order; NaN for None."""
+        rows = [self.n.size if i is None else i for i in index]
+        return Moments(*(np.append(part, np.nan)[rows] for part in (self.mean, self.var, self.n)))
 
 
 def welch(a: Moments, b: Moments) -> Floats:
@@ -150,55 +132,48 @@ def judge(samples: Sequence[Sample]) -> list[Verdict]:
     columns: dict[Hashable, list[int]] = defaultdict(list)
     for index, sample in enumerate(samples):
         columns[sample.column].append(index)
-    neighbours = [columns[sample.column] for sample in samples]
-    reference = [_reference(samples, moments, i, near) for i, near in enumerate(neighbours)]
-    equal = [_equal_compute(samples, i, near, reference[i]) for i, near in enumerate(neighbours)]
+    reference = [_reference(samples, moments, i, columns[s.column]) for i, s in enumerate(samples)]
+    equal = [_equal_compute(samples, i, columns[s.column], reference[i]) for i, s in enumerate(samples)]
     fair = [s.method != FULL and ok for s, ok in zip(samples, equal, strict=True)]
-    tested = [ok and s.method != RANDOM for s, ok in zip(samples, fair, strict=True)]
-    p = _against(moments, [r if test else None for r, test in zip(reference, tested, strict=True)])
-    adjusted = holm(p)
-    best = _best(samples, moments, fair)
-    effect, g = _effects(moments, reference)
+    tested = [r if fair[i] and samples[i].method != RANDOM else None for i, r in enumerate(reference)]
+    random = moments.at(reference)
+    p = welch(moments, moments.at(tested))
+    adjusted, best = holm(p), _best(samples, moments, fair)
+    effect, g = moments.mean - random.mean, hedges_g(moments, random)
     return [
         Verdict(
-            effect=_number(effect[i]),
-            hedges_g=_number(g[i]),
-            p=_number(p[i]),
-            p_holm=_number(adjusted[i]),
+            effect=_finite(effect[i]),
+            hedges_g=_finite(g[i]),
+            p=_finite(p[i]),
+            p_holm=_finite(adjusted[i]),
             above_random=bool(adjusted[i] < ALPHA and effect[i] > 0),
-            best=bool(best[i]),
+            best=best[i],
             equal_compute=equal[i],
         )
         for i in range(len(samples))
     ]
 
 
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
 def _reference(samples: Sequence[Sample], moments: Moments, index: int, column: Sequence[int]) -> int | None:
     """The Random of a cell's column: that of its own context, otherwise the best one (which favours Random)."""
-    found = [i for i in column if samples[i].method == RANDOM]
+    randoms = [i for i in column if samples[i].method == RANDOM]
     context = samples[index].context
-    return max(found, key=lambda i: (samples[i].context == context, moments.mean[i]), default=None)
+    return max(randoms, key=lambda i: (samples[i].context == context, moments.mean[i]), default=None)
 
 
-def as_many(images: float, wanted: float) -> bool:
+def same_compute(images: float, others: float) -> bool:
     """Whether two numbers of images seen count as equal compute."""
-    return abs(images - wanted) <= EQUAL_COMPUTE * wanted
+    return abs(images - others) <= EQUAL_COMPUTE * others
 
 
 def _equal_compute(samples: Sequence[Sample], index: int, column: Sequence[int], reference: int | None) -> bool:
     """Whether a cell's student saw as many images as Random's, or as its column's do in the median."""
     compared = column if reference is None else [reference]
-    wanted = float(np.median([samples[i].images_seen for i in compared]))
-    return as_many(samples[index].images_seen, wanted)
-
-
-def _against(moments: Moments, other: Sequence[int | None]) -> Floats:
-    """p of every cell against the cell that `other` names; NaN where it names none or either has n < 2."""
-    p = np.full(len(other), np.nan)
-    tested = [i for i, o in enumerate(other) if o is not None]
-    if tested:
-        p[tested] = welch(moments[tested], moments[[o for o in other if o is not None]])
-    return p
+    return same_compute(samples[index].images_seen, float(np.median([samples[i].images_seen for i in compared])))
 
 
 def _best(samples: Sequence[Sample], moments: Moments, fair: Sequence[bool]) -> list[bool]:
@@ -208,20 +183,5 @@ def _best(samples: Sequence[Sample], moments: Moments, fair: Sequence[bool]) -> 
         if fair[i] and moments.n[i] >= FEW_SETS:
             candidates[samples[i].column].append(int(i))
     tops = {i: column[-1] for column in candidates.values() if len(column) > 1 for i in column}
-    p = _against(moments, [tops.get(i) for i in range(len(samples))])
+    p = welch(moments, moments.at([tops.get(i) for i in range(len(samples))]))
     return [i in tops and not below < ALPHA for i, below in enumerate(p)]
-
-
-def _effects(moments: Moments, reference: Sequence[int | None]) -> tuple[Floats, Floats]:
-    """Difference to Random in points and as Hedges' g; NaN without a Random."""
-    effect, g = np.full((2, len(reference)), np.nan)
-    known = [i for i, r in enumerate(reference) if r is not None]
-    if known:
-        random = moments[[r for r in reference if r is not None]]
-        effect[known] = moments.mean[known] - random.mean
-        g[known] = hedges_g(moments[known], random)
-    return effect, g
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -1,64 +1,58 @@
 """Layout of results: which tables there are, their columns and rows in order, and which cell stands where."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from ddlight.report.blocks import UNKNOWN, Head
-from ddlight.report.cells import Cell, Column, column_order, row_order
-from ddlight.report.statistics import FEW_SETS, FULL, RANDOM, as_many
+from ddlight.report.cells import Column, TableCell, column_order, row_order
+from ddlight.report.printed import UNKNOWN, Head
+from ddlight.report.statistics import FEW_SETS, FULL, RANDOM, same_compute
 
 
 @dataclass(frozen=True)
 class Table:
-    """The results of one dataset and student, laid out.
+    """The results of one dataset and student, laid out."""
 
-    Attributes:
-        name: dataset and student.
-        columns: that are printed, in order.
-        known: these, and those of the full data that stands in others.
-        rows: labels in order.
-        grid: what stands where.
-        seen: student images seen in each column.
-        cells: that are done, each once.
-        failed: that failed.
-    """
-
-    name: tuple[str, str]
-    columns: list[Column]
-    known: set[Column]
-    rows: list[str]
-    grid: dict[tuple[str, Column], Cell]
-    seen: dict[Column, float]
-    cells: list[Cell]
-    failed: list[Cell]
+    name: tuple[str, str]  # dataset and student
+    columns: list[Column]  # that are printed, in order
+    known: set[Column]  # these, and those of the full data that stands in others
+    rows: list[str]  # labels in order
+    places: dict[tuple[str, Column], TableCell]  # what stands where
+    seen: dict[Column, float]  # student images seen in each column
+    cells: list[TableCell]  # that are done, each once
+    failed: list[TableCell]
 
     @classmethod
-    def of(cls, name: tuple[str, str], done: Sequence[Cell], failed: Sequence[Cell]) -> "Table":
+    def of(cls, name: tuple[str, str], done: Sequence[TableCell], failed: Sequence[TableCell]) -> "Table":
         """Lay out the cells of one dataset and student."""
-        own = [cell for cell in done if cell.table == name]
+        cells = [cell for cell in done if cell.table == name]
         lost = [cell for cell in failed if _belongs(cell, name)]
-        columns = _columns(own, lost)
-        known = {*columns, *(cell.column for cell in own)}
-        return cls(name, columns, known, _rows(own, lost), _laid_out(own, lost, columns), _seen(own), own, lost)
+        seen = _seen(cells)
+        columns = _columns(cells, lost, seen)
+        known = {*columns, *(cell.column for cell in cells)}
+        return cls(name, columns, known, _rows(cells, lost), _places(cells, lost, columns, seen), seen, cells, lost)
 
-    def unequal(self, cell: Cell, column: Column) -> bool:
+    def unequal(self, cell: TableCell, column: Column) -> bool:
         """Whether a cell's student saw another number of images than its column's."""
         seen = self.seen.get(column)
-        return bool(seen and cell.images_seen and not as_many(cell.images_seen, seen))
+        return bool(seen and cell.images_seen and not same_compute(cell.images_seen, seen))
 
     def head(self, column: Column) -> Head:
-        """Heading of a column: regime and size, with protocol, teachers and budget where the table needs them."""
-        return heading(column, self.known)
+        """Heading: regime and size, with protocol, teachers and budget where columns differ in nothing else."""
+        same = [c for c in self.known if c.regime == column.regime]
+        group = [column.regime]
+        if len({c.protocol for c in same if c.protocol}) > 1:
+            group.append(column.protocol)
+        same = [c for c in same if c.protocol == column.protocol]
+        if len({c.teachers for c in same if c.budget_unit}) > 1:
+            group.append(column.teachers or "no teacher")
+        same = [c for c in same if (c.teachers, c.ipc, c.size) == (column.teachers, column.ipc, column.size)]
+        label = [size(column)]
+        if len(same) > 1:
+            label.append(budget(column))
+        return Head(" ".join(filter(None, label)), " ".join(filter(None, group)))
 
-    def placed(self) -> Iterator[tuple[Cell, Column]]:
-        """Every cell that is printed, row by row, with the column in which it stands."""
-        for row in self.rows:
-            for column in self.columns:
-                if (cell := self.grid.get((row, column))) is not None:
-                    yield cell, column
 
-
-def tables(cells: Sequence[Cell]) -> list[Table]:
+def tables(cells: Sequence[TableCell]) -> list[Table]:
     """One table for every dataset and student, in order; those of which every run failed come last."""
     done = [cell for cell in cells if cell.status == "done"]
     failed = [cell for cell in cells if cell.status == "failed"]
@@ -67,7 +61,7 @@ def tables(cells: Sequence[Cell]) -> list[Table]:
     return [Table.of(name, done, failed) for name in names]
 
 
-def accuracy(cell: Cell) -> str:
+def accuracy(cell: TableCell) -> str:
     """Accuracy of a cell: "66.2 ± 0.2 (5)"."""
     spread = UNKNOWN if cell.std is None or cell.n_sets < FEW_SETS else f"{cell.std:.1f}"
     return f"{cell.mean:.1f} ± {spread} ({cell.n_sets})"
@@ -75,8 +69,8 @@ def accuracy(cell: Cell) -> str:
 
 def budget(column: Column) -> str:
     """Length of a column's trainings: "300 epochs"."""
-    asked = "" if column.budget_asked is None else f"{column.budget_asked:,.10g} "
-    return f"{asked}{column.budget_unit.replace('_', ' ')}"
+    number = "" if column.budget_asked is None else f"{column.budget_asked:,.10g} "
+    return f"{number}{column.budget_unit.replace('_', ' ')}"
 
 
 def size(column: Column) -> str:
@@ -86,76 +80,60 @@ def size(column: Column) -> str:
     return "full" if column.size is None else f"{column.size:,} images"
 
 
-def heading(column: Column, columns: Iterable[Column]) -> Head:
-    """Regime and size, with protocol, teachers and budget where columns differ in nothing else."""
-    same = [c for c in columns if c.regime == column.regime]
-    group = [column.regime]
-    if len({c.protocol for c in same if c.protocol}) > 1:
-        group.append(column.protocol)
-    same = [c for c in same if c.protocol == column.protocol]
-    if len({c.teachers for c in same if c.budget_unit}) > 1:
-        group.append(column.teachers or "no teacher")
-    same = [c for c in same if (c.teachers, c.ipc, c.size) == (column.teachers, column.ipc, column.size)]
-    label = [size(column)]
-    if len(same) > 1:
-        label.append(budget(column))
-    return Head(" ".join(filter(None, label)), " ".join(filter(None, group)))
-
-
 def agrees(named: Column, column: Column) -> bool:
     """Whether a column is the one that a failed run names as far as it names one."""
-    given = {part.name: getattr(named, part.name) for part in fields(Column)}
-    return all(value in ("", None) or value == getattr(column, part) for part, value in given.items())
+    return all(value in ("", None) or value == getattr(column, part) for part, value in vars(named).items())
 
 
-def _columns(own: Sequence[Cell], lost: Sequence[Cell]) -> list[Column]:
+def _columns(cells: Sequence[TableCell], lost: Sequence[TableCell], seen: Mapping[Column, float]) -> list[Column]:
     """Columns in order; FullData and failed runs add one only where they fit in none."""
-    columns = {cell.column for cell in own if cell.method != FULL}
-    seen = _seen(own)
-    columns |= {c.column for c in own if c.method == FULL and not any(_spreads(c, to, seen) for to in columns)}
+    columns = {cell.column for cell in cells if cell.method != FULL}
+    columns |= {c.column for c in cells if c.method == FULL and not any(_spreads(c, to, seen) for to in columns)}
     for cell in lost:
         if cell.column.regime and not any(agrees(cell.column, column) for column in columns):
             columns.add(cell.column)
     return sorted(columns, key=column_order)
 
 
-def _rows(own: Sequence[Cell], lost: Sequence[Cell]) -> list[str]:
+def _rows(cells: Sequence[TableCell], lost: Sequence[TableCell]) -> list[str]:
     """Row labels: FullData, Random, then by name; a method of which all runs failed has a row too."""
-    methods = {cell.method for cell in own}
-    kept = [*own, *(cell for cell in lost if cell.method and cell.method not in methods)]
+    methods = {cell.method for cell in cells}
+    kept = [*cells, *(cell for cell in lost if cell.method and cell.method not in methods)]
     return list(dict.fromkeys(cell.row for cell in sorted(kept, key=row_order)))
 
 
-def _laid_out(own: Sequence[Cell], lost: Sequence[Cell], columns: list[Column]) -> dict[tuple[str, Column], Cell]:
+def _places(
+    cells: Sequence[TableCell], lost: Sequence[TableCell], columns: list[Column], seen: Mapping[Column, float]
+) -> dict[tuple[str, Column], TableCell]:
     """What stands where: FullData in every column of its regime, protocol and length; failures where nothing else."""
-    grid, seen = {(cell.row, cell.column): cell for cell in own}, _seen(own)
-    for cell in own:
+    places = {(cell.row, cell.column): cell for cell in cells}
+    for cell in cells:
         if cell.method == FULL:
-            grid |= {(cell.row, column): cell for column in columns if _spreads(cell, column, seen)}
+            places |= {(cell.row, column): cell for column in columns if _spreads(cell, column, seen)}
     for cell in lost:
         for column in columns:
             if agrees(cell.column, column):
-                grid.setdefault((cell.row, column), cell)
-    return grid
+                places.setdefault((cell.row, column), cell)
+    return places
 
 
-def _seen(own: Sequence[Cell]) -> dict[Column, float]:
+def _seen(cells: Sequence[TableCell]) -> dict[Column, float]:
     """Student images seen in each column: Random's, or those of any method at equal compute."""
-    order = sorted((cell for cell in own if cell.equal_compute), key=lambda cell: cell.method == RANDOM)
+    order = sorted((cell for cell in cells if cell.equal_compute), key=lambda cell: cell.method == RANDOM)
     return {cell.column: cell.images_seen for cell in order if cell.images_seen is not None}
 
 
-def _belongs(failed: Cell, name: tuple[str, str]) -> bool:
+def _belongs(failed: TableCell, name: tuple[str, str]) -> bool:
     """Whether a failed run, which may name only its student's class, is part of a table."""
     dataset, student = name
     return failed.dataset == dataset and (failed.student in ("", student) or student.startswith(f"{failed.student}("))
 
 
-def _spreads(full: Cell, column: Column, seen: Mapping[Column, float]) -> bool:
+def _spreads(full: TableCell, column: Column, seen: Mapping[Column, float]) -> bool:
     """Whether the full data's result stands in `column` too: trained the same way, for as many epochs or images."""
     bare = replace(column, ipc=None, size=None)
     if column == full.column or bare == full.column:
         return column != full.column
-    images, there = full.images_seen, seen.get(column)
     alike = replace(bare, budget_unit=full.column.budget_unit, budget_asked=full.column.budget_asked) == full.column
-    return bool(alike and images and there and as_many(images, there))
+    images, others = full.images_seen, seen.get(column)
+    return bool(alike and images and others and same_compute(images, others))

@@ -3,7 +3,7 @@ import itertools
 import pytest
 
 from ddlight.report import collect, compare, markdown
-from ddlight.report.dd_ranking import ars, hlr, ior, lrs, measures
+from ddlight.report.papers.dd_ranking import ars, hlr, ior, lrs, measures
 
 
 def found(study, method, regime="HardLabel", augmented=False):

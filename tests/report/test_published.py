@@ -3,15 +3,15 @@ from pathlib import Path
 
 import pytest
 
-import ddlight.report
+import ddlight.report.papers
 from ddlight.data.table import TABLE
 from ddlight.networks.students import ConvNet, ResNet, ResNetAP, Timm, Torchvision
 from ddlight.recipes.table import PROTOCOLS as KNOWN_PROTOCOLS
-from ddlight.report import Cell, Column, collect, compare, markdown
+from ddlight.report import Column, TableCell, collect, compare, markdown
 from ddlight.report.cells import student_label
-from ddlight.report.published import DATASETS, METHODS, PROTOCOLS, STUDENTS, beside, published
+from ddlight.report.papers.published import DATASETS, METHODS, PROTOCOLS, STUDENTS, beside, published
 
-FILE = Path(ddlight.report.__file__).with_name("published.csv")
+FILE = Path(ddlight.report.papers.__file__).with_name("published.csv")
 NORMED = {"norm": "instance"}
 
 
@@ -21,7 +21,7 @@ def label(student):
 
 
 def cell(dataset, student, regime, protocol, ipc, method):
-    return Cell(dataset, label(student), Column(regime, protocol, ipc=ipc), method, mean=50.0, n_sets=1)
+    return TableCell(dataset, label(student), Column(regime, protocol, ipc=ipc), method, mean=50.0, n_sets=1)
 
 
 def test_the_file_is_sound():

@@ -10,7 +10,7 @@ import pandas as pd
 from ddlight.core.errors import DataError
 from ddlight.core.files import write_bytes
 from ddlight.report.collect import collect
-from ddlight.report.figures import FIGURES, Drawn, draw
+from ddlight.report.figures.kinds import FIGURES, Drawn, draw
 from ddlight.report.figures.style import png, svg
 
 

@@ -1,25 +1,9 @@
 """Do sets suit other students than the one they were made with? A heat map: student by method."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 
-from ddlight.report.figures import style
-from ddlight.report.figures.trainings import (
-    in_order,
-    ipc_text,
-    method_order,
-    settings,
-    several,
-    short,
-    summarise,
-    trainings,
-)
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from ddlight.report.figures import style, trainings
 
 NEEDS = "results of two students or more on sets of one method"
 
@@ -27,42 +11,37 @@ NEEDS = "results of two students or more on sets of one method"
 def data(frame: pd.DataFrame) -> pd.DataFrame:
     """Accuracy of every student on every method's sets, where there are two students or more.
 
-    Args:
-        frame: of one dataset, as `ddlight.report.collect.collect` returns it.
-
     Returns:
         dataset, settings (regime with what else differs), ipc, student, row (method), mean over sets, interval, n.
     """
-    t = in_order(trainings(frame))
-    t = t[t["ipc"].notna()]
-    by = ["dataset", "settings", "ipc", "student", "row"]
-    found = several(summarise(t.assign(settings=settings(t)), by), ["settings", "ipc", "row"], "student")
-    return found.reset_index(drop=True)
+    t = trainings.finished(frame)
+    t = trainings.in_order(t[t["ipc"].notna()], parts=("protocol", "teachers", "budget"))
+    means = trainings.summarise(t, ["dataset", "settings", "ipc", "student", "row"])
+    return trainings.several(means, ["settings", "ipc", "row"], "student").reset_index(drop=True)
 
 
-def draw(data: pd.DataFrame, title: str) -> "Figure":
-    """One heat map a regime and ipc; the number in a cell is its accuracy, an empty cell was not run."""
-    places = list(dict.fromkeys(zip(data["settings"], data["ipc"], strict=True)))
-    rows = method_order(data)
-    students = short(sorted(dict.fromkeys(data["student"])))
-    titles = [f"{name}, {ipc_text(ipc)}" for name, ipc in places]
+def draw(data: pd.DataFrame, title: str) -> "style.Figure":
+    """One heat map per regime and ipc; the number in a cell is its accuracy, an empty cell was not run."""
+    places = trainings.distinct(data, "settings", "ipc")
+    rows = trainings.method_order(data)
+    students = trainings.short(sorted(dict.fromkeys(data["student"])))
+    titles = [f"{name}, {trainings.ipc_text(ipc)}" for name, ipc in places]
     width = max(2.6, 0.55 * len(rows))
     size = (width + 0.5 + style.text_width(students.values()), 1.9 + 0.34 * len(students))
     figure, axes = style.panels(titles, title, size, columns=1 if len(rows) > 5 else 2, room=width)
     limits = float(data["mean"].min()), float(data["mean"].max())
+    methods = list(trainings.short(rows).values())
     for panel, (name, ipc) in zip(axes, places, strict=True):
         part = data[(data["settings"] == name) & (data["ipc"] == ipc)]
         table = part.pivot(index="student", columns="row", values="mean").reindex(index=list(students), columns=rows)
-        _heat(panel, table, limits)
+        _heat(panel, table.to_numpy(dtype=float), *limits)
         panel.set_yticks(range(len(students)), list(students.values()))
-        panel.set_xticks(range(len(rows)), list(short(rows).values()), rotation=40, ha="right", rotation_mode="anchor")
+        panel.set_xticks(range(len(rows)), methods, rotation=40, ha="right", rotation_mode="anchor")
     return figure
 
 
-def _heat(panel: "Axes", table: pd.DataFrame, limits: tuple[float, float]) -> None:
+def _heat(panel: "style.Axes", values: np.ndarray, low: float, high: float) -> None:
     """Draw one table of accuracies; numbers are white on dark cells."""
-    values = table.to_numpy(dtype=float)
-    low, high = limits
     panel.imshow(values, cmap="cividis", vmin=low, vmax=max(high, low + 1e-9), aspect="auto")
     panel.grid(visible=False)
     for (y, x), value in np.ndenumerate(values):

@@ -1,4 +1,4 @@
-"""What do the sets look like? One image of each class a method, drawn with a fixed seed."""
+"""What do the sets look like? One image of each class per method, drawn with a fixed seed."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -9,14 +9,10 @@ import numpy as np
 import pandas as pd
 
 from ddlight.core.errors import DataError, DDLightError
-from ddlight.report.figures import style
-from ddlight.report.figures.trainings import ipc_text, method_order, short, trainings
+from ddlight.report.figures import style, trainings
 from ddlight.report.statistics import FULL
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
     from ddlight.data.base import RealDataset
 
 NEEDS = "the folders of condensed sets that the results name, where they were made"
@@ -32,29 +28,26 @@ log = logging.getLogger("ddlight")
 def data(frame: pd.DataFrame) -> pd.DataFrame:
     """The sets that can be drawn: of every method and ipc the one of the smallest set seed.
 
-    Args:
-        frame: of one dataset, as `ddlight.report.collect.collect` returns it.
-
     Returns:
         dataset, ipc, row (method), set_seed, folder, run (the folder of a run). Sets that are gone are left out,
             with a line that says so.
     """
-    t = trainings(frame)
+    t = trainings.finished(frame)
     runs = frame.loc[t.index, "path"].map(lambda path: str(Path(path).parent))
     t = t.assign(folder=frame.loc[t.index, "set.path"], run=runs)[t["method"] != FULL]
-    there = t["folder"].map(lambda folder: Path(folder, MANIFEST).is_file()).astype(bool)
-    gone = t.loc[~there, "folder"].unique()
+    present = t["folder"].map(lambda folder: Path(folder, MANIFEST).is_file()).astype(bool)
+    gone = t.loc[~present, "folder"].unique()
     if len(gone):
         log.warning(
             "grids: %d of %d sets are not where they were made, such as %s", len(gone), t["folder"].nunique(), gone[0]
         )
-    sets = t[there].sort_values("set_seed", kind="stable").drop_duplicates(["ipc", "row"])
-    kept = sets[["dataset", "ipc", "row", "set_seed", "folder", "run"]]
-    return kept.sort_values(["ipc", "row"], kind="stable", ignore_index=True)
+    sets = t[present].sort_values("set_seed", kind="stable").drop_duplicates(["ipc", "row"])
+    sets = sets[["dataset", "ipc", "row", "set_seed", "folder", "run"]]
+    return sets.sort_values(["ipc", "row"], kind="stable", ignore_index=True)
 
 
-def draw(data: pd.DataFrame, title: str) -> "Figure":
-    """One panel an ipc: methods as rows, classes as columns. A set that cannot be read is left out, with a line.
+def draw(data: pd.DataFrame, title: str) -> "style.Figure":
+    """One panel per ipc: methods as rows, classes as columns. A set that cannot be read is left out, with a line.
 
     Raises:
         DataError: no set can be read.
@@ -64,18 +57,18 @@ def draw(data: pd.DataFrame, title: str) -> "Figure":
     if not strips:
         raise DataError("none of the sets can be read here")
     data = data.loc[list(strips)]
-    ipcs, texts = list(dict.fromkeys(data["ipc"])), short(data["row"])
+    ipcs, texts = list(dict.fromkeys(data["ipc"])), trainings.short(data["row"])
     names = list(dict.fromkeys(name for strip in strips.values() for name in strip))
     size = (0.48 * len(names) + 0.4 + style.text_width(texts.values()), 0.5 * data.groupby("ipc").size().max() + 1.2)
-    figure, axes = style.panels([ipc_text(ipc) for ipc in ipcs], title, size, columns=2, sharey=False)
+    figure, axes = style.panels([trainings.ipc_text(ipc) for ipc in ipcs], title, size, columns=2, sharey=False)
     for panel, ipc in zip(axes, ipcs, strict=True):
         own = data[data["ipc"] == ipc]
-        order = {row: own.index[own["row"] == row][0] for row in method_order(own)}
+        order = {row: own.index[own["row"] == row][0] for row in trainings.method_order(own)}
         _panel(panel, {texts[row]: strips[index] for row, index in order.items()}, names)
     return figure
 
 
-def _panel(panel: "Axes", strips: Mapping[str, Mapping[str, np.ndarray]], names: Sequence[str]) -> None:
+def _panel(panel: "style.Axes", strips: Mapping[str, Mapping[str, np.ndarray]], names: Sequence[str]) -> None:
     """Draw strips below each other, methods left of them and classes above."""
     for number, strip in enumerate(strips.values()):
         for name, tile in strip.items():
@@ -108,7 +101,7 @@ def _strip(row: pd.Series, reals: "dict[str, RealDataset]") -> dict[str, np.ndar
             _images(stored.images, np.array(list(picked.values()), np.int64)), *pictures.stretch(stored)
         )
     except DDLightError as error:
-        log.warning("grids: %s, %s, left out: %s", row["row"], ipc_text(row["ipc"]), error)
+        log.warning("grids: %s, %s, left out: %s", row["row"], trainings.ipc_text(row["ipc"]), error)
         return None
     return dict(zip((manifest["classes"][label] for label in picked), pixels, strict=True))
 

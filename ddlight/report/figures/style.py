@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.text import Annotation
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito, Color Universal Design (2008), without its yellow, which white paper swallows; black is Random's."""
@@ -73,22 +72,20 @@ class Style:
         """As matplotlib's `plot` takes them."""
         return {"color": self.colour, "marker": self.marker, "linestyle": self.line}
 
+    @property
+    def point(self) -> dict[str, Any]:
+        """The same without a line."""
+        return {**self.keywords, "linestyle": "none"}
+
 
 def styles(names: Iterable[str]) -> dict[str, Style]:
     """A style for each name, in order; no two among sixty share colour and marker. Random is black, FullData grey."""
-    fixed = {RANDOM: Style("black", "o", "-"), FULL: Style(GREY, "_", "--")}
-    found, number = {}, 0
-    for name in dict.fromkeys(names):
-        if name in fixed:
-            found[name] = fixed[name]
-            continue
-        found[name] = Style(
-            PALETTE[number % len(PALETTE)],
-            MARKERS[(number + number // 30) % len(MARKERS)],
-            LINES[number // len(PALETTE) % len(LINES)],
-        )
-        number += 1
-    return found
+    looks = {RANDOM: Style("black", "o", "-"), FULL: Style(GREY, "_", "--")}
+    names = list(dict.fromkeys(names))
+    for k, name in enumerate([name for name in names if name not in looks]):
+        marker = MARKERS[(k + k // 30) % len(MARKERS)]
+        looks[name] = Style(PALETTE[k % len(PALETTE)], marker, LINES[k // len(PALETTE) % len(LINES)])
+    return {name: looks[name] for name in names}
 
 
 @contextmanager
@@ -119,7 +116,7 @@ def panels(
     sharey: Literal["row"] | bool = True,
     room: float | None = None,
 ) -> tuple["Figure", list["Axes"]]:
-    """A figure with one panel a title, `columns` of them side by side, each `size` inches wide and high.
+    """A figure with one panel per title, `columns` of them side by side, each `size` inches wide and high.
 
     None in place of a title leaves its place empty. A title has `room` inches, where that is not half an inch less
     than the panel.
@@ -131,19 +128,19 @@ def panels(
     down = max(1, math.ceil(len(titles) / across))
     figure = Figure(figsize=(size[0] * across, size[1] * down + 0.3), layout="constrained")
     FigureCanvasAgg(figure)  # measures text
-    found = list(figure.subplots(down, across, squeeze=False, sharey=sharey).ravel())
-    texts = dict(zip(found, titles, strict=False))
-    for panel in found:
-        if (text := texts.get(panel)) is None:
+    axes = []
+    for panel, text in itertools.zip_longest(figure.subplots(down, across, squeeze=False, sharey=sharey).flat, titles):
+        if text is None:
             panel.remove()
         else:
             panel.set_title(wrapped(text, room or size[0] - 0.5, 9), loc="left")
+            axes.append(panel)
     figure.suptitle(wrapped(title, size[0] * across - 0.3, 9), x=0.01, ha="left", fontsize=9, color="#555555")
-    return figure, [panel for panel in found if texts.get(panel) is not None]
+    return figure, axes
 
 
 def wrapped(text: str, inches: float, size: float) -> str:
-    """Break text into lines of at most so many inches, at so many points."""
+    """Break text into lines of at most this number of inches, at a size in points."""
     return textwrap.fill(text, max(10, int(inches * 72 / (CHARACTER * size))))
 
 
@@ -193,8 +190,8 @@ def _ticks(known: Sequence[float], low: float, high: float) -> list[float]:
     if len(known) < 9 and apart and all(len(_number(value)) < 5 for value in known):
         return list(known)
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    found = [[base * 10.0**power for power in decades for base in bases] for bases in ((1, 2, 5), (1, 3), (1,))]
-    inside = [[tick for tick in ticks if low <= tick <= high] for ticks in found]
+    ladders = [[base * 10.0**power for power in decades for base in bases] for bases in ((1, 2, 5), (1, 3), (1,))]
+    inside = [[tick for tick in ticks if low <= tick <= high] for ticks in ladders]
     return next((ticks for ticks in inside if len(ticks) < 9), inside[-1][:: 1 + len(inside[-1]) // 8])
 
 
@@ -236,36 +233,28 @@ def end_labels(figure: "Figure", labels: Sequence[tuple["Axes", Sequence[Label]]
 
     The figure is laid out here: call it when everything else is drawn.
     """
-    drawn = [(panel, own, [_end_label(panel, label) for label in own]) for panel, own in labels]
+    drawn = []
+    for panel, ends in labels:
+        place: Any = {"textcoords": "axes fraction", "va": "center", "fontsize": LABEL_SIZE, "annotation_clip": False}
+        line = {"arrowstyle": "-", "relpos": (0, 0.5), "linewidth": 0.5, "shrinkA": 1, "shrinkB": 3}
+        texts = [
+            panel.annotate(
+                end.text,
+                (end.x, end.y),
+                (1.05, 0.5),
+                color=end.colour,
+                arrowprops={**line, "color": end.colour},
+                **place,
+            )
+            for end in ends
+        ]
+        drawn.append((panel, ends, texts))
     figure.draw_without_rendering()
-    for panel, own, texts in drawn:
+    for panel, ends, texts in drawn:
         height = panel.get_window_extent().height / figure.dpi * 72  # points
-        ends = panel.transData.transform([(label.x, label.y) for label in own])
-        wanted = panel.transAxes.inverted().transform(ends)[:, 1].tolist()
-        for text, y in zip(texts, apart(wanted, 1.25 * LABEL_SIZE / height), strict=True):
+        places = panel.transAxes.inverted().transform(panel.transData.transform([(end.x, end.y) for end in ends]))
+        for text, y in zip(texts, apart(places[:, 1].tolist(), 1.25 * LABEL_SIZE / height), strict=True):
             text.set_position((1.05, y))
-
-
-def _end_label(panel: "Axes", label: Label) -> "Annotation":
-    """One name, its height still to be set, and a thin line from it to what it names."""
-    return panel.annotate(
-        label.text,
-        (label.x, label.y),
-        (1.05, 0.5),
-        textcoords="axes fraction",
-        va="center",
-        color=label.colour,
-        fontsize=LABEL_SIZE,
-        annotation_clip=False,
-        arrowprops={
-            "arrowstyle": "-",
-            "relpos": (0, 0.5),
-            "color": label.colour,
-            "linewidth": 0.5,
-            "shrinkA": 1,
-            "shrinkB": 3,
-        },
-    )
 
 
 def apart(wanted: Sequence[float], gap: float) -> list[float]:
@@ -282,29 +271,24 @@ def apart(wanted: Sequence[float], gap: float) -> list[float]:
             blocks[-2:] = [[(a * n + b * m) / (n + m), n + m]]
     levels = np.repeat([mean for mean, _ in blocks], [int(count) for _, count in blocks])
     room = max(0.0, 1 - gap * (len(wanted) - 1))
-    found = np.empty(len(wanted))
-    found[order] = np.clip(levels, 0.0, room) + gap * np.arange(len(wanted))
-    return found.tolist()
+    places = np.empty(len(wanted))
+    places[order] = np.clip(levels, 0.0, room) + gap * np.arange(len(wanted))
+    return places.tolist()
 
 
 def svg(figure: "Figure") -> str:
     """The figure as an SVG file: the same bytes for the same figure, text as text."""
+    content = io.StringIO()
     with drawing():
-        return _svg(figure)
+        figure.savefig(content, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    return content.getvalue()
 
 
 def png(figure: "Figure") -> bytes:
     """The figure as a PNG file, 150 dots an inch."""
+    content = io.BytesIO()
     with drawing():
-        content = io.BytesIO()
         figure.savefig(content, format="png", metadata={"Software": None})
-    return content.getvalue()
-
-
-def _svg(figure: "Figure") -> str:
-    content = io.StringIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(content, format="svg", metadata=nothing)
     return content.getvalue()
 
 

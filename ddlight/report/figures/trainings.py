@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from ddlight.core.errors import DataError
 from ddlight.report.cells import names, regime_order
 from ddlight.report.statistics import EQUAL_COMPUTE, FULL, RANDOM, confidence
 
-REGIMES = {
+SHORT_REGIMES = {
     "HardLabel": "HL",
     "SoftLabel": "SL",
     "TeacherLabel": "SL+KD",
@@ -26,32 +27,34 @@ LONGEST = 56
 """Characters that a name may have in a figure."""
 
 
-def trainings(frame: pd.DataFrame) -> pd.DataFrame:
-    """What all figures start from, computed once for a frame, in whose `attrs` it stays; see `compute`."""
-    kept, done = frame.attrs.get(KEPT), frame.index[frame["status"] == "done"]
-    if kept is None or not kept.index.equals(done):
-        frame.attrs[KEPT] = kept = compute(frame)
-    return kept.copy()
-
-
-def compute(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row a finished training of the table that `ddlight.report.collect.collect` returns; index kept.
+def finished(frame: pd.DataFrame) -> pd.DataFrame:
+    """What all figures start from: one row per finished training of the table that `collect` returns; index kept.
 
     Returns:
         The columns of `ddlight.report.cells.names`, in which `ipc` is images per class whatever the set (missing for
         FullData) and `teachers` have no hashes where their names suffice; with `label` (short name of the regime),
         `kind` ("full", "random", "coreset", "distilled", "other"),
         `set_seed`, `acc` (percent), `full_epochs`, `passes` (over the set), `images_seen`, and `flops`: of student,
-        teachers, scoring and synthesis together, missing where one of them is not known.
+        teachers, scoring and synthesis together, missing where one of them is not known. It is computed once for a
+        frame, in whose `attrs` it stays.
     """
-    t = names(frame)
-    done = frame.loc[t.index]
+    done = frame[frame["status"] == "done"]
+    kept = frame.attrs.get(KEPT)
+    if kept is None or not kept.index.equals(done.index):
+        frame.attrs[KEPT] = kept = _finished(done)
+    return kept.copy()
+
+
+def _finished(done: pd.DataFrame) -> pd.DataFrame:
+    t = names(done)
     full = t["method"] == FULL
     t["ipc"] = done["set.ipc"].astype(float).fillna(done["set.images"] / done["set.classes"]).where(~full)
     bare = t["teachers"].str.replace(r":\w{1,6}(?= \+ |$)", "", regex=True)
     t["teachers"] = bare if bare.nunique() == t["teachers"].nunique() else t["teachers"]
-    t["label"] = t["regime"].map(regime_label)
-    t["kind"] = t["method"].map(kinds()).fillna("other")
+    t["label"] = t["regime"].str.replace(r"^StoredLabel\((M=\w+)\)$", r"\1 labels", regex=True).replace(SHORT_REGIMES)
+    kinds = {entry.name: KINDS.get(entry.kind, "other") for entry in methods()}
+    kinds |= {"Released": "distilled", RANDOM: "random", FULL: "full"}
+    t["kind"] = t["method"].map(kinds).fillna("other")
     columns = {"set_seed": "set.seed", "acc": "acc.test", "images_seen": "budget.images_seen"}
     columns |= {name: f"budget.{name}" for name in ("full_epochs", "passes")}
     for name, column in columns.items():
@@ -84,55 +87,44 @@ def read_curve(file: Path, numbers: Sequence[str], texts: Sequence[str] = ()) ->
         raise DataError(f"{file} is damaged or not a CSV table: {str(error).strip()}") from error
 
 
-def kinds() -> dict[str, str]:
-    """Class name of every method that ddlight finds -> whether its sets are real images or made."""
-    found = {entry.name: KINDS.get(entry.kind, "other") for entry in methods()}
-    return {**found, "Released": "distilled", RANDOM: "random", FULL: "full"}
-
-
-def regime_label(regime: str) -> str:
-    """Short name of a regime: "HL" for "HardLabel", "M=3 labels" for "StoredLabel(M=3)"; others keep theirs."""
-    stored = re.fullmatch(r"StoredLabel\((M=\w+)\)", regime)
-    return f"{stored[1]} labels" if stored else REGIMES.get(regime, regime)
-
-
-def in_order(t: pd.DataFrame, then: Sequence[str] = ("row", "ipc")) -> pd.DataFrame:
-    """The same trainings, sorted: regimes from no teacher to many, then by the columns named."""
+def in_order(
+    t: pd.DataFrame, then: Sequence[str] = ("row", "ipc"), parts: Sequence[str] = ("protocol", "teachers")
+) -> pd.DataFrame:
+    """The same trainings, sorted: regimes from no teacher to many, then by the columns `then`; with `settings`."""
     regimes = sorted(set(t["regime"]), key=regime_order)
     rank = t["regime"].map({regime: place for place, regime in enumerate(regimes)})
     order = ["rank", "protocol", "teachers", *then]
-    return t.assign(rank=rank).sort_values(order, kind="stable").drop(columns="rank")
+    t = t.assign(rank=rank).sort_values(order, kind="stable").drop(columns="rank")
+    return t.assign(settings=settings(t, parts))
 
 
-def settings(t: pd.DataFrame, parts: Sequence[str] = ("protocol", "teachers", "budget")) -> pd.Series:
+def settings(t: pd.DataFrame, parts: Sequence[str] = ("protocol", "teachers")) -> pd.Series:
     """Name of what trainings share beside their set: the regime, and those of `parts` in which its trainings differ.
 
-    FullData, which is trained at many lengths to be a reference, tells nothing apart.
+    Parts are "protocol", "teachers" and "budget". FullData, which is trained at many lengths to be a reference, tells
+    nothing apart.
     """
-    text = t.assign(budget=_budget(t), teachers=t["teachers"].replace("", "no teacher"))
-    found = t["label"].astype(object)
+    lengths = [
+        f"{n:,.6g} {unit}".replace("_", " ") for n, unit in zip(t["budget_asked"], t["budget_unit"], strict=True)
+    ]
+    text = t.assign(budget=pd.Series(lengths, t.index, dtype=object), teachers=t["teachers"].replace("", "no teacher"))
+    name = t["label"].astype(object)
     for part in parts:
-        told = text[t["method"] != FULL].assign(found=found)
-        count = told.groupby(["found", "ipc"], dropna=False)[part].nunique().groupby("found").max()
-        several = found.map(count).fillna(1) > 1
-        found = found.where(~several, found + ", " + text[part])
-    return found
-
-
-def _budget(t: pd.DataFrame) -> pd.Series:
-    said = [f"{n:,.6g} {unit}".replace("_", " ") for n, unit in zip(t["budget_asked"], t["budget_unit"], strict=True)]
-    return pd.Series(said, t.index, dtype=object)
+        sets = text[t["method"] != FULL].assign(name=name)
+        count = sets.groupby(["name", "ipc"], dropna=False)[part].nunique().groupby("name").max()
+        name = name.where(~(name.map(count).fillna(1) > 1), name + ", " + text[part])
+    return name
 
 
 def lengths(t: pd.DataFrame) -> pd.Series:
     """Full-dataset epochs, to two digits, of trainings at an ipc that one regime, protocol and teachers has several of.
 
-    Elsewhere missing: what is compared there has one length, its own or that of its protocol. FullData's is its own.
+    Missing for others: what is compared there has one length, or that of its protocol. FullData always has its own.
     """
-    own = t["full_epochs"].map(lambda epochs: float(f"{epochs:.2g}"))
-    sets = t[t["method"] != FULL].assign(own=own)
-    count = sets.groupby(["label", "protocol", "teachers", "ipc"])["own"].nunique().groupby("ipc").max()
-    return own.where((t["ipc"].map(count) > 1) | t["ipc"].isna())
+    length = t["full_epochs"].map(lambda epochs: float(f"{epochs:.2g}"))
+    sets = t[t["method"] != FULL].assign(length=length)
+    count = sets.groupby(["label", "protocol", "teachers", "ipc"])["length"].nunique().groupby("ipc").max()
+    return length.where((t["ipc"].map(count) > 1) | t["ipc"].isna())
 
 
 def summarise(t: pd.DataFrame, by: Sequence[str], also: Sequence[str] = (), value: str = "acc") -> pd.DataFrame:
@@ -167,8 +159,13 @@ def several(data: pd.DataFrame, by: Sequence[str], column: str, least: int = 2) 
 
 def among(data: pd.DataFrame, other: pd.DataFrame, by: Sequence[str]) -> pd.Series:
     """Whether another table has a row with the same values of `by`: bool, one a row of `data`."""
-    here, there = (pd.MultiIndex.from_frame(table[list(by)]) for table in (data, other))
-    return pd.Series(here.isin(there), data.index, dtype=bool)
+    keys, others = (pd.MultiIndex.from_frame(table[list(by)]) for table in (data, other))
+    return pd.Series(keys.isin(others), data.index, dtype=bool)
+
+
+def distinct(data: pd.DataFrame, *columns: str) -> list[tuple[Any, ...]]:
+    """The combinations of values that some columns have, in order of first appearance."""
+    return list(data[list(columns)].drop_duplicates().itertuples(index=False, name=None))
 
 
 def comparable(data: pd.DataFrame) -> pd.DataFrame:
@@ -194,29 +191,20 @@ def with_full(t: pd.DataFrame) -> pd.DataFrame:
     shared = ["regime", "protocol", "teachers"]
     groups = sets.groupby(["settings", "ipc", "length", *shared], sort=False, dropna=False)
     places = groups["images_seen"].median().reset_index()
-    joined = full.drop(columns=["settings", "ipc", "length"]).merge(places, on=shared, suffixes=("", "_there"))
-    near = (joined["images_seen"] - joined["images_seen_there"]).abs() <= EQUAL_COMPUTE * joined["images_seen_there"]
-    kept = joined[near].drop(columns="images_seen_there")
-    return pd.concat([sets, kept[sets.columns]]) if len(kept) else sets
+    joined = full.drop(columns=["settings", "ipc", "length"]).merge(places, on=shared, suffixes=("", "_wanted"))
+    near = (joined["images_seen"] - joined["images_seen_wanted"]).abs() <= EQUAL_COMPUTE * joined["images_seen_wanted"]
+    return pd.concat([sets, joined.loc[near, sets.columns]]) if near.any() else sets
 
 
 def short(rows: Iterable[str]) -> dict[str, str]:
     """Names that fit into a figure: lists in them as first to last, long ones cut and, where that makes two equal, told
     apart by a number."""
-    cut = {row: _cut(re.sub(r"\[([^],]+)(?:,[^]]*, ([^]]+))?\]", _ends, row)) for row in dict.fromkeys(rows)}
-    found: dict[str, str] = {}
-    for row, name in cut.items():
-        same = [other for other in cut if cut[other] == name]
-        found[row] = name if len(same) == 1 else f"{name} #{same.index(row) + 1}"
-    return found
-
-
-def _ends(found: re.Match[str]) -> str:
-    return f"{found[1]} to {found[2]}" if found[2] else found[1]
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1].rstrip()}…"
+    cut = {}
+    for row in dict.fromkeys(rows):
+        name = re.sub(r"\[([^],]+)(?:,[^]]*, ([^]]+))?\]", lambda ends: " to ".join(filter(None, ends.groups())), row)
+        cut[row] = name if len(name) <= LONGEST else f"{name[: LONGEST - 1].rstrip()}…"
+    same = {name: [row for row in cut if cut[row] == name] for name in cut.values()}
+    return {row: name if len(same[name]) == 1 else f"{name} #{same[name].index(row) + 1}" for row, name in cut.items()}
 
 
 def method_order(data: pd.DataFrame) -> list[str]:

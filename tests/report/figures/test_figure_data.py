@@ -9,20 +9,10 @@ from made_up import STRONG, WEAK, difficulty, length, teacher
 from scipy import stats
 
 from ddlight.core.errors import DataError
-from ddlight.report.figures import (
-    budget,
-    convergence,
-    cost,
-    cross_architecture,
-    misratio,
-    regimes,
-    rep_div,
-    spread,
-    teachers,
-    windows,
-)
-from ddlight.report.figures import difficulty as difficulties
-from ddlight.report.figures.trainings import settings, short, summarise, trainings
+from ddlight.report.figures import budget, convergence, cost, cross_architecture, regimes, spread, teachers
+from ddlight.report.figures.trainings import finished, settings, short, summarise
+from ddlight.report.papers import difficulty as difficulties
+from ddlight.report.papers import misratio, rep_div, windows
 
 
 def interval(values):
@@ -43,7 +33,7 @@ def test_means_are_over_sets_and_trainings_of_one_set_are_averaged_first(study, 
     study.add("Random", 10.0, set_seed=0, seed=0)
     study.add("Random", 30.0, set_seed=0, seed=1)
     study.add("Random", 50.0, set_seed=1)
-    found = summarise(trainings(results()), ["row"])
+    found = summarise(finished(results()), ["row"])
     row = one(found, row="Random")
     assert (row["mean"], row["n"]) == (35.0, 2)
     assert (row["ci_low"], row["ci_high"]) == pytest.approx(interval([20.0, 50.0]))
@@ -51,7 +41,7 @@ def test_means_are_over_sets_and_trainings_of_one_set_are_averaged_first(study, 
 
 def test_one_set_has_no_interval(study, results):
     study.add("Random", 10.0)
-    assert np.isnan(one(summarise(trainings(results()), ["row"]), row="Random")["ci_low"])
+    assert np.isnan(one(summarise(finished(results()), ["row"]), row="Random")["ci_low"])
 
 
 def test_settings_say_no_more_than_needed(study, results):
@@ -60,7 +50,7 @@ def test_settings_say_no_more_than_needed(study, results):
     study.add("Random", 10.0, regime="SoftLabel", teachers=[WEAK])
     study.add("Random", 10.0, regime="TeacherLabel", teachers=[STRONG])
     study.add("Random", 10.0, regime="TeacherLabel", teachers=[STRONG], protocol="other")
-    t = trainings(results())
+    t = finished(results())
     assert set(settings(t)) == {"HL", "SL, strong", "SL, weak", "SL+KD, other", "SL+KD, rded"}
 
 

@@ -11,7 +11,8 @@ from matplotlib.collections import PolyCollection
 from matplotlib.text import Annotation, Text
 
 from ddlight.core.errors import UsageError
-from ddlight.report.figures import FIGURES, draw, draw_all, style, to_svg
+from ddlight.report.figures import style
+from ddlight.report.figures.kinds import FIGURES, draw, draw_all
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def test_the_second_time_the_bytes_are_the_same(everything):
 
 
 def test_svg_for_a_page_has_ids_of_its_own_and_points_nowhere_outside(everything):
-    made = [to_svg(one.figure) for one in draw(everything, ["budget", "misratio"])]
+    made = [style.to_svg(one.figure) for one in draw(everything, ["budget", "misratio"])]
     for text in made:
         assert text.startswith("<svg ") and text.rstrip().endswith("</svg>")
         assert 'aria-label="Digits, ConvNet(depth=3, width=8)"' in text

@@ -9,7 +9,8 @@ from ddlight.core.artefact import seal
 from ddlight.data import Digits
 from ddlight.methods.baselines.full import FullData
 from ddlight.methods.baselines.random import Random
-from ddlight.report.figures import draw, grids
+from ddlight.report.figures import grids
+from ddlight.report.figures.kinds import draw
 from ddlight.sets import opened as opened_sets
 from ddlight.sets.store import Synthesis, write_set
 

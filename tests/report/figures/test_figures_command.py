@@ -9,8 +9,9 @@ import pytest
 from made_up import difficulty
 
 from ddlight.core.errors import DataError, UsageError
-from ddlight.report.figures import FIGURES, regimes
+from ddlight.report.figures import regimes
 from ddlight.report.figures.command import main
+from ddlight.report.figures.kinds import FIGURES
 
 
 @pytest.fixture

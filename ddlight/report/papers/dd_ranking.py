@@ -22,14 +22,13 @@ out, and so is `FullData`.
 import math
 from collections.abc import Iterable
 
-from ddlight.report.blocks import MISSING, Entry, Grid, Head, Note, signed, words
-from ddlight.report.cells import Cell
+from ddlight.report.cells import TableCell
+from ddlight.report.printed import METHOD_AND_COLUMN, MISSING, Head, Note, PrintedCell, PrintedTable, signed, words
 from ddlight.report.statistics import FULL, RANDOM
 from ddlight.report.tables import Table, budget
 
 HARD = "HardLabel"
 WEIGHT = 0.5
-DIFFERENCES = ("HLR", "IOR")
 
 
 def hlr(real: float, hard: float) -> float:
@@ -69,7 +68,7 @@ def _normalised(value: float) -> float:
     return (math.exp(value) - math.exp(-1)) / (math.e - math.exp(-1))
 
 
-def measures(cell: Cell, cells: Iterable[Cell]) -> dict[str, float | None]:
+def measures(cell: TableCell, cells: Iterable[TableCell]) -> dict[str, float | None]:
     """HLR, IOR, LRS and ARS of one cell, from the done cells of its table; None where a run they need is missing."""
     cells = list(cells)
     full = full_data(cells)
@@ -77,43 +76,47 @@ def measures(cell: Cell, cells: Iterable[Cell]) -> dict[str, float | None]:
     hard = cell.mean if cell.column.regime == HARD else _best(c for c in cells if _hard_twin(c, cell))
     recovery = None if real is None or hard is None else hlr(real / 100, hard / 100)
     improvement = None if cell.effect is None or not cell.equal_compute else cell.effect / 100
-    gains = [_gain(cell, cells, augmented) for augmented in (True, False)]
+    augmented, plain = (_gain(cell, cells, on) for on in (True, False))
     return {
         "HLR": recovery,
         "IOR": improvement,
         "LRS": None if recovery is None or improvement is None else lrs(recovery, improvement),
-        "ARS": None if gains[0] is None or gains[1] is None else ars(gains[0], gains[1]),
+        "ARS": None if augmented is None or plain is None else ars(augmented, plain),
     }
 
 
-def full_data(cells: Iterable[Cell]) -> Cell | None:
+def full_data(cells: Iterable[TableCell]) -> TableCell | None:
     """The full data under hard labels that gives Acc(real, hard): the best one."""
-    found = [c for c in cells if c.method == FULL and c.column.regime == HARD and c.mean]
-    return max(found, key=lambda c: c.mean or 0.0, default=None)
+    candidates = [c for c in cells if c.method == FULL and c.column.regime == HARD and c.mean]
+    return max(candidates, key=lambda c: c.mean or 0.0, default=None)
 
 
-def _hard_twin(other: Cell, cell: Cell) -> bool:
+def _hard_twin(other: TableCell, cell: TableCell) -> bool:
     """Whether a cell is of the same method, arguments and size under hard labels."""
     same_set = (other.maker, other.column.ipc, other.column.size) == (cell.maker, cell.column.ipc, cell.column.size)
     return same_set and other.column.regime == HARD
 
 
-def _gain(cell: Cell, cells: Iterable[Cell], augmented: bool) -> float | None:
+def _gain(cell: TableCell, cells: Iterable[TableCell], augmented: bool) -> float | None:
     """Improvement over random in a cell's column, as a fraction, with augmentation or without."""
     near = [c for c in cells if c.column == cell.column and c.augmented is augmented and c.equal_compute]
-    own, random = _best(c for c in near if c.maker == cell.maker), _best(c for c in near if c.method == RANDOM)
-    return None if own is None or random is None else ior(own / 100, random / 100)
+    same, random = _best(c for c in near if c.maker == cell.maker), _best(c for c in near if c.method == RANDOM)
+    return None if same is None or random is None else ior(same / 100, random / 100)
 
 
-def _best(cells: Iterable[Cell]) -> float | None:
+def _best(cells: Iterable[TableCell]) -> float | None:
     return max((cell.mean for cell in cells if cell.mean is not None), default=None)
 
 
-def grid(table: Table) -> Grid | None:
-    """The measures of every cell for which LRS or ARS can be computed; None where that is none."""
-    found = [(cell, measures(cell, table.cells)) for cell in table.cells if cell.method != FULL]
-    rows = [_row(table, cell, known) for cell, known in found if known["LRS"] is not None or known["ARS"] is not None]
-    heads = [Head("method", number=False), Head("column", number=False), *map(Head, ("HLR", "IOR", "LRS", "ARS"))]
+def printed(table: Table) -> PrintedTable:
+    """The measures of every cell for which LRS or ARS can be computed."""
+    rows = []
+    for cell in table.cells:
+        values = measures(cell, table.cells)
+        if cell.method != FULL and (values["LRS"], values["ARS"]) != (None, None):
+            title = table.head(cell.column).title
+            rows.append([*words(cell.row, title), *(_measure(name, value) for name, value in values.items())])
+    heads = [*METHOD_AND_COLUMN, *map(Head, ("HLR", "IOR", "LRS", "ARS"))]
     caption = (
         "HLR: full data minus the method, both under hard labels. IOR: the method minus Random in its own column. LRS "
         "joins the two, ARS the gains over Random with and without augmentation; both in [0, 1], higher is better."
@@ -123,7 +126,7 @@ def grid(table: Table) -> Grid | None:
         Note("Accuracies are fractions after the last step; DD-Ranking takes the best reading of the test split."),
         Note(f"{MISSING} a run that the measure needs is missing."),
     ]
-    return Grid("DD-Ranking's measures", caption, heads, rows, notes=notes) if rows else None
+    return PrintedTable("DD-Ranking's measures", caption, heads, rows, notes=notes)
 
 
 def _reference(table: Table) -> list[Note]:
@@ -131,16 +134,11 @@ def _reference(table: Table) -> list[Note]:
     full = full_data(table.cells)
     if full is None:
         return []
-    column = full.column
-    how = f"{column.protocol}, {budget(column)}, {full.images_seen or 0:,.0f} images seen"
+    how = f"{full.column.protocol}, {budget(full.column)}, {full.images_seen or 0:,.0f} images seen"
     return [Note(f"Full data of HLR: {full.mean:.1f} % ({how}). DD-Ranking means a full training.")]
 
 
-def _row(table: Table, cell: Cell, known: dict[str, float | None]) -> list[Entry]:
-    return [*words(cell.row, table.head(cell.column).title), *(_entry(name, value) for name, value in known.items())]
-
-
-def _entry(name: str, value: float | None) -> Entry:
+def _measure(name: str, value: float | None) -> PrintedCell:
     if value is None:
-        return Entry(MISSING, weak=True)
-    return Entry(signed(value, 3) if name in DIFFERENCES else f"{value:.3f}", value)
+        return PrintedCell(MISSING, weak=True)
+    return PrintedCell(signed(value, 3) if name in ("HLR", "IOR") else f"{value:.3f}", value)

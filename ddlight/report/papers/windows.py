@@ -1,27 +1,12 @@
 """How much does the difficulty of the chosen images matter? Accuracy over windows of the EL2N ranking, by regime."""
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ddlight.report.figures import style
-from ddlight.report.figures.spread import spreads, tables
-from ddlight.report.figures.trainings import (
-    comparable,
-    in_order,
-    lengths,
-    place_text,
-    settings,
-    several,
-    summarise,
-    trainings,
-)
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from ddlight.report.figures import spread, style, trainings
 
 NEEDS = (
     "results of two windows or more of the EL2N ranking: EL2NBest with one offset each (data.offsets: [0.2]), "
@@ -37,26 +22,23 @@ def data(frame: pd.DataFrame) -> pd.DataFrame:
     Source: arXiv 2604.18811, Figure 2, right. A window of ipc images in a row of each class's order from hard to easy
     is EL2NBest with one offset; EL2N with `keep` hard and easy is the first and the last.
 
-    Args:
-        frame: of one dataset and student, as `ddlight.report.collect.collect` returns it.
-
     Returns:
         dataset, student, ipc, length (full-dataset epochs, where trainings of one regime differ in it), settings
         (regime with what else differs), what ("acc": accuracy at a window, "range": points between the best and the
         worst of the windows that all regimes have), window (0 hardest, 1 easiest; missing for a range), mean, its
         interval, n (sets; set numbers for a range).
     """
-    t = trainings(frame)
+    t = trainings.finished(frame)
     full = frame.loc[t.index, "budget.images_seen"] / frame.loc[t.index, "budget.full_epochs"]
     slack = full / frame.loc[t.index, "set.classes"] - t["ipc"]
     args = frame.loc[t.index, "set.args"].map(json.loads)
-    places = [window(*given) for given in zip(t["method"], args, t["ipc"], slack, strict=True)]
+    places = [window(*facts) for facts in zip(t["method"], args, t["ipc"], slack, strict=True)]
     t = t.assign(window=np.round(np.array(places, dtype=float), 3), what="acc")
-    t = in_order(t[t["window"].notna()], ["ipc", "window"])
-    t = t.assign(settings=settings(t, ("protocol", "teachers")), length=lengths(t))
-    found = several(summarise(t, BY), [*PLACE, "settings"], "window").sort_values(PLACE, kind="stable")
-    kept = [found, _ranges(t)] if len(found) else [found]
-    return pd.concat(kept, ignore_index=True)
+    t = trainings.in_order(t[t["window"].notna()], ["ipc", "window"])
+    t = t.assign(length=trainings.lengths(t))
+    means = trainings.several(trainings.summarise(t, BY), [*PLACE, "settings"], "window")
+    means = means.sort_values(PLACE, kind="stable")
+    return pd.concat([means, _ranges(t)] if len(means) else [means], ignore_index=True)
 
 
 def window(method: str, args: dict[str, Any], ipc: float, slack: float) -> float | None:
@@ -80,38 +62,39 @@ def window(method: str, args: dict[str, Any], ipc: float, slack: float) -> float
 def _ranges(t: pd.DataFrame) -> pd.DataFrame:
     """Range over windows within one set number, of the windows that all regimes have."""
     rows = []
-    groups = comparable(t.assign(row=t["window"])).groupby(["dataset", "student", *PLACE], dropna=False)
-    for place, at in groups:
-        for name, table in tables(at).items():
-            mean, low, high, n, _ = spreads(table)[0][2:]
+    groups = trainings.comparable(t.assign(row=t["window"])).groupby(["dataset", "student", *PLACE], dropna=False)
+    for place, trained in groups:
+        for name, table in spread.tables(trained).items():
+            mean, low, high, n, _ = spread.spreads(table)[0][2:]
             rows.append([*place, name, "range", np.nan, mean, low, high, n])
     return pd.DataFrame(rows, columns=[*BY, "mean", "ci_low", "ci_high", "n"])
 
 
-def draw(data: pd.DataFrame, title: str) -> "Figure":
-    """One row of panels an ipc and length: accuracy over windows, one line a regime; beside it the range."""
+def draw(data: pd.DataFrame, title: str) -> "style.Figure":
+    """One row of panels per ipc and length: accuracy over windows, one line per regime; beside it the range."""
     names = list(dict.fromkeys(data["settings"]))
     parts = [part for _, part in data.groupby(PLACE, dropna=False, sort=False)]
     looks = style.styles(names)
-    titles = [text for part in parts for text in (place_text(*part[PLACE].iloc[0]), "range over windows")]
+    places = [trainings.place_text(*part[PLACE].iloc[0]) for part in parts]
+    titles = [text for place in places for text in (place, "range over windows")]
     figure, axes = style.panels(titles, title, (max(3.3, 1.1 * len(names)), 2.8), columns=2, sharey=False)
-    for k, own in enumerate(parts):
-        _accuracies(axes[2 * k], own[own["what"] == "acc"], looks)
-        _bars(axes[2 * k + 1], own[own["what"] == "range"], looks)
+    for k, part in enumerate(parts):
+        _accuracies(axes[2 * k], part[part["what"] == "acc"], looks)
+        _bars(axes[2 * k + 1], part[part["what"] == "range"], looks)
     style.legend(figure, [(name, looks[name].keywords) for name in names])
     return figure
 
 
-def _accuracies(panel: "Axes", data: pd.DataFrame, looks: dict[str, style.Style]) -> None:
-    for name, own in data.groupby("settings", sort=False):
-        style.line(panel, own["window"].tolist(), own, looks[str(name)].keywords)
+def _accuracies(panel: "style.Axes", data: pd.DataFrame, looks: dict[str, style.Style]) -> None:
+    for name, line in data.groupby("settings", sort=False):
+        style.line(panel, line["window"].tolist(), line, looks[str(name)].keywords)
     panel.set_xlabel("window of EL2N (0 hardest, 1 easiest)")
     panel.set_ylabel("test accuracy (%)")
 
 
-def _bars(panel: "Axes", data: pd.DataFrame, looks: dict[str, style.Style]) -> None:
-    for place, (name, own) in enumerate(data.groupby("settings", sort=False)):
-        style.line(panel, [place], own, looks[str(name)].keywords)
+def _bars(panel: "style.Axes", data: pd.DataFrame, looks: dict[str, style.Style]) -> None:
+    for place, (name, bar) in enumerate(data.groupby("settings", sort=False)):
+        style.line(panel, [place], bar, looks[str(name)].keywords)
     panel.set_xticks(range(len(data)), [style.wrapped(name, 0.9, 8) for name in data["settings"]])
     panel.set_xlim(-0.5, max(0.5, len(data) - 0.5))
     panel.set_ylim(bottom=0)

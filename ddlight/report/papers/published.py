@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from ddlight.report.blocks import MISSING, Entry, Grid, Head, Note, signed, words
-from ddlight.report.cells import Cell
+from ddlight.report.cells import TableCell
+from ddlight.report.printed import METHOD_AND_COLUMN, MISSING, Head, Note, PrintedCell, PrintedTable, signed, words
 from ddlight.report.tables import Table, accuracy
 
 DVC, HT = "mittal2026_arXiv2606.18209", "dey2026_arXiv2604.18811"
@@ -83,37 +83,24 @@ Key = tuple[str, str, str, str, int, str]
 
 @dataclass(frozen=True)
 class Published:
-    """One row of the file: a test accuracy in percent, in the paper's own names.
+    """One row of the file: a test accuracy in percent, in the paper's own names."""
 
-    Attributes:
-        paper: key of the paper.
-        table: where in it.
-        dataset: the paper's name.
-        protocol: the paper's name.
-        student: the paper's name.
-        ipc: images per class.
-        method: the paper's name.
-        mean: accuracy.
-        std: as printed, mostly over trainings of one set; None where none is.
-        doubt: why to distrust the number; "" without a reason.
-    """
-
-    paper: str
-    table: str
+    paper: str  # key
+    table: str  # where in the paper
     dataset: str
     protocol: str
     student: str
     ipc: int
     method: str
     mean: float
-    std: float | None
-    doubt: str
+    std: float | None  # as printed, mostly over trainings of one set; None where none is
+    doubt: str  # why to distrust the number; "" without a reason
 
     @property
     def key(self) -> Key | None:
         """The cell that this number stands for; None where ddlight does not have it."""
-        found = (PROTOCOLS.get((self.paper, self.protocol, what)) for what in (self.method, self.dataset, ""))
-        how = next(filter(None, found), None)
+        places = (PROTOCOLS.get((self.paper, self.protocol, what)) for what in (self.method, self.dataset, ""))
+        how = next(filter(None, places), None)
         if how is None or self.dataset not in DATASETS or self.student not in STUDENTS or self.method not in METHODS:
             return None
         return DATASETS[self.dataset], self.student, *how, self.ipc, METHODS[self.method]
@@ -128,30 +115,31 @@ class Published:
 @cache
 def published() -> tuple[Published, ...]:
     """All rows of the file."""
-    text = (resources.files("ddlight.report") / "published.csv").read_text()
-    return tuple(_read(row) for row in csv.DictReader(text.splitlines()))
-
-
-def _read(row: Mapping[str, str]) -> Published:
-    numbers = {"ipc": int(row["ipc"]), "mean": float(row["mean"]), "std": float(row["std"]) if row["std"] else None}
-    return Published(**{**row, **numbers})  # type: ignore[arg-type]
+    text = (resources.files("ddlight.report.papers") / "published.csv").read_text()
+    rows = csv.DictReader(text.splitlines())
+    return tuple(
+        Published(
+            **{name: row[name] for name in ("paper", "table", "dataset", "protocol", "student", "method", "doubt")},
+            ipc=int(row["ipc"]),
+            mean=float(row["mean"]),
+            std=float(row["std"]) if row["std"] else None,
+        )
+        for row in rows
+    )
 
 
 @cache
 def _by_key() -> Mapping[Key, list[Published]]:
-    found: dict[Key, list[Published]] = defaultdict(list)
+    """Published numbers of each cell; what a paper prints in two tables counts once."""
+    numbers: dict[Key, list[Published]] = defaultdict(list)
     for row in published():
-        if row.key is not None and not any(_same(row, other) for other in found[row.key]):
-            found[row.key].append(row)
-    return found
+        printed = {(other.paper, other.mean, other.std) for other in numbers[row.key]} if row.key else ()
+        if row.key is not None and (row.paper, row.mean, row.std) not in printed:
+            numbers[row.key].append(row)
+    return numbers
 
 
-def _same(row: Published, other: Published) -> bool:
-    """Whether a paper prints one number in two tables."""
-    return (row.paper, row.mean, row.std) == (other.paper, other.mean, other.std)
-
-
-def beside(cell: Cell) -> list[Published]:
+def beside(cell: TableCell) -> list[Published]:
     """Published numbers of a cell: same dataset, student, regime, protocol, ipc and method."""
     column = cell.column
     students = [name for name, pattern in STUDENTS.items() if re.fullmatch(pattern, cell.student)]
@@ -160,12 +148,11 @@ def beside(cell: Cell) -> list[Published]:
     return _by_key().get((cell.dataset, students[0], column.regime, column.protocol, column.ipc, cell.method), [])
 
 
-def grid(table: Table) -> Grid | None:
-    """Our cells that papers have too, one row a published number; None where there is none."""
-    found = [(cell, row) for cell in table.cells for row in beside(cell)]
+def printed(table: Table) -> PrintedTable:
+    """Our cells that papers have too, one row per published number."""
+    pairs = [(cell, row) for cell in table.cells for row in beside(cell)]
     heads = [
-        Head("method", number=False),
-        Head("column", number=False),
+        *METHOD_AND_COLUMN,
         *map(Head, ("ours", "ours, best on test", "published", "ours - published")),
         Head("source", number=False),
     ]
@@ -173,25 +160,25 @@ def grid(table: Table) -> Grid | None:
         "Test accuracy in percent, ours as above. Same dataset, student, regime, protocol, ipc and method; "
         "arguments of a method, teachers and a budget given by hand may differ."
     )
-    doubts = dict.fromkeys(f"{row.source}, {row.method} at ipc {row.ipc}: {row.doubt}" for _, row in found if row.doubt)
+    doubts = dict.fromkeys(f"{row.source}, {row.method} at ipc {row.ipc}: {row.doubt}" for _, row in pairs if row.doubt)
     notes = [
         "Many papers report the best reading of the test split, and deviations over trainings of one set; ours is the "
         "last step, and the deviation is over sets.",
         *(f"¶ doubtful. {doubt}." for doubt in doubts),
     ]
-    rows = [_row(table, cell, row) for cell, row in found]
-    return Grid("Published numbers beside ours", caption, heads, rows, notes=[*map(Note, notes)]) if rows else None
+    rows = [_row(table, cell, row) for cell, row in pairs]
+    return PrintedTable("Published numbers beside ours", caption, heads, rows, notes=[*map(Note, notes)])
 
 
-def _row(table: Table, cell: Cell, row: Published) -> list[Entry]:
+def _row(table: Table, cell: TableCell, row: Published) -> list[PrintedCell]:
     best = cell.best_on_test
     spread = "" if row.std is None else f" ± {row.std:.1f}"
     difference = (cell.mean or 0.0) - row.mean
     return [
         *words(cell.row, table.head(cell.column).title),
-        Entry(accuracy(cell), cell.mean),
-        Entry(MISSING, weak=True) if best is None else Entry(f"{best:.1f}", best),
-        Entry(f"{row.mean:.1f}{spread}", row.mean, marks="¶" if row.doubt else ""),
-        Entry(signed(difference, 1), difference),
+        PrintedCell(accuracy(cell), cell.mean),
+        PrintedCell(MISSING, weak=True) if best is None else PrintedCell(f"{best:.1f}", best),
+        PrintedCell(f"{row.mean:.1f}{spread}", row.mean, marks="¶" if row.doubt else ""),
+        PrintedCell(signed(difference, 1), difference),
         *words(row.source),
     ]

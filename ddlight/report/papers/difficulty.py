@@ -2,16 +2,11 @@
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
-from ddlight.report.figures import style
-from ddlight.report.figures.trainings import in_order, ipc_text, read_curve, settings, short, trainings
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from ddlight.report.figures import style, trainings
 
 NEEDS = "runs that record how hard their images are, in difficulty.csv: --model.difficulty_curve=20"
 FILE = "difficulty.csv"
@@ -41,9 +36,8 @@ def data(frame: pd.DataFrame) -> pd.DataFrame:
 
     Source: arXiv 2604.18811, Figure 2, middle, and Definition 1 (EL2N-SL); EL2N is that of arXiv 2107.07075.
 
-    Args:
-        frame: of one dataset and student, as `ddlight.report.collect.collect` returns it. `difficulty.csv` beside each
-            result has the columns step, progress (in [0, 1]), score ("el2n", "el2n_sl"), mean, q0, q10, ..., q100.
+    `difficulty.csv` beside each result has the columns step, progress (in [0, 1]), score ("el2n", "el2n_sl"), mean, q0,
+    q10, ..., q100.
 
     Returns:
         dataset, student, settings (regime with what else differs), row (method), ipc, score, progress, mean, q0 to
@@ -52,40 +46,39 @@ def data(frame: pd.DataFrame) -> pd.DataFrame:
     Raises:
         DataError: a `difficulty.csv` is damaged.
     """
-    t = in_order(trainings(frame))
-    t = t.assign(settings=settings(t), folder=frame.loc[t.index, "path"].map(lambda path: Path(path).parent))
-    parts = [_read(run) for _, run in t.iterrows() if (run["folder"] / FILE).is_file()]
+    t = trainings.in_order(trainings.finished(frame), parts=("protocol", "teachers", "budget"))
+    t = t.assign(file=frame.loc[t.index, "path"].map(lambda path: Path(path).with_name(FILE)))
+    parts = [_read(run) for _, run in t.iterrows() if run["file"].is_file()]
     by = ["dataset", "student", "settings", "row", "ipc", "score", "progress"]
     if not parts:
         return pd.DataFrame(columns=[*by, "mean", *DECILES, "n"])
-    points = pd.concat(parts, ignore_index=True)
-    groups = points.groupby(by, sort=False, dropna=False)
-    found = groups[["mean", *DECILES]].mean().assign(n=groups.size()).reset_index()
-    return found.sort_values("progress", kind="stable").sort_values(["row", "ipc"], kind="stable", ignore_index=True)
+    groups = pd.concat(parts, ignore_index=True).groupby(by, sort=False, dropna=False)
+    points = groups[["mean", *DECILES]].mean().assign(n=groups.size()).reset_index()
+    return points.sort_values("progress", kind="stable").sort_values(["row", "ipc"], kind="stable", ignore_index=True)
 
 
 def _read(run: pd.Series) -> pd.DataFrame:
     """The points of one run, under what groups it."""
-    points = read_curve(run["folder"] / FILE, ["progress", "mean", *DECILES], ["score"])
-    named = {name: run[name] for name in ("dataset", "student", "settings", "row", "ipc")}
-    return points[points["score"].isin(list(SCORES))].assign(progress=points["progress"].round(4), **named)
+    points = trainings.read_curve(run["file"], ["progress", "mean", *DECILES], ["score"])
+    labels = {name: run[name] for name in ("dataset", "student", "settings", "row", "ipc")}
+    return points[points["score"].isin(list(SCORES))].assign(progress=points["progress"].round(4), **labels)
 
 
-def draw(data: pd.DataFrame, title: str) -> "Figure":
-    """One row of panels a method and size, one panel a regime and score: bands of deciles, median and mean."""
-    sets = list(dict.fromkeys(zip(data["row"], data["ipc"], strict=True)))
-    columns = list(dict.fromkeys(zip(data["settings"], data["score"], strict=True)))
-    columns = sorted(columns, key=lambda place: list(SCORES).index(place[1]))
+def draw(data: pd.DataFrame, title: str) -> "style.Figure":
+    """One row of panels per method and size, one panel per regime and score: bands of deciles, median and mean."""
+    sets = trainings.distinct(data, "row", "ipc")
+    columns = sorted(trainings.distinct(data, "settings", "score"), key=lambda place: list(SCORES).index(place[1]))
     if len(sets) > DRAWN:
         log.warning("difficulty: %d methods and sizes; the first %d are drawn, the CSV has all.", len(sets), DRAWN)
         sets = sets[:DRAWN]
-    texts = short(data["row"])
-    names = [(row, ipc, name, score) for row, ipc in sets for name, score in columns]
-    titles = [_title(texts[row], ipc, name) for row, ipc, name, _ in names]
+    texts = trainings.short(data["row"])
+    places = [(row, ipc, name, score) for row, ipc in sets for name, score in columns]
+    sizes = {ipc: "" if pd.isna(ipc) else f", {trainings.ipc_text(ipc)}" for _, ipc in sets}
+    titles = [f"{name}: {texts[row]}{sizes[ipc]}" for row, ipc, name, _ in places]
     figure, axes = style.panels(titles, title, (3.0, 2.5), columns=len(columns), sharey=False)
-    for panel, (row, ipc, name, score) in zip(axes, names, strict=True):
-        own = data[(data["row"] == row) & (data["settings"] == name) & (data["score"] == score)]
-        _bands(panel, own[own["ipc"].isna() if pd.isna(ipc) else own["ipc"] == ipc])
+    for panel, (row, ipc, name, score) in zip(axes, places, strict=True):
+        part = data[(data["row"] == row) & (data["settings"] == name) & (data["score"] == score)]
+        _bands(panel, part[part["ipc"].isna() if pd.isna(ipc) else part["ipc"] == ipc])
         panel.set_ylim(0, 1.05 * data.loc[data["score"] == score, "q100"].max())
         panel.set_xlim(0, 1)
         panel.set_xlabel("progress of the run")
@@ -94,11 +87,7 @@ def draw(data: pd.DataFrame, title: str) -> "Figure":
     return figure
 
 
-def _title(method: str, ipc: float, name: str) -> str:
-    return f"{name}: {method}" + ("" if pd.isna(ipc) else f", {ipc_text(ipc)}")
-
-
-def _bands(panel: "Axes", points: pd.DataFrame) -> None:
+def _bands(panel: "style.Axes", points: pd.DataFrame) -> None:
     """Draw deciles over progress."""
     x = points["progress"].to_numpy()
     for k, shade in zip(range(1, 5), SHADES, strict=True):
