@@ -11,7 +11,7 @@ from ddlight.core.errors import UsageError
 def norm_layer(norm: str, channels: int) -> nn.Module:
     """Return the normalisation layer called `norm` for maps of `channels` channels.
 
-    "instance" is a GroupNorm with one channel a group: affine, without running statistics, the same in training and
+    "instance" is a GroupNorm with one channel per group: affine, without running statistics, the same in training and
     evaluation, as in the code of DC (arXiv 2006.05929) and IDC (arXiv 2205.14959). "none" is the identity.
     """
     if norm == "none":
@@ -51,13 +51,13 @@ def heads(network: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
     classifier = getattr(network, "get_classifier", None)
     named = classifier() if callable(classifier) else None
     if named is None:
-        found = dict([layers.popitem()]) if layers else {}
+        last = dict([layers.popitem()]) if layers else {}
     else:
         wanted = named if isinstance(named, tuple) else (named,)
-        found = {k: m for k, m in layers.items() if any(m is w for w in wanted)}
-    if not found:
+        last = {k: m for k, m in layers.items() if any(m is w for w in wanted)}
+    if not last:
         raise UsageError(f"{type(network).__name__} does not end in a linear layer, so it gives no logits.")
-    return found
+    return last
 
 
 def count_classes(network: nn.Module) -> int:

@@ -58,14 +58,14 @@ def fetch_timm(
 
 def _create(name: str, pretrained: bool, num_classes: int | None, channels: int | None, size: int | None) -> nn.Module:
     check_timm_name(name)
-    own = get_pretrained_cfg(name)
-    img_size = size if own is not None and own.fixed_input_size else None
+    released = get_pretrained_cfg(name)
+    img_size = size if released is not None and released.fixed_input_size else None
     try:
         return timm.create_model(
             name, pretrained=pretrained, num_classes=num_classes, in_chans=channels, img_size=img_size
         )
     except OSError as error:
-        raise DataError(_timm_missing(name, own.hf_hub_id if own else None, error)) from error
+        raise DataError(_timm_missing(name, released.hf_hub_id if released else None, error)) from error
     except (AssertionError, RuntimeError, ValueError, TypeError) as error:
         raise UsageError(f"timm cannot build {name} (channels {channels}, size {size}): {error}") from error
 

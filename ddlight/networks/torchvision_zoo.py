@@ -120,9 +120,11 @@ def torchvision_finetuning(name: str, weights: str, num_classes: int, size: int)
         DataError: the weights are neither in the cache nor to be downloaded.
     """
     network = fetch_torchvision(name, weights)
-    own = getattr(network, "image_size", size)
-    if own != size:
-        raise UsageError(f"{name} with {weights} takes images of {own} pixels; these have {size}. Choose Timm instead.")
+    trained = getattr(network, "image_size", size)
+    if trained != size:
+        raise UsageError(
+            f"{name} with {weights} takes images of {trained} pixels; these have {size}. Choose Timm instead."
+        )
     if hasattr(network, "transform_input"):
         network.transform_input = False  # type: ignore[assignment]
     if count_classes(network) != num_classes:

@@ -30,11 +30,11 @@ def read_state_dict(file: str | Path) -> dict[str, Tensor]:
         raise DataError(
             f"No weights at {path}: the file does not exist. Check the path; it is relative to {Path.cwd()}."
         )
-    found = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     for key in WRAPPERS:
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
-            found = found[key]
-    state = {k: v for k, v in found.items() if isinstance(v, Tensor)} if isinstance(found, Mapping) else {}
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    state = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
     if not state:
         raise DataError(
             f"{path} holds no state dict: expected names and tensors, or one under {' or '.join(WRAPPERS)}."
@@ -82,14 +82,14 @@ def load_into(network: nn.Module, state: Mapping[str, Tensor], source: str) -> N
     Raises:
         DataError: names or shapes differ; the first of each kind are listed.
     """
-    own = network.state_dict()
+    expected = network.state_dict()
     complaints = {
-        "missing": [k for k in own if k not in state and not k.endswith("num_batches_tracked")],
-        "unexpected": [k for k in state if k not in own],
+        "missing": [k for k in expected if k not in state and not k.endswith("num_batches_tracked")],
+        "unexpected": [k for k in state if k not in expected],
         "of another shape": [
-            f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}"
-            for k in own
-            if k in state and state[k].shape != own[k].shape
+            f"{k} {tuple(state[k].shape)} for {tuple(expected[k].shape)}"
+            for k in expected
+            if k in state and state[k].shape != expected[k].shape
         ],
     }
     if any(complaints.values()):

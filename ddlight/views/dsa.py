@@ -119,10 +119,6 @@ def apply(images: Tensor, op: str, params: np.ndarray) -> Tensor:
     return _OPERATIONS[op][1](images, params)
 
 
-def _color_parameters(u: np.ndarray, size: int) -> np.ndarray:
-    return np.stack([u[:, 0] - 0.5, 2 * u[:, 1], u[:, 2] + 0.5], 1)
-
-
 def _color(images: Tensor, params: np.ndarray) -> Tensor:
     """Brightness, then saturation about each pixel's mean channel, then contrast about the image's mean."""
     brightness, saturation, contrast = (per_image(column, images) for column in params.T)
@@ -161,27 +157,11 @@ def _cutout(images: Tensor, params: np.ndarray) -> Tensor:
     return images.masked_fill(inside_boxes(params, images), 0.0)
 
 
-def _flip_parameters(u: np.ndarray, size: int) -> np.ndarray:
-    return (u[:, :1] < 0.5).astype(float)
-
-
-def _flip(images: Tensor, params: np.ndarray) -> Tensor:
-    return flip(images, params[:, 0] > 0)
-
-
-def _scale_parameters(u: np.ndarray, size: int) -> np.ndarray:
-    return 1 / SCALE + (SCALE - 1 / SCALE) * u[:, :2]
-
-
 def _scale(images: Tensor, params: np.ndarray) -> Tensor:
     """Sample at (sx x, sy y), coordinates in [-1, 1] about the centre."""
     sx, sy = params.T
     zero = np.zeros_like(sx)
     return _sample(images, sx, zero, zero, sy)
-
-
-def _rotate_parameters(u: np.ndarray, size: int) -> np.ndarray:
-    return np.deg2rad(ROTATE) * (2 * u[:, :1] - 1)
 
 
 def _rotate(images: Tensor, params: np.ndarray) -> Tensor:
@@ -206,20 +186,12 @@ def _sample(images: Tensor, xx: np.ndarray, xy: np.ndarray, yx: np.ndarray, yy: 
     return sampled.to(images.dtype)
 
 
-def _no_parameters(u: np.ndarray, size: int) -> np.ndarray:
-    return np.empty((len(u), 0))
-
-
-def _nothing(images: Tensor, params: np.ndarray) -> Tensor:
-    return images
-
-
 _OPERATIONS: dict[str, tuple[Callable[[np.ndarray, int], np.ndarray], Callable[[Tensor, np.ndarray], Tensor]]] = {
-    "color": (_color_parameters, _color),
+    "color": (lambda u, size: np.stack([u[:, 0] - 0.5, 2 * u[:, 1], u[:, 2] + 0.5], 1), _color),
     "crop": (_crop_parameters, _crop),
     "cutout": (_cutout_parameters, _cutout),
-    "flip": (_flip_parameters, _flip),
-    "scale": (_scale_parameters, _scale),
-    "rotate": (_rotate_parameters, _rotate),
-    "none": (_no_parameters, _nothing),
+    "flip": (lambda u, size: (u[:, :1] < 0.5).astype(float), lambda images, params: flip(images, params[:, 0] > 0)),
+    "scale": (lambda u, size: 1 / SCALE + (SCALE - 1 / SCALE) * u[:, :2], _scale),
+    "rotate": (lambda u, size: np.deg2rad(ROTATE) * (2 * u[:, :1] - 1), _rotate),
+    "none": (lambda u, size: np.empty((len(u), 0)), lambda images, params: images),
 }

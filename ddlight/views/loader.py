@@ -6,7 +6,7 @@ depend on how many ranks or micro-batches share the work.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any
 
@@ -32,10 +32,10 @@ class Batch:
         weight: factor that makes the mean over ranks and micro-batches the mean over the global batch.
         epoch: pass over the set, from 0.
         index: batch within the pass, from 0.
-        images: the set's images, a tensor (N, C, H, W) on the training device or one of `condensed.pixels`, attached
-            by the data module.
+        images: the set's images, a tensor (N, C, H, W) on the training device or one of `pixels`, attached by the data
+            module.
         labels: the set's labels, (N,) or (N, K).
-        crops: (rows, C, H, W), cut ahead: of the own rows and, where not the whole batch is here, of their partners.
+        crops: (rows, C, H, W), cut ahead: of this rank's rows and, unless these are the whole batch, of their partners.
     """
 
     ids: Tensor
@@ -67,6 +67,7 @@ def rows_of_part(count: int, part: int, parts: int) -> tuple[int, int]:
     return part * count // parts, (part + 1) * count // parts
 
 
+@dataclass(eq=False)
 class RunLoader:
     """Yields the batches of a whole run.
 
@@ -81,20 +82,15 @@ class RunLoader:
         replay: int64 (P, 2): pass and batch within it that the steps visit, over and over; None visits all in order.
     """
 
-    def __init__(
-        self,
-        images: int,
-        batch: int,
-        steps: int,
-        seed: int,
-        accumulate: int = 1,
-        rank: int = 0,
-        ranks: int = 1,
-        replay: np.ndarray | None = None,
-    ) -> None:
-        self.images, self.batch, self.steps, self.seed = images, batch, steps, seed
-        self.accumulate, self.rank, self.ranks, self.replay = accumulate, rank, ranks, replay
-        self.handed_out = 0
+    images: int
+    batch: int
+    steps: int
+    seed: int
+    accumulate: int = 1
+    rank: int = 0
+    ranks: int = 1
+    replay: np.ndarray | None = None
+    handed_out: int = field(default=0, init=False)
 
     @property
     def per_pass(self) -> int:
@@ -110,18 +106,14 @@ class RunLoader:
             self.handed_out = 0
         while self.handed_out < len(self):
             step, micro = divmod(self.handed_out, self.accumulate)
-            wanted, index = self._place(step)
-            if wanted != epoch:
-                epoch, visit = wanted, order(self.seed, wanted, self.images)
+            if self.replay is None:
+                number, index = divmod(step, self.per_pass)
+            else:
+                number, index = self.replay[step % len(self.replay)].tolist()
+            if number != epoch:
+                epoch, visit = number, order(self.seed, number, self.images)
             self.handed_out += 1
             yield self._part(visit, epoch, index, micro)
-
-    def _place(self, step: int) -> tuple[int, int]:
-        """Pass and batch within it of a step."""
-        if self.replay is None:
-            return divmod(step, self.per_pass)
-        epoch, index = self.replay[step % len(self.replay)].tolist()
-        return epoch, index
 
     def _part(self, visit: np.ndarray, epoch: int, index: int, micro: int) -> Batch:
         ids = visit[index * self.batch : (index + 1) * self.batch]
@@ -147,6 +139,7 @@ def eval_batch(info: DatasetInfo) -> int:
     return max(1, min(500, EVAL_BYTES // (info.channels * info.size**2)))
 
 
+@dataclass(eq=False)
 class EvalLoader:
     """Yields a real split once, each image on exactly one rank, without padding.
 
@@ -158,16 +151,14 @@ class EvalLoader:
         ranks: number of processes.
     """
 
-    def __init__(
-        self,
-        take: Callable[[np.ndarray], np.ndarray],
-        labels: np.ndarray,
-        batch: int = 500,
-        rank: int = 0,
-        ranks: int = 1,
-    ) -> None:
-        self.take, self.labels, self.batch = take, labels, batch
-        self.mine = np.arange(rank, len(labels), ranks)
+    take: Callable[[np.ndarray], np.ndarray]
+    labels: np.ndarray
+    batch: int = 500
+    rank: int = 0
+    ranks: int = 1
+
+    def __post_init__(self) -> None:
+        self.mine = np.arange(self.rank, len(self.labels), self.ranks)
 
     def __len__(self) -> int:
         return ceil(len(self.mine) / self.batch)

@@ -47,23 +47,18 @@ def denormalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> 
 
 
 def _affine(images: Tensor, scale: Sequence[float], shift: Sequence[float]) -> Tensor:
-    """Compute x scale + shift per channel in float32 or wider, in a new tensor."""
-    wide = torch.promote_types(images.dtype, torch.float32)
-    factor, offset = (beside(numbers, images, wide).view(-1, 1, 1) for numbers in (scale, shift))
-    return _multiply_add(images, factor, offset)
-
-
-def _multiply_add(pixels: Tensor, factor: Tensor, offset: Tensor) -> Tensor:
-    """Compute pixels * factor + offset in the dtype of `factor`, with one new tensor.
+    """Compute x scale + shift per channel in float32 or wider, in a new tensor.
 
     One thread works on some images at a time, which then stay in the cache over the three operations; several threads
     would meet at each of these many small ones, and wait long for one another where the processor is shared.
     """
-    if pixels.dtype == torch.uint8 and pixels.device.type == "cpu" and torch.get_num_threads() == 1:
-        out, some = torch.empty(pixels.shape, dtype=factor.dtype), max(1, CACHED // max(1, pixels[:1].numel()))
-        for part, source in zip(out.split(some), pixels.split(some), strict=True):
+    wide = torch.promote_types(images.dtype, torch.float32)
+    factor, offset = (beside(numbers, images, wide).view(-1, 1, 1) for numbers in (scale, shift))
+    if images.dtype == torch.uint8 and images.device.type == "cpu" and torch.get_num_threads() == 1:
+        out, count = torch.empty(images.shape, dtype=wide), max(1, CACHED // max(1, images[:1].numel()))
+        for part, source in zip(out.split(count), images.split(count), strict=True):
             part.copy_(source).mul_(factor).add_(offset)
         return out
-    converted = pixels.to(factor.dtype)
-    scaled = converted * factor if converted is pixels else converted.mul_(factor)
+    converted = images.to(wide)
+    scaled = converted * factor if converted is images else converted.mul_(factor)
     return scaled.add_(offset)

@@ -25,25 +25,25 @@ from ddlight.views.loader import Batch, RunLoader
 
 LIMIT_VARIABLE = "DDLIGHT_SET_GB"
 WORKERS = 8
-"""At most so many processes decode ahead."""
+"""Largest number of processes that decode ahead."""
 
 
 def memory_limit() -> float:
     """Bytes that a set's images may take: $DDLIGHT_SET_GB gigabytes, else half of this machine's memory."""
-    given = os.environ.get(LIMIT_VARIABLE)
-    if given is None:
+    limit = os.environ.get(LIMIT_VARIABLE)
+    if limit is None:
         return 0.5 * total_memory()
     try:
-        return float(given) * 1e9
+        return float(limit) * 1e9
     except ValueError:
-        raise UsageError(f"{LIMIT_VARIABLE} is a number of gigabytes, such as 4; given: {given!r}.") from None
+        raise UsageError(f"{LIMIT_VARIABLE} is a number of gigabytes, such as 4; given: {limit!r}.") from None
 
 
 class Encoded:
-    """Images of one size that stay in their files and are decoded when asked for.
+    """Images of one size that stay in their files and are decoded when they are taken.
 
     Args:
-        files: one a image, in order.
+        files: one per image, in order.
         read: decodes a file into uint8 `shape`.
         shape: (C, H, W).
     """
@@ -66,7 +66,7 @@ class FullSize:
     """Images of any size, which are cropped before they are resized.
 
     Args:
-        files: one a image, in order.
+        files: one per image, in order.
         read: decodes a file into uint8 (C, h, w).
         squares: gives the dataset's squares uint8 (n, C, S, S) of positions int64 (n,), as an evaluation sees them.
         size: S, in pixels.
@@ -86,7 +86,10 @@ class FullSize:
         self.files, self.read, self.squares = files, read, squares
         self.shape = (len(files), 3, size, size)
         self.sizes = np.array([image_size(path)[::-1] for path in files])
-        self.images = self._decode() if 3 * self.sizes.prod(1).sum() <= limit else None
+        self.images: list[Tensor] | None = None
+        if 3 * self.sizes.prod(1).sum() <= limit:
+            with ThreadPoolExecutor() as pool:
+                self.images = list(pool.map(self._image, files))
 
     def __len__(self) -> int:
         return len(self.files)
@@ -94,10 +97,6 @@ class FullSize:
     def __getitem__(self, rows: Tensor) -> Tensor:
         """Squares of some images: uint8 (n, C, S, S)."""
         return torch.from_numpy(self.squares(rows.numpy(force=True)))
-
-    def _decode(self) -> list[Tensor]:
-        with ThreadPoolExecutor() as pool:
-            return list(pool.map(self._image, self.files))
 
     def _image(self, path: Path) -> Tensor:
         return torch.from_numpy(np.array(self.read(path)))[None]
@@ -157,7 +156,7 @@ class WorkerLoader:
         loader: gives the batches.
         cut: returns a batch with its crops (`Viewer.precut`); draws depend on the batch alone, so that a view is the
             same whoever cut it.
-        workers: processes; by default one a CPU core, at most `WORKERS`.
+        workers: processes; by default one per CPU core, at most `WORKERS`.
     """
 
     def __init__(self, loader: RunLoader, cut: Callable[[Batch], Batch], workers: int | None = None) -> None:

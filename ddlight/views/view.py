@@ -25,7 +25,7 @@ class View:
     Args:
         images: (B, C, H, W), normalised or whitened, augmented and mixed.
         labels: the images' own labels, (B,) or (B, K).
-        partner_labels: labels of what was mixed in; the own labels where nothing was.
+        partner_labels: labels of what was mixed in; `labels` where nothing was.
         share: (B,): how much of each image is its own; 1 where nothing was mixed in.
         ids: (B,) positions in the condensed set.
         partner_ids: (B,) positions of the partners.
@@ -43,6 +43,7 @@ class View:
     stored: Tensor | None = None
 
 
+@dataclass(eq=False)
 class Viewer:
     """Builds views. What is drawn depends on seed, pass, image and batch alone, not on ranks or on the past.
 
@@ -56,19 +57,16 @@ class Viewer:
         whitening: of a set that is whitened; needed where views are coloured.
     """
 
-    def __init__(
-        self,
-        augment: Augment,
-        info: DatasetInfo,
-        space: str,
-        batch: int,
-        images: int,
-        seed: int,
-        whitening: Whitening | None = None,
-    ) -> None:
-        self.augment, self.info, self.space, self.whitening = augment, info, space, whitening
-        self.batch, self.count, self.seed = batch, images, seed
-        self.strategy = dsa.Strategy(augment.dsa) if augment.dsa else None
+    augment: Augment
+    info: DatasetInfo
+    space: str
+    batch: int
+    images: int
+    seed: int
+    whitening: Whitening | None = None
+
+    def __post_init__(self) -> None:
+        self.strategy = dsa.Strategy(self.augment.dsa) if self.augment.dsa else None
         self._epoch = -1
         self._draws: dict[str, np.ndarray] = {}
 
@@ -84,9 +82,9 @@ class Viewer:
         if self.augment.mix != "none":
             mates = self._augmented(batch, crops[1], other) if len(crops) > 1 else images[_index(partners, images)]
             images, share = self._mix(batch, images, mates, ids[rows])
-        own, paired = _index(ids[rows], images), _index(other, images)
+        mine, paired = _index(ids[rows], images), _index(other, images)
         mixed = self.augment.mix != "none"
-        return View(images, batch.labels[own], batch.labels[paired], share, own, paired, mixed)
+        return View(images, batch.labels[mine], batch.labels[paired], share, mine, paired, mixed)
 
     def precut(self, batch: Batch) -> Batch:
         """Return a batch with its crops, which is all of a view that takes the set's images."""
@@ -95,19 +93,17 @@ class Viewer:
     def _cuts(self, batch: Batch) -> tuple[Tensor, ...]:
         """Crops of this rank's rows and, where it mixes and has not the whole batch, of their partners."""
         ids, rows = batch.ids.numpy(force=True), slice(*batch.rows)
-        own = self._cut(batch, ids[rows])
-        if self.augment.mix == "none" or len(own) == len(ids):
-            return (own,)
-        return own, self._cut(batch, ids[self._partners(batch)][rows])
+        crops = self._cut(batch, ids[rows])
+        if self.augment.mix == "none" or len(crops) == len(ids):
+            return (crops,)
+        return crops, self._cut(batch, ids[self._partners(batch)][rows])
 
     def _partners(self, batch: Batch) -> np.ndarray:
         """Row of the global batch that each row is mixed with."""
         if self.augment.mix == "none":
             return np.arange(len(batch.ids))
-        return np.argsort(self._draw("partner", batch.epoch, self.count)[self._slots(batch)])
-
-    def _slots(self, batch: Batch) -> slice:
-        return slice(batch.index * self.batch, batch.index * self.batch + len(batch.ids))
+        first = batch.index * self.batch
+        return np.argsort(self._draw("partner", batch.epoch, self.images)[first : first + len(batch.ids)])
 
     def _draw(self, purpose: str, epoch: int, rows: int, width: int = 0) -> np.ndarray:
         """Uniform numbers of one pass for one purpose: (rows,) or (rows, width)."""
@@ -123,7 +119,7 @@ class Viewer:
         a, source = self.augment, batch.images
 
         def drawn(purpose: str, width: int = 0) -> np.ndarray:
-            return self._draw(purpose, batch.epoch, self.count, width)[ids]
+            return self._draw(purpose, batch.epoch, self.images, width)[ids]
 
         mirrored = drawn("flip") < 0.5 if a.flip else None
         if isinstance(source, FullSize):
@@ -154,38 +150,33 @@ class Viewer:
     def _augmented(self, batch: Batch, images: Tensor, ids: np.ndarray) -> Tensor:
         """Crops as the student sees them, before mixing: coloured, normalised, on the labels' device."""
         assert batch.labels is not None
-        return self._dsa(batch, self._coloured(batch, images.to(batch.labels.device), ids), ids)
+        images = self._coloured(batch, images.to(batch.labels.device), ids)
+        if self.strategy is None:
+            return images
+        op = self._draw("dsa_op", batch.epoch, -(-self.images // self.batch))[batch.index]
+        u = self._draw("dsa", batch.epoch, self.images, dsa.DSA_UNIFORMS)[ids]
+        return dsa.apply(images, *dsa.draw(self.strategy, op, u, images.shape[2]))
 
     def _coloured(self, batch: Batch, images: Tensor, ids: np.ndarray) -> Tensor:
         a = self.augment
         if not a.jitter and not a.lighting:
-            return self._normalised(images) if self.space == "pixel" else images
+            return to_input(images, self.info, self.whitening) if self.space == "pixel" else images
         images = to_unit(images, self.info, self.space, self.whitening)
         if a.jitter:
-            u = self._draw("jitter", batch.epoch, self.count, colour.JITTER_UNIFORMS)[ids]
+            u = self._draw("jitter", batch.epoch, self.images, colour.JITTER_UNIFORMS)[ids]
             images = colour.jitter(images, u, a.jitter)
         if a.lighting:
-            normals = ndtri(self._draw("lighting", batch.epoch, self.count, 3)[ids])
+            normals = ndtri(self._draw("lighting", batch.epoch, self.images, 3)[ids])
             images = colour.lighting(images, normals, a.lighting)
-        return self._normalised(images)
-
-    def _normalised(self, images: Tensor) -> Tensor:
         return to_input(images, self.info, self.whitening)
 
-    def _dsa(self, batch: Batch, images: Tensor, ids: np.ndarray) -> Tensor:
-        if self.strategy is None:
-            return images
-        op = self._draw("dsa_op", batch.epoch, -(-self.count // self.batch))[batch.index]
-        u = self._draw("dsa", batch.epoch, self.count, dsa.DSA_UNIFORMS)[ids]
-        return dsa.apply(images, *dsa.draw(self.strategy, op, u, images.shape[2]))
-
-    def _mix(self, batch: Batch, images: Tensor, partners: Tensor, own: np.ndarray) -> tuple[Tensor, Tensor]:
+    def _mix(self, batch: Batch, images: Tensor, partners: Tensor, ids: np.ndarray) -> tuple[Tensor, Tensor]:
         a = self.augment
         width = mix.CUTMIX_UNIFORMS
         if a.mix_per == "batch":
-            u = self._draw("mix", batch.epoch, -(-self.count // self.batch), width)[batch.index]
+            u = self._draw("mix", batch.epoch, -(-self.images // self.batch), width)[batch.index]
         else:
-            u = self._draw("mix", batch.epoch, self.count, width)[own]
+            u = self._draw("mix", batch.epoch, self.images, width)[ids]
         if a.mix == "mixup":
             lam = mix.beta_draw(u[..., 0], a.mix_alpha)
             return mix.mixup(images, partners, lam), _shares(lam, images)

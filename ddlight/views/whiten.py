@@ -6,8 +6,8 @@ Three recipes were published with sets, and they give other images:
 | recipe | before W | covariance | s |
 |---|---|---|---|
 | `zca` | x - mean | 1 / (N - 1) | eigenvalues + 0.1 |
-| `zca_frepo` | x / channel's std, less the mean | 1 / N | eigenvalues + 0.1 tr / d |
-| `zca_kip` | x less its own mean, at norm 1 | 1 / N, about zero | eigenvalues + 0.1 tr / d |
+| `zca_frepo` | x / channel's std, minus the mean | 1 / N | eigenvalues + 0.1 tr / d |
+| `zca_kip` | x minus its mean, at norm 1 | 1 / N, about zero | eigenvalues + 0.1 tr / d |
 """
 
 from collections.abc import Iterable, Sequence
@@ -87,9 +87,9 @@ def flattened(images: Tensor) -> Tensor:
 
 
 def centred(rows: Tensor) -> Tensor:
-    """Each row less its own mean, at Euclidean norm 1 (a constant row becomes zeros): (B, d)."""
-    less = rows - rows.mean(1, keepdim=True)
-    return less / less.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    """Each row minus its mean, at Euclidean norm 1 (a constant row becomes zeros): (B, d)."""
+    difference = rows - rows.mean(1, keepdim=True)
+    return difference / difference.norm(dim=1, keepdim=True).clamp_min(1e-12)
 
 
 def fit_whitening(batches: Iterable[Tensor], recipe: Recipe, std: Sequence[float]) -> Whitening:

@@ -302,7 +302,13 @@ def test_only_teachers_that_label_views_are_compiled(fit, compiled, regime):
     data, student = Random(Digits(size=8), ipc=1), ConvNet(depth=1, width=4)
     taught = fit(HardLabel(student, recipe=Override(batch=8), budget=Budget(steps=1)), data, run="teacher").run
     plain, fast = (
-        regime(student, RunTeacher(str(taught)), recipe=Override(batch=8), budget=Budget(steps=2), compile_networks=c)
+        regime(
+            student,
+            teacher=RunTeacher(str(taught)),
+            recipe=Override(batch=8),
+            budget=Budget(steps=2),
+            compile_networks=c,
+        )
         for c in (False, True)
     )
     for name, model in (("plain", plain), ("fast", fast)):
