@@ -1,1 +1,1 @@
-"""How fast this machine loads and labels with ddlight, as ratios to plain reference loops."""
+"""How fast this machine loads, trains, labels and selects with ddlight, as ratios to plain reference loops."""

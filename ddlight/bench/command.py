@@ -1,8 +1,11 @@
-"""`ddlight bench`: loading, training, labels and selection on this machine, as ratios to plain reference loops."""
+"""`ddlight bench`: loading, training, labels and selection on this machine, as ratios to plain reference loops.
 
-from __future__ import annotations
+A part of the benchmark is a module whose `measure(folder, quick, rounds)` yields one Measure for each goal: in an empty
+folder, with everything tiny where it is quick, and with that number of rounds for each comparison.
+"""
 
 import argparse
+import importlib
 import logging
 import os
 import platform
@@ -11,28 +14,18 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from ddlight.bench.timing import Measure
 
 PARTS = ("load", "train", "labels", "select")
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command's options."""
-    own = argparse.ArgumentParser(prog="ddlight bench", description=__doc__)
-    own.add_argument("part", choices=PARTS, help="what is measured, on the CPU; minutes, but labels: seconds")
-    own.add_argument("--rounds", type=int, default=7, metavar="N", help="interleaved rounds (7)")
-    own.add_argument("--quick", action="store_true", help="seconds: everything tiny, for tests and not for numbers")
-    own.add_argument("--json", type=Path, metavar="FILE", help="also write every round there")
-    return own
-
-
 def main(argv: Sequence[str]) -> int:
     """Run the command. Exit code 0 whether the goals hold or not."""
-    options = parser().parse_args(list(argv))
-    from ddlight.bench import labels, load, select, train
+    parser = argparse.ArgumentParser(prog="ddlight bench", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("part", choices=PARTS, help="what is measured, on the CPU; minutes, but labels: seconds")
+    parser.add_argument("--rounds", type=int, default=7, metavar="N", help="interleaved rounds (7)")
+    parser.add_argument("--quick", action="store_true", help="seconds: everything tiny, for tests and not for numbers")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every round there")
+    options = parser.parse_args(list(argv))
     from ddlight.cli.command_line import quiet
     from ddlight.core.files import write_json
     from ddlight.core.result import versions
@@ -41,32 +34,26 @@ def main(argv: Sequence[str]) -> int:
     quiet()
     logging.getLogger("ddlight").setLevel(logging.WARNING)
     keep_big_blocks()
-    parts = {"load": load.measure, "train": train.measure, "labels": labels.measure, "select": select.measure}
-    measures = []
+    part, rows = importlib.import_module(f"ddlight.bench.{options.part}"), []
     with tempfile.TemporaryDirectory() as folder:
-        for found in parts[options.part](Path(folder), options.quick, max(1, options.rounds)):
-            measures.append(found)
-            sys.stdout.write(line(found, not options.quick))
+        for m in part.measure(Path(folder), options.quick, max(1, options.rounds)):
+            verdict = "holds" if m.holds else f"misses by {abs(m.value / m.goal - 1):.0%}"
+            goal = f"goal {'<=' if m.most else '>='} {m.goal:<5g}"
+            verdict = "not judged" if options.quick else verdict
+            sys.stdout.write(f"{m.id:<4} {m.value:8.3g}  {goal}  {verdict:<14} {m.what}\n")
             sys.stdout.flush()
+            rows.append({**asdict(m), "holds": m.holds})
     if options.json is not None:
-        facts = {"part": options.part, "quick": options.quick, "processor": processor(), "cores": os.cpu_count()}
-        rows = [{**asdict(m), "holds": m.holds} for m in measures]
+        facts = {"part": options.part, "quick": options.quick, "processor": _processor(), "cores": os.cpu_count()}
         write_json(options.json, {**facts, "versions": asdict(versions()), "measures": rows})
     return 0
 
 
-def line(m: Measure, judged: bool) -> str:
-    """One measure and its verdict, to print."""
-    verdict = "holds" if m.holds else f"misses by {abs(m.value / m.goal - 1):.0%}"
-    sign = "<=" if m.most else ">="
-    return f"{m.id:<4} {m.value:8.3g}  goal {sign} {m.goal:<5g}  {verdict if judged else 'not judged':<14} {m.what}\n"
-
-
-def processor() -> str:
+def _processor() -> str:
     """The processor's model, as the system calls it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()

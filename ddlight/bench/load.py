@@ -1,7 +1,7 @@
 """Feeding images: ddlight's decoded set against JPEG files, PIL and DataLoader workers that start anew each epoch."""
 
+from collections import deque
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from ddlight.bench.timing import THREAD, WALL, Measure, one_thread, ratio
+from ddlight.bench.timing import THREAD, WALL, Measure, ratio
 from ddlight.data.decoded import DecodedFile, decode_files, open_rgb, read_full
 from ddlight.data.folder import read_rgb
 from ddlight.data.table import IMAGENET_MEAN, IMAGENET_STD, TABLE
@@ -28,24 +28,33 @@ SMALL, LARGE = (224, 224), (375, 500)
 
 
 def measure(folder: Path, quick: bool, rounds: int) -> Iterator[Measure]:
-    """Goals of loading: batches a second, CPU time an image, difference to PIL, a second reading of a split.
+    """Goals of loading: batches a second, CPU time an image, difference to PIL, a second reading of a split."""
+    from torchvision.datasets import ImageFolder
 
-    Args:
-        folder: an empty one, for JPEG files.
-        quick: few images, to see that everything works.
-        rounds: of each comparison.
-    """
     small = write_jpegs(folder / "small" / "one", QUICK if quick else IMAGES, SMALL, 75)
     large = write_jpegs(folder / "large", QUICK if quick else LARGE_IMAGES, LARGE, 93)
     some = small[: max(8, len(small) // 10)]
     pixels, squares = (torch.from_numpy(decode_files(f, read_square, (3, SIZE, SIZE))) for f in (small, large))
     full = FullSize(large, read_full, lambda rows: squares.numpy()[rows], SIZE, float("inf"))
-    core = "CPU time an image on one core, PIL and torchvision / ddlight: "
+    transform = _transform()
+
+    def published_epoch() -> None:
+        images = ImageFolder(str(folder / "small"), transform)
+        deque(DataLoader(images, BATCH, shuffle=True, num_workers=WORKERS), maxlen=0)
+
+    def one_core(id: str, what: str, goal: float, files: list[Path], pixels: Pixels) -> Measure:
+        def reference() -> None:
+            for file in files:
+                transform(open_rgb(file))
+
+        what = f"CPU time an image on one core, PIL and torchvision / ddlight: {what}"
+        return ratio(id, what, goal, reference, lambda: deque(views(pixels), maxlen=0), rounds, THREAD)
+
     what = "an epoch of 224-px JPEGs: files, PIL, 2 workers anew / ddlight's set"
-    yield ratio("P1", what, 5, partial(_reference, folder / "small"), partial(_exhaust, pixels), rounds, WALL)
-    yield one_core("P2", f"{core}224-px JPEGs", 4.5, some, pixels[: len(some)], rounds)
-    yield one_core("P3a", f"{core}500x375 JPEGs at full size in memory", 4.5, large, full, rounds)
-    yield one_core("P3b", f"{core}500x375 JPEGs, held as 224-px squares", 9, large, squares, rounds)
+    yield ratio("P1", what, 5, published_epoch, lambda: deque(views(pixels), maxlen=0), rounds, WALL)
+    yield one_core("P2", "224-px JPEGs", 4.5, some, pixels[: len(some)])
+    yield one_core("P3a", "500x375 JPEGs at full size in memory", 4.5, large, full)
+    yield one_core("P3b", "500x375 JPEGs, held as 224-px squares", 9, large, squares)
     yield from differences(some[:24], large[:24])
     yield _second_reading(folder, large, rounds)
 
@@ -74,23 +83,11 @@ def read_square(path: Path) -> np.ndarray:
 
 
 def _transform() -> Any:
+    """The views that the published loops train on."""
     from torchvision import transforms as t
 
-    steps = [
-        t.RandomResizedCrop(SIZE),
-        t.RandomHorizontalFlip(),
-        t.ToTensor(),
-        t.Normalize(IMAGENET_MEAN, IMAGENET_STD),
-    ]
-    return t.Compose(steps)
-
-
-def _reference(folder: Path) -> None:
-    """One epoch as the published loops read it."""
-    from torchvision.datasets import ImageFolder
-
-    for _ in DataLoader(ImageFolder(str(folder), _transform()), BATCH, shuffle=True, num_workers=WORKERS):
-        pass
+    crop = (t.RandomResizedCrop(SIZE), t.RandomHorizontalFlip())
+    return t.Compose([*crop, t.ToTensor(), t.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
 
 
 def views(pixels: Pixels) -> Iterator[torch.Tensor]:
@@ -103,27 +100,10 @@ def views(pixels: Pixels) -> Iterator[torch.Tensor]:
         yield viewer(part.attach(pixels, labels)).images
 
 
-def _exhaust(pixels: Pixels) -> None:
-    for _ in views(pixels):
-        pass
-
-
-def one_core(id: str, what: str, goal: float, files: list[Path], pixels: Pixels, rounds: int) -> Measure:
-    """CPU time of one thread for a view of each image: decoded by PIL and cut by torchvision / ddlight's set."""
-    transform = _transform()
-
-    def reference() -> None:
-        for file in files:
-            transform(open_rgb(file))
-
-    with one_thread():
-        return ratio(id, what, goal, reference, partial(_exhaust, pixels), rounds, THREAD)
-
-
 def differences(*groups: list[Path]) -> list[Measure]:
     """Largest and mean difference in grey levels of random crops from PIL's, of files of several sizes."""
-    found = [_differences(files) for files in groups]
-    worst, mean = max(float(d.max()) for d in found), max(float(d.mean()) for d in found)
+    levels = [_differences(files) for files in groups]
+    worst, mean = max(float(d.max()) for d in levels), max(float(d.mean()) for d in levels)
     return [
         Measure("P4", "grey levels from PIL's crop and resize, the largest", 1, worst, most=True),
         Measure("P4m", "grey levels from PIL's crop and resize, the mean", 0.3, mean, most=True),
@@ -133,8 +113,8 @@ def differences(*groups: list[Path]) -> list[Measure]:
 def _differences(files: list[Path]) -> np.ndarray:
     source = FullSize(files, read_full, lambda rows: rows, SIZE, float("inf"))
     u, scale, ratio_range = np.random.default_rng(1).random((len(files), CROP_UNIFORMS)), (0.08, 1.0), (3 / 4, 4 / 3)
-    ours = source.cut(np.arange(len(files)), u, scale, ratio_range).numpy()
-    return np.stack([np.abs(own.astype(int) - _pil_crop(f, row)) for own, f, row in zip(ours, files, u, strict=True)])
+    crops = source.cut(np.arange(len(files)), u, scale, ratio_range).numpy()
+    return np.stack([np.abs(c.astype(int) - _pil_crop(f, row)) for c, f, row in zip(crops, files, u, strict=True)])
 
 
 def _pil_crop(file: Path, u: np.ndarray) -> np.ndarray:
@@ -149,7 +129,6 @@ def _second_reading(folder: Path, files: list[Path], rounds: int) -> Measure:
 
     rows, shape = np.arange(len(files)), (3, SIZE, SIZE)
     kept = DecodedFile(folder / "split.u8", files, shape, lambda some: decode_files(some, read_square, shape))
-
     transform = t.Compose([t.Resize(256), t.CenterCrop(SIZE), t.ToTensor(), t.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
 
     def reference() -> torch.Tensor:
@@ -160,6 +139,5 @@ def _second_reading(folder: Path, files: list[Path], rounds: int) -> Measure:
 
     if not torch.allclose(reference(), second(), rtol=0, atol=1e-5):
         raise AssertionError("the second reading of a split differs from the reference's")
-    with one_thread():
-        what = "CPU time an image of an evaluation: PIL and torchvision / ddlight's second"
-        return ratio("P23", what, 15, reference, second, rounds, THREAD)
+    what = "CPU time an image of an evaluation: PIL and torchvision / ddlight's second"
+    return ratio("P23", what, 15, reference, second, rounds, THREAD)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ddlight.bench.timing import THREAD, WALL, Measure, interleaved, measured, one_thread, ratio, seconds_of
+from ddlight.bench.timing import WALL, Measure, interleaved, measured, one_thread, ratio, seconds_of
 from ddlight.methods.geometry.facility_location import facility_location
 from ddlight.methods.geometry.herding import herding
 from ddlight.methods.geometry.kcenter import kcenter
@@ -29,30 +29,19 @@ Plain = Callable[[Tensor], list[int]]
 
 
 def measure(folder: Path, quick: bool, rounds: int) -> Iterator[Measure]:
-    """The goals of scoring and selection.
-
-    Args:
-        folder: not used; every part of the benchmark is given one.
-        quick: 300 images and 5 picks instead of 60,000 and 50: shows that everything works, not how fast.
-        rounds: of each comparison.
-
-    Raises:
-        AssertionError: two ways do not pick the same images.
-    """
-    images, picks, own, few = (300, 5, 60, 5) if quick else (60_000, 50, 6000, 10)
-    points = np.maximum(
-        np.random.default_rng(0).standard_normal((images, WIDTH), dtype=np.float32), 0
-    )  # as after a ReLU
-    classes = np.split(points, CLASSES)
-    similarity = Similarity.of_features(points[:own]).matrix()
+    """The goals of scoring and selection. Raises AssertionError where two ways do not pick the same images."""
+    images, picks, covered, few = (300, 5, 60, 5) if quick else (60_000, 50, 6000, 10)
+    features = np.random.default_rng(0).standard_normal((images, WIDTH), dtype=np.float32)
+    points = np.maximum(features, 0)  # as after a ReLU
+    classes, similarity = np.split(points, CLASSES), Similarity.of_features(points[:covered]).matrix()
     centres, herd = partial(kcenter, count=picks, first=0), partial(herding, count=picks)
     plain_centres, plain_herd = partial(plain_kcenter, count=picks), partial(plain_herding, count=picks)
+    locations, plain_locations = partial(facility_location, count=few), partial(plain_facility_location, count=few)
     yield from _recording(rounds, quick)
     yield _compare("P18", "k-center class by class: DeepCore's way", 5, plain_centres, centres, classes, rounds)
     yield Measure("P18m", "k-center: bytes an image beyond the features", 128, _memory(centres, points), most=True)
     yield _compare("P19a", "k-center over all: DeepCore's way", 2.2, plain_centres, centres, [points], rounds)
     yield _compare("P19b", "herding over all: DeepCore's way, with argmin", 2.2, plain_herd, herd, [points], rounds)
-    locations, plain_locations = partial(facility_location, count=few), partial(plain_facility_location, count=few)
     what = "facility location given similarities: naive greedy"
     yield _compare("P20", what, 5, plain_locations, locations, [similarity], rounds)
 
@@ -71,9 +60,9 @@ def _recording(rounds: int, quick: bool) -> list[Measure]:
 
     with one_thread():
         works = {"step": step, "record": lambda: recorder.observe(logits, logits, seen)}
-        found = interleaved({n: partial(seconds_of, work, THREAD) for n, work in works.items()}, rounds)
+        seconds = interleaved({name: partial(seconds_of, work) for name, work in works.items()}, rounds)
     what = "recording a step's scores / the step, CPU time of one thread"
-    spent = measured("P21", what, 0.002, found["record"], found["step"], most=True)
+    spent = measured("P21", what, 0.002, seconds["record"], seconds["step"], most=True)
     return [spent, Measure("P21m", "recorder: bytes an image", 200, recorder.state_bytes / recorder.images, most=True)]
 
 

@@ -29,26 +29,13 @@ from ddlight.sets.module import CondensedDataModule
 from ddlight.train.trainer import Trainer
 
 TEMPERATURE = 20.0
-RECIPE: dict[str, Any] = {
-    "optimizer": "adamw",
-    "lr": 1e-3,
-    "temperature": TEMPERATURE,
-    "mix": "cutmix",
-    "patches": 1,
-    "crop_scale": (0.5, 1.0),
-}
+RECIPE: dict[str, Any] = {"optimizer": "adamw", "lr": 1e-3, "temperature": TEMPERATURE, "mix": "cutmix"}
+CROPS: dict[str, Any] = {"patches": 1, "crop_scale": (0.5, 1.0)}
 
 
 @dataclass(frozen=True)
 class Size:
-    """What the steps are made of.
-
-    Args:
-        student: that is trained, and the network of the one teacher.
-        others: three more teachers.
-        pixels: side of the images.
-        batch: images a step.
-    """
+    """What the steps are made of: the student, which is the first teacher's network too, and images of one side."""
 
     student: Student
     others: tuple[Student, Student, Student]
@@ -56,27 +43,17 @@ class Size:
     batch: int
 
 
-FULL = Size(
-    ResNet(18),
-    (Torchvision("mobilenet_v2"), Torchvision("shufflenet_v2_x0_5"), Torchvision("alexnet")),
-    pixels=224,
-    batch=8,
-)
+OTHERS = (Torchvision("mobilenet_v2"), Torchvision("shufflenet_v2_x0_5"), Torchvision("alexnet"))
+FULL = Size(ResNet(18), OTHERS, pixels=224, batch=8)
 """EDC's four teachers (arXiv 2404.13733) and its student."""
 QUICK = Size(ConvNet(1, 4), (ConvNet(1, 4), ConvNet(1, 5), ConvNet(1, 6)), pixels=16, batch=8)
 
 
 class Untrained(Teacher):
-    """A teacher that knows nothing, for the time it takes.
+    """A teacher that knows nothing, for the time it takes: a student's network on images of `size` pixels."""
 
-    Args:
-        student: its architecture.
-        size: of its images in pixels.
-        precision: fp32 or bf16.
-    """
-
-    def __init__(self, student: Student, size: int, precision: Precision = "fp32") -> None:
-        super().__init__(precision)
+    def __init__(self, student: Student, size: int, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.student, self.size = student, size
 
     @property
@@ -88,13 +65,7 @@ class Untrained(Teacher):
 
 
 def measure(folder: Path, quick: bool, rounds: int) -> Iterator[Measure]:
-    """Goals of labelling, in CPU time of one thread: steps with cached and online labels, and teachers in bf16.
-
-    Args:
-        folder: an empty one.
-        quick: tiny networks, to see that everything works.
-        rounds: of each comparison.
-    """
+    """Goals of labelling, in CPU time of one thread: steps with cached and online labels, and teachers in bf16."""
     size = QUICK if quick else FULL
     yield from _steps(folder, size, rounds)
     yield _labelling(size, rounds)
@@ -107,13 +78,12 @@ def regimes(size: Size, folder: Path) -> dict[str, Regime]:
     def teacher(student: Student = size.student, precision: Precision = "fp32") -> Teacher:
         return Untrained(student, size.pixels, precision)
 
-    common: dict[str, Any] = {"recipe": Override(batch=size.batch, **RECIPE), "budget": Budget(steps=10**6)}
+    common: dict[str, Any] = {"recipe": Override(batch=size.batch, **RECIPE, **CROPS), "budget": Budget(steps=10**6)}
+    stored = {"labels_per_image": 1, "cache": str(folder / "cache"), **common}
     four = [teacher(), *(teacher(other) for other in size.others)]
     return {
         "hard": HardLabel(size.student, "rethinkdc_hard", **common),
-        "cached": StoredLabel(
-            size.student, [teacher()], "rded", labels_per_image=1, cache=str(folder / "cache"), **common
-        ),
+        "cached": StoredLabel(size.student, [teacher()], "rded", **stored),
         "online": TeacherLabel(size.student, teacher=teacher(), **common),
         "online in bf16": TeacherLabel(size.student, teacher=teacher(precision="bf16"), **common),
         "four online": MultiTeacherLabel(size.student, teachers=four, **common),
@@ -142,7 +112,7 @@ def stepper(model: Regime, data: CondensedDataModule, folder: Path) -> Callable[
 
 
 def rded_step(size: Size) -> Callable[[], None]:
-    """One step as RDED's `validation/main.py` does it (arXiv 2312.03526), on a batch that is there.
+    """One step as RDED's `validation/main.py` does it (arXiv 2312.03526), on one batch in memory.
 
     The student answers once without a gradient for the training accuracy, then the teacher, then the student again;
     three numbers are read.
@@ -168,18 +138,16 @@ def rded_step(size: Size) -> Callable[[], None]:
 
 def _steps(folder: Path, size: Size, rounds: int) -> list[Measure]:
     data = Random(Digits(size=size.pixels), ipc=size.batch // 2, cache=str(folder / "cache"))
-    works: dict[str, Callable[[], None]] = {"rded": rded_step(size)}
-    for name, model in regimes(size, folder).items():
-        works[name] = stepper(model, data, folder / "run")
+    works = {name: stepper(model, data, folder / "run") for name, model in regimes(size, folder).items()}
+    works["rded"] = rded_step(size)
     with one_thread():
-        t = interleaved({name: partial(seconds_of, work, THREAD) for name, work in works.items()}, rounds)
+        t = interleaved({name: partial(seconds_of, work) for name, work in works.items()}, rounds)
+    bf16 = "the same, teacher in bf16 / with hard labels"
     return [
         measured("P5", "step with stored labels / with hard labels", 1.08, t["cached"], t["hard"], most=True),
         measured("P6", "step shaped like RDED's, a bare loop / with stored labels", 1.6, t["rded"], t["cached"]),
         measured("P7", "step with one teacher online / with hard labels", 1.40, t["online"], t["hard"], most=True),
-        measured(
-            "P7b", "the same, teacher in bf16 / with hard labels", 1.20, t["online in bf16"], t["hard"], most=True
-        ),
+        measured("P7b", bf16, 1.20, t["online in bf16"], t["hard"], most=True),
         measured("P8", "step with four teachers online / with stored labels", 1.5, t["four online"], t["cached"]),
     ]
 
@@ -195,9 +163,8 @@ def _labelling(size: Size, rounds: int) -> Measure:
     def reference() -> Tensor:
         return full.network(inputs)  # type: ignore[no-any-return]
 
-    with one_thread():
-        what = "a teacher's labels: fp32, eager / ddlight's in bf16"
-        return ratio("P9", what, 1.8, reference, partial(half.logits, images), rounds, THREAD)
+    what = "a teacher's labels: fp32, eager / ddlight's in bf16"
+    return ratio("P9", what, 1.8, reference, partial(half.logits, images), rounds, THREAD)
 
 
 def _agreement(folder: Path, steps: int) -> list[Measure]:

@@ -3,15 +3,15 @@
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 
-Clock = Callable[[], float]
-WALL: Clock = time.perf_counter
-THREAD: Clock = time.thread_time
+Seconds = Callable[[], float]
+WALL: Seconds = time.perf_counter
+THREAD: Seconds = time.thread_time
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Measure:
     Args:
         id: short name, such as "P1".
         what: what is compared with what.
-        goal: the ratio that is wanted, or the most that is allowed.
-        value: median of the rounds, or the one number that there is.
+        goal: the smallest value that is wanted, or with `most` the largest that is allowed.
+        value: median of the rounds, or the only number.
         rounds: ratio of every round.
         most: whether the value must stay below the goal.
     """
@@ -43,51 +43,36 @@ class Measure:
 def measured(
     id: str, what: str, goal: float, above: Sequence[float], below: Sequence[float], most: bool = False
 ) -> Measure:
-    """Median over rounds of above / below.
-
-    Args:
-        id: of the goal.
-        what: is compared.
-        goal: wanted ratio.
-        above: seconds of every round.
-        below: seconds of the same rounds.
-        most: whether the ratio must stay below the goal.
-    """
+    """Median over rounds of above / below, seconds of the same rounds; the others as in `Measure`."""
     ratios = tuple(a / b for a, b in zip(above, below, strict=True))
     return Measure(id, what, goal, statistics.median(ratios), ratios, most)
 
 
-def interleaved(works: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Seconds that each work says it took, in rounds of one of each, after one round that does not count.
-
-    Args:
-        works: by name; each does its work once and returns seconds.
-        rounds: that count.
-    """
+def interleaved(works: Mapping[str, Seconds], rounds: int) -> dict[str, list[float]]:
+    """Seconds that each work says it took, in rounds of one of each, after one round that does not count."""
     all_rounds = [{name: max(work(), 1e-9) for name, work in works.items()} for _ in range(rounds + 1)]
     return {name: [seconds[name] for seconds in all_rounds[1:]] for name in works}
 
 
 def ratio(
-    id: str, what: str, goal: float, slow: Callable[[], object], fast: Callable[[], object], rounds: int, clock: Clock
+    id: str, what: str, goal: float, slow: Callable[[], object], fast: Callable[[], object], rounds: int, clock: Seconds
 ) -> Measure:
     """Median over interleaved rounds of time(slow) / time(fast).
 
     Args:
-        id: of the goal.
-        what: is compared.
-        goal: wanted ratio.
-        slow: the reference, once.
-        fast: ddlight's way, once.
-        rounds: that count.
-        clock: `WALL`, or `THREAD` for work of one thread.
+        id, what, goal: as in `Measure`.
+        slow: does the reference's work once.
+        fast: does ddlight's work once.
+        rounds: number of rounds that count.
+        clock: `WALL`, or `THREAD` for work that is then done in one thread.
     """
-    works = {"slow": partial(seconds_of, slow, clock), "fast": partial(seconds_of, fast, clock)}
-    found = interleaved(works, rounds)
-    return measured(id, what, goal, found["slow"], found["fast"])
+    with one_thread() if clock is THREAD else nullcontext():
+        works = {"slow": partial(seconds_of, slow, clock), "fast": partial(seconds_of, fast, clock)}
+        seconds = interleaved(works, rounds)
+    return measured(id, what, goal, seconds["slow"], seconds["fast"])
 
 
-def seconds_of(work: Callable[[], object], clock: Clock) -> float:
+def seconds_of(work: Callable[[], object], clock: Seconds = THREAD) -> float:
     """Seconds that a work takes on a clock."""
     start = clock()
     work()

@@ -21,6 +21,8 @@ from ddlight.regimes.hard_label import HardLabel
 from ddlight.train.trainer import Trainer as RunTrainer
 from ddlight.views.normalise import normalise
 
+ALONE: dict[str, Any] = {"resume": False, "progress": False, "accelerator": "cpu", "devices": 1}
+"""Options of the runs' Trainer."""
 WARM = 2
 """Steps of a run before its clock starts."""
 EPOCHS = 300
@@ -28,14 +30,9 @@ EPOCHS = 300
 
 
 def measure(folder: Path, quick: bool, rounds: int) -> Iterator[Measure]:
-    """Goals of training: label regimes, Lightning's cost a step and an epoch, bytes written.
+    """Goals of training: label regimes, Lightning's cost per step and per epoch, bytes written.
 
     Times are CPU time of one thread, which other work on the machine changes little.
-
-    Args:
-        folder: an empty one.
-        quick: tiny networks and few steps, to see that everything works.
-        rounds: of each comparison.
     """
     linear, few = MLP(depth=1), 12 if quick else 500
     wide, narrow = (ConvNet(1, 4), ConvNet(1, 4)) if quick else (ConvNet(3, 128), ConvNet(3, 32))
@@ -52,16 +49,7 @@ def measure(folder: Path, quick: bool, rounds: int) -> Iterator[Measure]:
 
 @dataclass(frozen=True)
 class Loop:
-    """A run and the bare loop that it is compared with.
-
-    Args:
-        id: of the goal.
-        what: is compared.
-        goal: the most that the ratio may be.
-        student: that both train.
-        ipc: images of each of the ten classes.
-        steps: of a run, at most 256 images each.
-    """
+    """A run and the bare loop that it is compared with: a student, images per class, steps of at most 256 images."""
 
     id: str
     what: str
@@ -73,9 +61,7 @@ class Loop:
     def run(self, folder: Path) -> float:
         """CPU seconds of the steps of one run, with all that a run does between them."""
         watch = Stopwatch()
-        trainer = RunTrainer(
-            run=str(folder / "run"), resume=False, progress=False, accelerator="cpu", devices=1, callbacks=[watch]
-        )
+        trainer = RunTrainer(run=str(folder / "run"), callbacks=[watch], **ALONE)
         trainer.fit(HardLabel(self.student, budget=Budget(steps=self.steps)), datamodule=self.data(folder))
         return watch.ended - watch.started
 
@@ -122,8 +108,8 @@ class Stopwatch(Callback):
 
 def _overhead(loop: Loop, folder: Path, rounds: int) -> Measure:
     with one_thread():
-        found = interleaved({"run": partial(loop.run, folder), "bare": partial(loop.bare, folder)}, rounds)
-    return measured(loop.id, loop.what, loop.goal, found["run"], found["bare"], most=True)
+        seconds = interleaved({"run": partial(loop.run, folder), "bare": partial(loop.bare, folder)}, rounds)
+    return measured(loop.id, loop.what, loop.goal, seconds["run"], seconds["bare"], most=True)
 
 
 def written() -> int:
@@ -149,10 +135,7 @@ def _bytes(folder: Path, student: Student, steps: int) -> list[Measure]:
     reference = one.tell() * EPOCHS
 
     def run(every: float) -> int:
-        trainer = RunTrainer(
-            run=str(folder / "bytes"), checkpoint_every=every, resume=False, progress=False, accelerator="cpu",
-            devices=1,
-        )  # fmt: skip
+        trainer = RunTrainer(run=str(folder / "bytes"), checkpoint_every=every, **ALONE)
         before = written()
         data = Random(Digits(), ipc=1, cache=str(folder / "cache"))
         trainer.fit_run(HardLabel(student, budget=Budget(steps=steps)), data)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ddlight.core.errors import DataError, UsageError
-from ddlight.sets.readers.flax import is_flax, read_flax
+from ddlight.sets.readers.kip_and_frepo import is_flax, read_flax
 
 msgpack = pytest.importorskip("msgpack")
 X = np.arange(24, dtype=np.float32).reshape(2, 2, 2, 3)

@@ -11,7 +11,8 @@ from ddlight.core.artefact import Unit
 from ddlight.core.errors import DataError, UsageError
 from ddlight.data.base import RealDataset
 from ddlight.sets.module import CondensedDataModule
-from ddlight.sets.readers.released import Found, Space, read_released, source_digest
+from ddlight.sets.readers.released import read_released, source_digest
+from ddlight.sets.readers.released_set import ReleasedSet, Space
 from ddlight.sets.store import Selection, Synthesis
 from ddlight.views.whiten import RECIPES
 
@@ -22,7 +23,7 @@ SAMPLE = Path(__file__).parents[2] / "data" / "released_digits.npz"
 class Released(CondensedDataModule):
     """Images and labels from a published folder, archive, tensor file or index list; it says what it found.
 
-    Paper: whatever the files come from; their layouts are listed in ddlight/condensed/released.py.
+    Paper: whatever the files come from; their layouts are listed in ddlight/sets/readers/released.py.
     Numbered class folders of an ImageNet-1K set are cut to the dataset's classes where that has fewer (as arXiv
     2606.18209 does for ImageNet-100).
 
@@ -53,12 +54,12 @@ class Released(CondensedDataModule):
         self.path, self.asked, self.given_space = path, ipc, space
 
     @cached_property
-    def found(self) -> Found:
+    def released(self) -> ReleasedSet:
         """The set as it was read. Raises DataError or UsageError as `read_released`."""
-        found = read_released(self._source(), self.dataset, self.given_space)
-        for line in found.lines():
+        released = read_released(self._source(), self.dataset, self.given_space)
+        for line in released.lines():
             log.info("%s", line)
-        return found if self.asked is None else found.first(self.asked)
+        return released if self.asked is None else released.first(self.asked)
 
     def _source(self) -> Path:
         if not self.path:
@@ -71,7 +72,7 @@ class Released(CondensedDataModule):
     @property
     def ipc(self) -> int:
         """Images per class, as asked for or found."""
-        return self.asked or self.found.ipc
+        return self.asked or self.released.ipc
 
     @ipc.setter
     def ipc(self, value: int) -> None:
@@ -80,27 +81,27 @@ class Released(CondensedDataModule):
     @property
     def space(self) -> str:  # type: ignore[override]
         """Where float images live."""
-        return self.found.space
+        return self.released.space
 
     @property
     def label_kind(self) -> str:  # type: ignore[override]
         """hard, probabilities, logits or centred."""
-        return self.found.kind
+        return self.released.kind
 
     @property
     def learned_lr(self) -> float | None:  # type: ignore[override]
         """Learning rate that was published with the set."""
-        return self.found.lr
+        return self.released.lr
 
     @property
     def expected_images(self) -> int:
         """Size of the set."""
-        return len(self.found.labels)
+        return len(self.released.labels)
 
     @cached_property
     def arguments(self) -> dict[str, Any]:
         """The content of the files, not their place; what was asked for; and that they are whitened, if so."""
-        whitened = self.found.space if self.found.space in RECIPES else None
+        whitened = self.released.space if self.released.space in RECIPES else None
         given = {"ipc": self.asked, "space": self.given_space or whitened}
         content = source_digest(self._source())
         return {"source_sha256": content, **{name: value for name, value in given.items() if value is not None}}
@@ -111,6 +112,6 @@ class Released(CondensedDataModule):
 
     def make(self, unit: Unit) -> Selection | Synthesis:
         """The released images; how many real ones went into them is not known, and counts as none."""
-        if self.found.rows is not None:
-            return Selection(self.found.rows)
-        return Synthesis(np.ascontiguousarray(self.found.images), self.found.labels)
+        if self.released.rows is not None:
+            return Selection(self.released.rows)
+        return Synthesis(np.ascontiguousarray(self.released.images), self.released.labels)

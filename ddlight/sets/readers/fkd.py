@@ -144,8 +144,6 @@ class PublishedLabels:
     Args:
         folder: holds `epoch_0`, `epoch_1`, ...
         images: size of the set, N.
-        epochs: passes that are stored.
-        batches: batches of a pass.
         batch_size: images of a batch; the last one of a pass may hold fewer.
         classes: K.
         items: 6 (SRe2L, CDA, CV-DD, FADRM, LPLD), 7 (G-VBSM) or 8 (EDC).
@@ -156,14 +154,22 @@ class PublishedLabels:
 
     folder: Path
     images: int
-    epochs: int
-    batches: int
     batch_size: int
     classes: int
     items: int
     mixing: Mixing
     sizes: np.ndarray
     order: SamplerOrder | None
+
+    @property
+    def epochs(self) -> int:
+        """Passes that are stored."""
+        return len(self.sizes)
+
+    @property
+    def batches(self) -> int:
+        """Batches of a pass."""
+        return self.sizes.shape[1]
 
     def batch(self, epoch: int, index: int) -> StoredBatch:
         """Read one batch.
@@ -185,11 +191,11 @@ class PublishedLabels:
         rows = slice(index * self.batch_size, min((index + 1) * self.batch_size, self.images))
         ids = None if self.order is None else self.order(epoch)[rows]
         stored = _parse(_load(path), path, ids)
-        found = (len(stored), stored.logits.shape[1], stored.mixing, stored.on_tensors)
+        facts = (len(stored), stored.logits.shape[1], stored.mixing, stored.on_tensors)
         expected = (rows.stop - rows.start, self.classes, self.mixing, self.items == 8)
-        if found != expected:
+        if facts != expected:
             names = "images, classes, mixing, views cut from tensors"
-            raise DataError(f"{path} holds {found} ({names}), but {expected} was expected. {_AGAIN}")
+            raise DataError(f"{path} holds {facts} ({names}), but {expected} was expected. {_AGAIN}")
         if stored.ids.max() >= self.images:
             raise DataError(f"{path} names image {stored.ids.max()}, but the set has {self.images}. {_OTHER_SET}")
         return stored
@@ -212,14 +218,14 @@ class PublishedLabels:
         """
         passes = range(self.epochs - 1, min(0, self.epochs - 2), -1)
         places = islice(product(passes, range(self.batches)), -(-CHECKED_VIEWS // self.batch_size))
-        views, found, chance = np.sum([agreement(self.batch(*place), classes) for place in places], axis=0)
-        if binomtest(int(found), int(views), chance / views, "greater").pvalue >= 0.001:
+        views, agreeing, chance = np.sum([agreement(self.batch(*place), classes) for place in places], axis=0)
+        if binomtest(int(agreeing), int(views), chance / views, "greater").pvalue >= 0.001:
             raise DataError(
                 f"The labels in {self.folder} do not fit the images: in the last passes the strongest class of "
-                f"{found:.0f} of {views:.0f} views is the image's or its partner's, and chance gives {chance:.0f}. "
+                f"{agreeing:.0f} of {views:.0f} views is the image's or its partner's, and chance gives {chance:.0f}. "
                 f"{_OTHER_SET}"
             )
-        return float(found / views)
+        return float(agreeing / views)
 
 
 def open_labels(folder: Path | str, images: int, draws: int = 2) -> PublishedLabels:
@@ -240,27 +246,25 @@ def open_labels(folder: Path | str, images: int, draws: int = 2) -> PublishedLab
         raise UsageError(f"The published sampler draws 1 or 2 permutations a pass; draws={draws} was given.")
     folder = Path(folder)
     sizes = _listing(folder)
-    epochs, batches = sizes.shape
+    batches = sizes.shape[1]
     ends = [_file(folder, 0, 0), _file(folder, 0, batches - 1)]
     contents = [_load(path) for path in ends]
     first, last = (_parse(content, path, None) for content, path in zip(contents, ends, strict=True))
     held = len(first.flips) * (batches - 1) + len(last.flips)
     if held != images:
         raise DataError(f"The labels in {folder} are for {held} images; the condensed set has {images}. {_OTHER_SET}")
-    _check_sizes(folder, sizes, first, last)
+    needed = [sum(part.nbytes for part in (b.logits, b.crops, b.flips)) for b in (first, last)]
+    needed = [*[needed[0]] * (batches - 1), needed[1]]
+    for epoch, index in np.argwhere(sizes < needed)[:1].tolist():
+        raise DataError(
+            f"{_file(folder, epoch, index)} is truncated: {sizes[epoch, index]} bytes, and its numbers need "
+            f"{needed[index]}. {_AGAIN}"
+        )
     items = len(contents[0])
     return PublishedLabels(
-        folder=folder,
-        images=images,
-        epochs=epochs,
-        batches=batches,
-        batch_size=len(first.flips),
-        classes=first.logits.shape[1],
-        items=items,
-        mixing=first.mixing,
-        sizes=sizes,
+        folder, images, len(first.flips), first.logits.shape[1], items, first.mixing, sizes,
         order=SamplerOrder(images, draws) if items == 6 else None,
-    )
+    )  # fmt: skip
 
 
 def replay(
@@ -286,19 +290,24 @@ def replay(
     """
     start, stop = rows or (0, len(stored))
     own, other = np.arange(start, stop), stored.permutation[start:stop]
-    views = _cut(images, stored, own, info)
+    views, kept = _cut(images, stored, own, info), stored.share
+    if stored.box is not None and max(stored.box) > info.size:
+        raise DataError(
+            f"The stored labels mix views of {max(stored.box)} pixels or more a side, and the dataset's images "
+            f"have {info.size}. Use the dataset at the size that was relabelled."
+        )
     mixed = stored.mixing != "none"
     if mixed:
-        if stored.box is not None and max(stored.box) > info.size:
-            raise DataError(
-                f"The stored labels mix views of {max(stored.box)} pixels or more a side, and the dataset's images "
-                f"have {info.size}. Use the dataset at the size that was relabelled."
-            )
         whole = len(own) == len(stored)
         partners = views[torch.from_numpy(other).to(views.device)] if whole else _cut(images, stored, other, info)
-        views = _mixed(views, partners, stored)
+        if stored.box is None:
+            views = mix.mixup(views, partners, stored.share)
+        else:
+            top, left, bottom, right = stored.box
+            box = np.array([top, bottom, left, right])
+            views, kept = mix.cutmix(views, partners, box), float(mix.kept_fraction(box, info.size))
     ids, partner_ids = (torch.from_numpy(stored.ids[place]).to(labels.device) for place in (own, other))
-    share = torch.full((len(own),), _share(stored, info.size), device=views.device)
+    share = torch.full((len(own),), kept, device=views.device)
     logits = stored.logits[start:stop].float().to(views.device)
     return View(views, labels[ids], labels[partner_ids], share, ids, partner_ids, mixed, logits)
 
@@ -331,21 +340,6 @@ def _cut(images: Images, stored: StoredBatch, rows: np.ndarray, info: DatasetInf
     return normalise(views, info.mean, info.std)
 
 
-def _mixed(views: Tensor, partners: Tensor, stored: StoredBatch) -> Tensor:
-    if stored.box is None:
-        return mix.mixup(views, partners, stored.share)
-    top, left, bottom, right = stored.box
-    return mix.cutmix(views, partners, np.array([top, bottom, left, right]))
-
-
-def _share(stored: StoredBatch, size: int) -> float:
-    """How much of each view is its own image."""
-    if stored.box is None:
-        return stored.share
-    top, left, bottom, right = stored.box
-    return float(mix.kept_fraction(np.array([top, bottom, left, right]), size))
-
-
 # --- files ---
 
 
@@ -369,13 +363,9 @@ def _listing(folder: Path) -> np.ndarray:
         advice = f"Did you mean {inside}?" if inside else "Unpack the published archive and give the folder of epoch_0."
         raise DataError(f"{folder} holds no labels: there is no epoch_0 in it. {advice}")
     files = {epoch: _numbered(path, r"batch_(\d+)\.tar") for epoch, path in passes.items()}
-    batches = max(len(found) for found in files.values())
-    lacking = [
-        _file(folder, epoch, index)
-        for epoch in range(len(passes))
-        for index in range(batches)
-        if index not in files.get(epoch, {})
-    ]
+    batches = max(map(len, files.values()))
+    places = product(range(len(passes)), range(batches))
+    lacking = [_file(folder, epoch, index) for epoch, index in places if index not in files.get(epoch, {})]
     if lacking or batches == 0:
         path = lacking[0] if lacking else _file(folder, 0, 0)
         more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
@@ -385,22 +375,6 @@ def _listing(folder: Path) -> np.ndarray:
         )
     sizes = [[files[epoch][index].stat().st_size for index in range(batches)] for epoch in range(len(passes))]
     return np.array(sizes, np.int64)
-
-
-def _check_sizes(folder: Path, sizes: np.ndarray, first: StoredBatch, last: StoredBatch) -> None:
-    """Refuse files that are too small for the numbers they should hold."""
-    needed = np.full(sizes.shape[1], _least(first))
-    needed[-1] = _least(last)
-    for epoch, index in np.argwhere(sizes < needed)[:1].tolist():
-        raise DataError(
-            f"{_file(folder, epoch, index)} is truncated: {sizes[epoch, index]} bytes, and its numbers need "
-            f"{needed[index]}. {_AGAIN}"
-        )
-
-
-def _least(stored: StoredBatch) -> int:
-    """Bytes that a file like this one has at least."""
-    return stored.logits.nbytes + stored.crops.nbytes + stored.flips.nbytes
 
 
 def _safe_globals() -> list[Any]:
@@ -440,8 +414,8 @@ def _load(path: Path) -> Any:
 def _parse(content: Any, path: Path, ids: np.ndarray | None) -> StoredBatch:
     """Check the items of one file, where `ids` are those of six items, if known. Raises DataError."""
     if not isinstance(content, list | tuple) or len(content) not in (6, 7, 8):
-        found = f"{len(content)} items" if isinstance(content, list | tuple) else type(content).__name__
-        raise DataError(f"{path} holds {found}; published label files hold a list of 6, 7 or 8 items.")
+        what = f"{len(content)} items" if isinstance(content, list | tuple) else type(content).__name__
+        raise DataError(f"{path} holds {what}; published label files hold a list of 6, 7 or 8 items.")
     crops, flips, permutation, share, box, logits = content[:6]
     count = len(logits) if isinstance(logits, Tensor) and logits.ndim == 2 else 0
     most = float("inf") if len(content) == 8 else 1.0  # EDC divides a row by the width
@@ -450,7 +424,10 @@ def _parse(content: Any, path: Path, ids: np.ndarray | None) -> StoredBatch:
         (_is(crops, torch.float32, (count, 4)) and _within(crops, most), "item 0, crops float32 (B, 4), as fractions"),
         (_is(flips, torch.bool, (count,)), "item 1, flips bool (B,)"),
         (permutation is None or _permutes(permutation, count), "item 2, a permutation of the batch"),
-        (permutation is None or (_is_number(share) and 0 <= share <= 1), "item 3, a weight between 0 and 1"),
+        (
+            permutation is None or (isinstance(share, float | int | np.number) and 0 <= share <= 1),
+            "item 3, a weight between 0 and 1",
+        ),
         (box is None or (permutation is not None and _is_box(box)), "item 4, a box of four integers"),
         (len(content) == 6 or _are_ids(content[6], count), "item 6, different positions int64 (B,)"),
     ]
@@ -487,10 +464,6 @@ def _permutes(value: Any, count: int) -> bool:
 
 def _are_ids(value: Any, count: int) -> bool:
     return _is(value, torch.int64, (count,)) and len(value.unique()) == count and bool((value >= 0).all())
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, float | int | np.number)
 
 
 def _is_box(value: Any) -> bool:

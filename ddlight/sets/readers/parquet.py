@@ -9,7 +9,9 @@ import numpy as np
 from PIL import Image
 
 from ddlight.core.errors import DataError, UsageError
+from ddlight.data.base import RealDataset
 from ddlight.data.decoded import channels_first
+from ddlight.sets.readers.released_set import ReleasedSet, classes_of_names
 
 PICTURES = ("image", "img")
 CLASSES = ("class_id", "label", "labels", "fine_label")
@@ -19,34 +21,44 @@ def parquet_files(path: Path) -> list[Path]:
     """The parquet files of a training split: the file itself, or those of a folder (`train-*` before any others)."""
     if path.is_file():
         return [path]
-    found = sorted(path.rglob("*.parquet"))
-    return [file for file in found if file.name.startswith("train")] or found
+    files = sorted(path.rglob("*.parquet"))
+    return [file for file in files if file.name.startswith("train")] or files
 
 
-def read_parquet(path: Path) -> tuple[list[bytes], list[int]]:
-    """Encoded pictures and class numbers, in the order of the rows.
+def read_parquet(path: Path, dataset: RealDataset) -> ReleasedSet:
+    """Read the pictures of the dataset's classes, in the order of the rows.
 
     Args:
         path: a parquet file, or a folder of them as the Hub's download has it.
+        dataset: the real dataset.
 
     Raises:
         UsageError: the extra that reads parquet is not installed.
-        DataError: the files are damaged or have no such columns.
+        DataError: the files are damaged, have no such columns, or hold pictures of several sizes.
     """
     try:
         import pyarrow.parquet as table
     except ImportError:
         raise UsageError(f"{path}: reading parquet needs an extra: pip install 'ddlight[hub]'") from None
     pictures: list[bytes] = []
-    classes: list[int] = []
+    numbers: list[str] = []
     for file in parquet_files(path):
         try:
             columns = table.read_table(file).to_pydict()
         except Exception as error:  # whatever a damaged file makes of it
             raise DataError(f"{file} is damaged or no parquet file: {error}") from error
         pictures += [_bytes(entry, file) for entry in _column(columns, PICTURES, file)]
-        classes += [int(number) for number in _column(columns, CLASSES, file)]
-    return pictures, classes
+        numbers += [str(int(number)) for number in _column(columns, CLASSES, file)]
+    info, classes = dataset.info, classes_of_names(set(numbers), dataset.info)
+    rows = [row for row, number in enumerate(numbers) if classes[number] is not None]
+    images = [_decode(pictures[row], info.channels) for row in rows]
+    sizes = {image.shape for image in images}
+    if len(sizes) != 1:
+        raise DataError(f"{path} holds pictures of {len(sizes)} sizes; one size is needed.")
+    left_out = len(numbers) - len(rows)
+    notes = (f"{left_out:,} rows are not of {info.name} and are left out",) if left_out else ()
+    labels = np.array([classes[numbers[row]] for row in rows], np.int64)
+    return ReleasedSet("parquet of the Hub", np.stack(images), labels, notes=notes)
 
 
 def _column(columns: dict[str, Any], names: Sequence[str], file: Path) -> list[Any]:
@@ -57,15 +69,14 @@ def _column(columns: dict[str, Any], names: Sequence[str], file: Path) -> list[A
 
 
 def _bytes(entry: Any, file: Path) -> bytes:
-    """The picture of one cell: bytes, or the Hub's {"bytes": ..., "path": ...}."""
+    """The picture of one row: bytes, or the Hub's {"bytes": ..., "path": ...}."""
     content = entry.get("bytes") if isinstance(entry, dict) else entry
     if not isinstance(content, bytes):
         raise DataError(f"{file} keeps pictures outside itself. Download the data set with its images.")
     return content
 
 
-def decode_picture(content: bytes, channels: int) -> np.ndarray:
-    """Decode one picture: uint8 (C, H, W). Raises DataError where it is damaged."""
+def _decode(content: bytes, channels: int) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(content)) as image:
             return channels_first(np.asarray(image.convert("L" if channels == 1 else "RGB")))

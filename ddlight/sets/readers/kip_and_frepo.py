@@ -1,0 +1,140 @@
+"""Sets of kernel regression: `.npz` of KIP, RFAD and FRePo, and FRePo's flax checkpoints, which are read without flax.
+
+A flax checkpoint is a msgpack tree whose arrays are extensions of type 1.
+"""
+
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddlight.core.errors import DataError, UsageError
+from ddlight.data.base import RealDataset
+from ddlight.sets.readers.released_set import ReleasedSet, channels_first, from_arrays, whitened_if_named
+
+UNWHITENED = ("MNIST", "FashionMNIST")
+"""Datasets, by the beginning of their names, that FRePo does not whiten."""
+ARRAY = 1
+"""Msgpack extension type of an array: (shape, name of the dtype, bytes), itself as msgpack (flax/serialization.py)."""
+FLOATS = ("float16", "float32", "float64")
+
+
+def read_npz(path: Path, dataset: RealDataset) -> ReleasedSet:
+    """Read a set from an archive of numpy; nothing in it is executed.
+
+    Raises:
+        DataError: it is damaged, holds objects, or has no such arrays.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            frepo = "image" in content
+            images, labels = (content[name] for name in (("image", "label") if frepo else ("images", "labels")))
+    except KeyError as error:
+        raise DataError(f"{path} has no array {error}; images and labels are expected.") from error
+    except Exception as error:  # a damaged archive makes numpy raise almost anything
+        raise DataError(f"{path} is damaged, or holds objects that could run code: {error}") from error
+    if images.dtype.kind not in "fiu" or labels.dtype.kind not in "fiu":
+        raise DataError(f"{path} holds arrays of {images.dtype} and {labels.dtype}; numbers are expected.")
+    if frepo:
+        return from_prototypes(images, labels, path, ".npz of FRePo", dataset)
+    content = from_arrays(channels_first(images, dataset.info), labels, path, ".npz", centred=True)
+    return whitened_if_named(content, path, "zca_kip")
+
+
+def is_flax(path: Path) -> bool:
+    """Whether a file begins as a flax checkpoint: a msgpack map of 1 to 15 entries whose first key is a short string.
+
+    No pickle begins so (0x80, then its protocol), nor a PNG (0x89, then P).
+    """
+    with path.open("rb") as file:
+        begin = file.read(2)
+    return len(begin) == 2 and 0x81 <= begin[0] <= 0x8F and 0xA0 <= begin[1] <= 0xBF
+
+
+def read_flax(path: Path, names: tuple[str, ...]) -> list[np.ndarray]:
+    """Read some parameters of a checkpoint; nothing in it is executed, and no other array is unpacked.
+
+    Args:
+        path: a file that `flax.training.checkpoints.save_checkpoint` wrote.
+        names: of arrays below `params`.
+
+    Returns:
+        The arrays, float32, in the order of their names.
+
+    Raises:
+        UsageError: the extra that reads msgpack is not installed.
+        DataError: the file is damaged, has no such parameter, or its bytes are not what its header says.
+    """
+    try:
+        import msgpack
+    except ImportError:
+        raise UsageError(f"{path}: reading flax checkpoints needs an extra: pip install 'ddlight[flax]'") from None
+    try:
+        tree = msgpack.unpackb(path.read_bytes(), raw=False)
+    except Exception as error:  # whatever a damaged file makes of it
+        raise DataError(f"{path} is damaged or no flax checkpoint: {error}") from error
+    params = tree.get("params") if isinstance(tree, dict) else None
+    if not isinstance(params, dict) or any(name not in params for name in names):
+        has = ", ".join(map(str, params)) if isinstance(params, dict) else "none"
+        raise DataError(f"{path} is a msgpack file with the parameters {has}; {' and '.join(names)} are needed.")
+    return [_array(params[name], f"{path}: {name}") for name in names]
+
+
+def _array(entry: Any, place: str) -> np.ndarray:
+    import msgpack
+
+    try:
+        code, packed = entry
+        shape, dtype, content = msgpack.unpackb(packed, raw=True)
+        shape, dtype = tuple(int(side) for side in shape), bytes(dtype).decode()
+    except Exception as error:  # whatever a damaged entry makes of it
+        raise DataError(f"{place} is not an array as flax writes one: {error}") from error
+    if code != ARRAY or dtype not in FLOATS:
+        raise DataError(f"{place} is of type {code}, {dtype}; an array of {', '.join(FLOATS)} is expected.")
+    fits = isinstance(content, bytes) and prod(shape) * np.dtype(dtype).itemsize == len(content)
+    if not fits or min(shape, default=0) < 1:
+        raise DataError(f"{place} says that it is {dtype} of shape {shape}, which is not the size of its content.")
+    return np.frombuffer(content, dtype).reshape(shape).astype(np.float32)
+
+
+def read_checkpoint(path: Path, dataset: RealDataset) -> ReleasedSet:
+    """Read the prototypes of a flax checkpoint. Raises as `read_flax` and `from_prototypes`."""
+    images, labels = read_flax(path, ("x_proto", "y_proto"))
+    return from_prototypes(images, labels, path, "flax checkpoint", dataset)
+
+
+def from_prototypes(
+    images: np.ndarray, labels: np.ndarray, path: Path, layout: str, dataset: RealDataset
+) -> ReleasedSet:
+    """FRePo's prototypes as a set. Its Tiny-ImageNet counts classes as wnids.txt of the dataset lists them.
+
+    Raises:
+        DataError: shapes are others, or the order of Tiny-ImageNet's classes cannot be read.
+    """
+    info = dataset.info
+    if images.ndim != 4 or labels.ndim != 2:
+        raise DataError(
+            f"{path} holds prototypes of shape {images.shape} and labels of shape {labels.shape}; (N, H, W, C) and "
+            "(N, K) are expected."
+        )
+    if info.name.startswith("TinyImageNet") and labels.shape[1] == info.num_classes:
+        labels = labels[:, _tiny_imagenet_order(dataset)]
+    content = from_arrays(channels_first(images, info), labels, path, layout, centred=True)
+    if info.name.startswith(UNWHITENED):
+        return replace(content, space="normalised", why=f"FRePo does not whiten {info.name}")
+    return replace(content, space="zca_frepo", why="FRePo whitens every set but MNIST and Fashion-MNIST")
+
+
+def _tiny_imagenet_order(dataset: RealDataset) -> list[int]:
+    """Number in wnids.txt of each of the dataset's classes, which are sorted."""
+    listed = dataset.encoded("train")[0].parents[3] / "wnids.txt"
+    try:
+        wnids = listed.read_text().split()
+        return [wnids.index(wnid) for wnid in dataset.info.classes]
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"FRePo counts the classes of Tiny-ImageNet as its wnids.txt does, and {listed} is missing or lacks one "
+            f"({error}). It is in tiny-imagenet-200.zip."
+        ) from error

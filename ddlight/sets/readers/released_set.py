@@ -1,0 +1,164 @@
+"""What a released set holds, whatever layout it came in, and what names, shapes and values tell about it."""
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddlight.core.errors import DataError, UsageError
+from ddlight.data.table import DatasetInfo
+
+WNID = re.compile(r"n\d{8}")
+ZCA = re.compile(r"(?<!no)(?<!no[_-])zca", re.IGNORECASE)
+"""In a name: the images are whitened. `NO_ZCA` and `nozca` say the contrary."""
+
+Space = Literal["pixel", "normalised", "zca", "zca_frepo", "zca_kip"]
+
+
+@dataclass(frozen=True)
+class ReleasedSet:
+    """What a released set holds.
+
+    Args:
+        layout: as in the table of `released`.
+        images: uint8, or float32 in `space`, (N, C, H, W), class by class; empty for `rows`.
+        labels: int64 (N,), or float32 (N, K) of `kind`.
+        space: "pixel" in [0, 1], "normalised" by the dataset's mean and std, or a recipe of `views.whiten`.
+        kind: "hard", "probabilities", "logits" or "centred".
+        lr: learning rate that was learned with the set.
+        factor: images were mosaics of factor x factor, and are decoded here.
+        rows: int64 (N,), positions in the training split, where the set is a list of real images.
+        why: how the space of floats was told, or that it was assumed.
+        notes: what a reader should know, a sentence each.
+    """
+
+    layout: str
+    images: np.ndarray
+    labels: np.ndarray
+    space: Space = "pixel"
+    kind: str = "hard"
+    lr: float | None = None
+    factor: int = 1
+    rows: np.ndarray | None = None
+    why: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> np.ndarray:
+        """Class of each image, int64 (N,); of soft labels the strongest."""
+        return self.labels if self.labels.ndim == 1 else self.labels.argmax(1)
+
+    @property
+    def ipc(self) -> int:
+        """Images of the class that has most."""
+        return int(np.bincount(self.classes).max())
+
+    def take(self, places: np.ndarray) -> "ReleasedSet":
+        """The images at some places, int64 (n,), in that order."""
+        if self.rows is not None:
+            return replace(self, rows=self.rows[places], labels=self.labels[places])
+        return replace(self, images=self.images[places], labels=self.labels[places])
+
+    def first(self, ipc: int) -> "ReleasedSet":
+        """The first `ipc` images of each class, in class order. Raises UsageError where a class has fewer."""
+        counts = np.bincount(self.classes)
+        if counts.min() < ipc:
+            raise UsageError(
+                f"ipc={ipc} is more than the released set has: class {int(counts.argmin())} has {counts.min()} images. "
+                f"Use --data.ipc={counts.min()} or less, or leave ipc out to take all."
+            )
+        return self.take(np.concatenate([np.flatnonzero(self.classes == c)[:ipc] for c in range(len(counts))]))
+
+    def lines(self) -> list[str]:
+        """What was found, a line each."""
+        counts = np.bincount(self.classes)
+        span = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
+        lines = [f"released set, layout {self.layout}: {len(self.labels):,} images, {span} per class"]
+        if self.rows is None:
+            shape = " x ".join(map(str, self.images.shape[1:]))
+            why = f" ({self.why})" if self.why else ""
+            span = f"{self.images.min():.3g} to {self.images.max():.3g}"
+            lines.append(f"images {shape}, {self.images.dtype}, {span}, {self.space}{why}")
+        learned = f", learned lr {self.lr:.3g}" if self.lr is not None else ""
+        return [*lines, f"labels {self.kind}, {len(counts)} classes{learned}", *self.notes]
+
+
+def from_arrays(images: Any, labels: Any, path: Path, layout: str, centred: bool = False) -> ReleasedSet:
+    """A set of tensors or arrays. Float images outside [0, 1] are normalised; the values say what soft labels are.
+
+    Args:
+        images: (N, C, H, W), uint8 or numbers that become float32.
+        labels: (N,) or (N, K).
+        path: the file, named in errors.
+        layout: as in `ReleasedSet`.
+        centred: whether soft labels that are no probabilities are those of kernel regression, in place of logits.
+
+    Raises:
+        DataError: the images have another number of dimensions.
+    """
+    images, labels = (x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x)) for x in (images, labels))
+    if images.ndim != 4:
+        raise DataError(f"{path} holds images of shape {tuple(images.shape)}; (N, C, H, W) is expected.")
+    pixels = np.ascontiguousarray((images if images.dtype == torch.uint8 else images.float()).numpy())
+    outside = pixels.dtype != np.uint8 and (pixels.min() < 0 or pixels.max() > 1)
+    labels = labels.numpy().astype(np.int64 if labels.ndim == 1 else np.float32)
+    kind = "hard"
+    if labels.ndim > 1:
+        sums_to_one = labels.min() >= 0 and np.abs(labels.sum(1) - 1).max() < 1e-3
+        kind = "probabilities" if sums_to_one else "centred" if centred else "logits"
+    return ReleasedSet(layout, pixels, labels, "normalised" if outside else "pixel", kind)
+
+
+def whitened_if_named(content: ReleasedSet, path: Path, recipe: Space) -> ReleasedSet:
+    """Say that float images are whitened where the name of their file or its folder says zca."""
+    if content.space == "pixel":
+        return content
+    if ZCA.search(path.name) or ZCA.search(path.absolute().parent.name):
+        return replace(content, space=recipe, why="its name says zca")
+    return replace(content, why=f"assumed, as no name says zca; if it is whitened: --data.space={recipe}")
+
+
+def channels_first(images: np.ndarray, info: DatasetInfo) -> np.ndarray:
+    """Images (N, H, W) or (N, H, W, C) as (N, C, H, W); others as they are."""
+    if images.ndim == 3:
+        images = images[..., None]
+    return images.transpose(0, 3, 1, 2) if images.ndim == 4 and images.shape[-1] == info.channels else images
+
+
+def classes_of_names(names: set[str], info: DatasetInfo) -> dict[str, int | None]:
+    """Class that each name, of a folder or a column, stands for; None where the dataset has no such class.
+
+    A wnid or a class name says it directly. A number is a position in the dataset's classes, or, where there are more
+    numbers than classes and those are wnids, one in ImageNet-1K's sorted wnids.
+
+    Raises:
+        DataError: the names are none of these, or go beyond the classes.
+    """
+    labels: dict[str, int | None] = {name: label for label, name in enumerate(info.classes)}
+    if any(name in labels for name in names):
+        return {name: labels.get(name) for name in names}
+    if all(WNID.fullmatch(name) for name in names):
+        raise DataError(f"None of the {len(names)} wnids, such as {min(names)}, is a class of {info.name}.")
+    numbers = {name: _class_number(name) for name in names}
+    if max(numbers.values()) < info.num_classes:
+        return dict(numbers)
+    if not all(WNID.fullmatch(name) for name in info.classes):
+        raise DataError(
+            f"The class folders go up to {max(numbers.values())}, and {info.name} has {info.num_classes} classes."
+        )
+    from timm.data import ImageNetInfo
+
+    wnids = sorted(ImageNetInfo("imagenet-1k").label_names())
+    return {name: labels.get(wnids[number]) if number < len(wnids) else None for name, number in numbers.items()}
+
+
+def _class_number(name: str) -> int:
+    """Number in `new012`, `class12`, `00012`, `12` or ddlight's own `00012_tench`."""
+    match = re.fullmatch(r"(?:new|class)?_?(\d+)(?:_.*)?", name)
+    if match is None:
+        raise DataError(f"The class folder {name} is named after no class of this dataset, no wnid and no number.")
+    return int(match[1])

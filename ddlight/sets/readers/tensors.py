@@ -1,0 +1,113 @@
+"""Files of torch.save: DC, DSA, DM (`res_*.pt`), MTT, TESLA, DATM, SelMatch, DC-bench (`images*.pt`), IDC (`data.pt`).
+
+Pickles are read without running code.
+"""
+
+import pickle
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ddlight.core.errors import DataError
+from ddlight.data.base import RealDataset
+from ddlight.sets.readers.class_folders import number
+from ddlight.sets.readers.released_set import ReleasedSet, from_arrays, whitened_if_named
+
+IDC_FACTOR = 2
+"""Factor of IDC's released sets, which the files do not say."""
+
+
+def read_tensors(path: Path, dataset: RealDataset) -> ReleasedSet:
+    """Read a set from a .pt or .pth file, and what lies beside it.
+
+    Raises:
+        DataError: the file is damaged, would run code, has no labels, or is of no known layout.
+    """
+    content = _load(path)
+    if isinstance(content, dict) and "data" in content:
+        images, labels = content["data"][-1]
+        notes = (f"the last of {len(content['data'])} experiments",)
+        last = from_arrays(images, labels, path, "res_*.pt")
+        return replace(last, space="normalised", why="as all of this layout", notes=notes)
+    if isinstance(content, list | tuple) and len(content) == 2:
+        return _mosaics(from_arrays(content[0], content[1], path, "data.pt"))
+    if isinstance(content, Tensor):
+        return _images_and_labels(content, path)
+    raise DataError(f"{path} holds {type(content).__name__}: no layout that is known.")
+
+
+def tensor_files(folder: Path) -> list[Path]:
+    """Files of images of a folder, without those of MTT and TESLA that are brought back to pixels."""
+    files = (*folder.glob("images*.pt"), *folder.glob("*_images.pt"))
+    return [file for file in files if not _back_in_pixels(file)]
+
+
+def read_tensor_folder(folder: Path, dataset: RealDataset) -> ReleasedSet:
+    """Read the set of a folder: the best images, in as many files as they are, or those of the last step."""
+    files = tensor_files(folder)
+    last = max(files, key=lambda file: ("best" in file.name, number(file), file.name))
+    parts = [file for file in files if re.search(r"_best_\d+\.pt$", file.name)] or [last]
+    sets = [read_tensors(part, dataset) for part in sorted(parts, key=number)]
+    images, labels = np.concatenate([s.images for s in sets]), np.concatenate([s.labels for s in sets])
+    return replace(sets[0], images=images, labels=labels)
+
+
+def file_beside(path: Path, kind: str) -> Path | None:
+    """The file of "labels" or of the learned "lr" that belongs to a file of images, if there is one."""
+    images = "images_zca" if _back_in_pixels(path) else "images"
+    file = path.with_name(path.name.replace(images, kind, 1))
+    return file if images in path.name and file.exists() else None
+
+
+def _back_in_pixels(path: Path) -> bool:
+    """Whether a file holds what MTT and TESLA save beside whitened images: the same, brought back to pixels."""
+    return path.name.startswith("images_zca")
+
+
+def _load(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"{path} holds more than tensors, and reading it could run code, so it was not read ({reason})."
+        ) from error
+    except Exception as error:  # whatever a damaged file makes of it
+        raise DataError(f"{path} is damaged or not a file of torch.save: {error}") from error
+
+
+def _images_and_labels(images: Tensor, path: Path) -> ReleasedSet:
+    """Images and what lies beside them, in the space that names and neighbours tell."""
+    labels, lr = file_beside(path, "labels"), file_beside(path, "lr")
+    if labels is None:
+        raise DataError(f"{path} holds images alone; their labels are expected beside them, as labels*.pt.")
+    content = from_arrays(images, _load(labels), path, "images*.pt")
+    if lr is not None:
+        content = replace(content, lr=float(_load(lr)))
+    if _back_in_pixels(path):
+        return replace(content, space="pixel", why="images_zca_* are whitened images brought back to pixels")
+    if content.space != "pixel" and content.kind == "logits" and lr is not None:
+        return replace(content, space="zca", why="logits and lr*.pt beside them: DATM, which whitens every set")
+    if content.space != "pixel" and any(path.parent.glob("images_zca_*.pt")):
+        return replace(content, space="zca", why="images_zca_*.pt lie beside it")
+    return whitened_if_named(content, path, "zca")
+
+
+def _mosaics(content: ReleasedSet) -> ReleasedSet:
+    """IDC's images cut into the factor x factor images that they are, each resized to full size (arXiv 2205.14959)."""
+    if content.space != "pixel" or content.images.dtype == np.uint8:
+        return content
+    count, channels, height, width = content.images.shape
+    side = height // IDC_FACTOR
+    tiles = torch.from_numpy(content.images).unfold(2, side, side).unfold(3, side, side)
+    small = tiles.permute(0, 2, 3, 1, 4, 5).reshape(-1, channels, side, side)
+    full = functional.interpolate(small, (height, width), mode="bilinear", align_corners=False)
+    labels = np.repeat(content.labels, IDC_FACTOR**2, axis=0)
+    note = f"decoded as mosaics of {IDC_FACTOR} x {IDC_FACTOR}: {count} stored images are {len(full)}"
+    return replace(content, images=full.numpy(), labels=labels, factor=IDC_FACTOR, notes=(note,))
