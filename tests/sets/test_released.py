@@ -432,7 +432,7 @@ class Watching(RunTeacher):
 def test_teachers_are_shown_pixels(place, regime):
     teacher = Watching()
     plain = Override(batch=50, dsa="", mix="none", flip=False, crop_scale=(1, 1), crop_ratio=(1, 1))
-    model = regime(ConvNet(1, 4), teacher, recipe=plain, budget=Budget(steps=1))
+    model = regime(ConvNet(1, 4), teacher=teacher, recipe=plain, budget=Budget(steps=1))
     trainer = Trainer(run=str(place.parent / "run"), accelerator="cpu", devices=1, progress=False)
     trainer.fit_run(model, publish(place, "zca"))
     expected = np.sort((real("zca")[2] / 255).reshape(50, -1).sum(1))
