@@ -1,6 +1,5 @@
 """The commands that train or condense: fit, validate, test, condense. One YAML serves all of them."""
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -8,12 +7,12 @@ import os
 import sys
 import time
 import warnings
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 from lightning import Callback, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -36,6 +35,8 @@ log = logging.getLogger("ddlight")
 WITHOUT_MODEL = ("condense", "score")
 """Commands that need no `model`."""
 FLAGS_HELP = "and anywhere: --dry-run says what would be done and what is missing; --tiny shrinks any config to seconds"
+LOCK_SECONDS = 0.2
+"""A run whose lock another process has for this long is that process's."""
 SHAPING = ("precision", "accumulate_grad_batches", "gradient_clip_val", "sync_batchnorm")
 """Trainer options that change what a run computes."""
 
@@ -84,7 +85,7 @@ class CLI(LightningCLI):
 
     def __init__(self, args: list[str], tiny: bool = False, dry_run: bool = False) -> None:
         self.tiny, self.dry_run, self.started = tiny, dry_run, time.perf_counter()
-        self.lock: TextIO | None = None
+        self.lock: FileLock | None = None
         kwargs = {"logger": parsing.parser_logger(), "allow_abbrev": False, "epilog": FLAGS_HELP}
         super().__init__(
             Regime,
@@ -216,16 +217,15 @@ class CLI(LightningCLI):
         """Lock an unfinished run's folder and drop what a killed process was writing there."""
         _refuse_finished(folder)
         files.make_folder(folder)
-        while self.lock is None:
-            self.lock = _locked(folder / ".lock")
+        self.lock = _locked(folder / ".lock")
         _refuse_finished(folder)  # by the process that had the lock a moment ago
         for part in folder.glob("*.part"):
             part.unlink()
 
     def _give_run_back(self) -> None:
         if self.lock is not None:
-            Path(self.lock.name).unlink(missing_ok=True)
-            self.lock.close()
+            Path(self.lock.lock_file).unlink(missing_ok=True)
+            self.lock.release()
 
     def _finish(self, trainer: Trainer, model: Regime, data: CondensedDataModule) -> None:
         total = time.perf_counter() - self.started
@@ -244,23 +244,18 @@ def _refuse_finished(folder: Path) -> None:
         )
 
 
-def _locked(path: Path) -> TextIO | None:
-    """The lock file of a run, locked; None where the process that had it has removed it, as it does when it ends.
+def _locked(path: Path) -> FileLock:
+    """The lock file of a run, locked; the process that had it removes it when it ends, hence a second look at it.
 
     Raises:
         BusyError: another process has it.
     """
-    lock = path.open("w")
+    lock = FileLock(path)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
+        lock.acquire(timeout=LOCK_SECONDS, poll_interval=LOCK_SECONDS / 10)
+    except Timeout:
         raise BusyError(f"Another process is writing the run {path.parent}. Give another --trainer.run.") from None
-    with suppress(FileNotFoundError):
-        if path.stat().st_ino == os.fstat(lock.fileno()).st_ino:
-            return lock
-    lock.close()
-    return None
+    return lock
 
 
 class Header(Callback):

@@ -4,10 +4,11 @@ One file is one training of one student on one condensed set. Reports read these
 table may say stands here: what the set is and how many real images are behind it, what was trained and for how long,
 what it scored, how often the test split was read, and what all of it cost.
 
-The classes below are the schema: every field is required, `None` is allowed only where a type says so, NaN and
-infinity are refused, and a field that is not listed is refused. A change of meaning, a removal or an addition raises
-`SCHEMA`; a reader refuses files of a newer schema rather than guess. The file itself carries one more, `sha256`: the
-checksum of all others (`files.signed`), by which a damaged or edited file is refused. One without it is not checked.
+The classes below are the schema, which pydantic checks: every field is required, `None` is allowed only where a type
+says so, NaN and infinity are refused, and a field that is not listed is refused. A change of meaning, a removal or an
+addition raises `SCHEMA`; a reader refuses files of a newer schema rather than guess. The file itself carries one more,
+`sha256`: the checksum of all others (`files.signed`), by which a damaged or edited file is refused. One without it is
+not checked.
 
 Schema 2 has None for the operations behind a set that others made. Files of schema 1, which has 0 there and the time of
 reading its files for the time to make it, are read as they are.
@@ -18,41 +19,49 @@ import math
 import platform
 import re
 import sys
-from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
-from functools import cache
+from functools import cache, reduce
 from importlib import metadata
+from operator import getitem
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
+
+from annotated_types import Ge, Interval, MinLen
 
 from ddlight import __version__
 from ddlight.core.errors import DataError, nearest
 from ddlight.core.files import signed, unsigned, write_json
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter, ValidationError
 
 SCHEMA = 2
 READABLE = (1, SCHEMA)
 FILE = "result.json"
 
 
+Name = Annotated[str, MinLen(1)]
+Count = Annotated[int, Ge(0)]
+Positive = Annotated[int, Ge(1)]
+Amount = Annotated[float, Ge(0)]
+Percent = Annotated[float, Interval(ge=0, le=100)]
+
+
+class Record:
+    """A part of a result: no field of another name, no number that is not finite, no bool as a number."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {
+        "strict": True,
+        "extra": "forbid",
+        "allow_inf_nan": False,
+        "alias_generator": lambda name: {"class_name": "class"}.get(name, name),
+    }
+
+
 @dataclass(frozen=True)
-class Within:
-    """Allowed range of a number, or of the length of a text; both ends included."""
-
-    low: float
-    high: float = math.inf
-
-
-Name = Annotated[str, Within(1)]
-Count = Annotated[int, Within(0)]
-Positive = Annotated[int, Within(1)]
-Amount = Annotated[float, Within(0)]
-Percent = Annotated[float, Within(0, 100)]
-
-
-@dataclass(frozen=True)
-class SetRecord:
+class SetRecord(Record):
     """The condensed set that was trained on.
 
     Attributes:
@@ -89,7 +98,7 @@ class SetRecord:
 
 
 @dataclass(frozen=True)
-class StudentRecord:
+class StudentRecord(Record):
     """The network that was trained. `class_name` is "class" in the file.
 
     Attributes:
@@ -98,13 +107,13 @@ class StudentRecord:
         parameters: trainable numbers in it.
     """
 
-    class_name: Name = field(metadata={"key": "class"})
+    class_name: Name
     args: Mapping[str, object]
     parameters: Count
 
 
 @dataclass(frozen=True)
-class TeacherRecord:
+class TeacherRecord(Record):
     """One network that labelled images during training.
 
     Attributes:
@@ -121,7 +130,7 @@ class TeacherRecord:
 
 
 @dataclass(frozen=True)
-class BudgetRecord:
+class BudgetRecord(Record):
     """Length of the training, as asked for and as done.
 
     Attributes:
@@ -144,7 +153,7 @@ class BudgetRecord:
 
 
 @dataclass(frozen=True)
-class Flops:
+class Flops(Record):
     """Floating-point operations.
 
     Attributes:
@@ -161,7 +170,7 @@ class Flops:
 
 
 @dataclass(frozen=True)
-class Accuracy:
+class Accuracy(Record):
     """Top-1 accuracy in percent, of the last step unless a field says otherwise.
 
     Attributes:
@@ -184,7 +193,7 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
-class Seconds:
+class Seconds(Record):
     """Wall-clock time of each phase.
 
     Attributes:
@@ -203,7 +212,7 @@ class Seconds:
 
 
 @dataclass(frozen=True)
-class PeakMemory:
+class PeakMemory(Record):
     """Highest memory use in bytes: of the process on the host, and on the device (None on the CPU)."""
 
     host: Count
@@ -211,7 +220,7 @@ class PeakMemory:
 
 
 @dataclass(frozen=True)
-class Machine:
+class Machine(Record):
     """Where it ran: device name, ranks over all nodes, nodes, and precision, such as "bf16-mixed"."""
 
     device: str
@@ -221,7 +230,7 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Versions:
+class Versions(Record):
     """Versions of what computed the result."""
 
     ddlight: str
@@ -234,7 +243,7 @@ class Versions:
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Record):
     """Everything that one run reports; the content of its `result.json`. Field names are the file's.
 
     Attributes:
@@ -276,7 +285,7 @@ class Result:
     flops: Flops
     acc: Accuracy
     nll: Amount
-    ece: Annotated[float, Within(0, 1)]
+    ece: Annotated[float, Interval(ge=0, le=1)]
     seconds: Seconds
     peak_memory_bytes: PeakMemory
     machine: Machine
@@ -289,10 +298,13 @@ class Result:
         Raises:
             DataError: a field holds what the schema does not allow; the message names it.
         """
-        content = cast(dict[str, Any], _plain(self))
-        ordered = {"schema": content.pop("schema"), **content}
-        validate(ordered)
-        return ordered
+        content = asdict(self)
+        content = {"schema": content.pop("schema"), **content}
+        content["student"] = {"class": content["student"].pop("class_name"), **content["student"]}
+        _check_plain(content, "")
+        content = cast(dict[str, Any], json.loads(json.dumps(content)))  # tuples become lists
+        validate(content)
+        return content
 
     @classmethod
     def from_json(cls, content: object) -> "Result":
@@ -300,7 +312,7 @@ class Result:
         if not isinstance(content, dict) or "schema" not in content:
             raise DataError("not a ddlight result: it has no field 'schema'")
         _check_schema(content["schema"])
-        result = cast(Result, _record(cls, unsigned(content), ""))
+        result = _checked(unsigned(content))
         _check_finished(result.finished)
         if len(result.acc.per_class) != result.set.classes:
             raise DataError(
@@ -409,107 +421,54 @@ def _check_finished(finished: str) -> None:
         raise DataError(f"'finished' is {finished!r}: an ISO-8601 time in UTC is needed, such as {utc_now()!r}")
 
 
-def _key(part: "Field[Any]") -> str:
-    return str(part.metadata.get("key", part.name))
-
-
-def _plain(value: object) -> object:
-    """Turn nested dataclasses, tuples and mappings into what JSON has."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {_key(part): _plain(getattr(value, part.name)) for part in fields(value)}
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
 @cache
-def _schema_of(kind: type) -> dict[str, tuple[str, Any]]:
-    """Key in the file -> (attribute, type) of a dataclass."""
-    hints = get_type_hints(kind, include_extras=True)
-    return {_key(part): (part.name, hints[part.name]) for part in fields(kind)}
+def _schema() -> "TypeAdapter[Result]":
+    from pydantic import TypeAdapter  # not before a result is read: commands that only list things do without
+
+    return TypeAdapter(Result)
 
 
-def _record(kind: type, value: object, where: str) -> object:
-    """Build the dataclass `kind` from a JSON object whose dotted name is `where`."""
-    if not isinstance(value, dict):
-        raise DataError(f"'{where}' is {_shown(value)}: an object is needed")
-    schema = _schema_of(kind)
-    dotted = {key: f"{where}.{key}" if where else str(key) for key in [*schema, *value]}
-    for key in value:
-        if key not in schema:
-            raise DataError(f"'{dotted[key]}' is not a field of schema {SCHEMA}.{nearest(str(key), schema)}")
-    for key in schema:
-        if key not in value:
-            raise DataError(f"'{dotted[key]}' is missing")
-    return kind(**{name: _parse(hint, value[key], dotted[key]) for key, (name, hint) in schema.items()})
+def _checked(content: dict[str, Any]) -> Result:
+    """Build a result from parsed JSON. Raises DataError naming the field that is wrong."""
+    from pydantic import ValidationError
+
+    _check_plain(content, "")
+    try:
+        return _schema().validate_json(json.dumps(content))
+    except ValidationError as error:
+        raise DataError(_complaint(error, content)) from None
 
 
-def _parse(hint: Any, value: object, where: str) -> object:
-    """Check one value against its type and return it as the dataclass holds it."""
-    origin, args = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        return _ranged(_parse(args[0], value, where), args[1], where)
-    if origin in (Union, UnionType):
-        return None if value is None else _parse(args[0], value, where)
-    if origin is Literal:
-        return _chosen(value, args, where)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise DataError(f"'{where}' is {_shown(value)}: a list is needed")
-        return tuple(_parse(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    if origin is Mapping:
-        return _free(value, where)
-    return _record(cast(type, hint), value, where) if is_dataclass(hint) else _scalar(hint, value, where)
+def _complaint(invalid: "ValidationError", content: dict[str, Any]) -> str:
+    """What is wrong first: fields that the schema does not know come before all others."""
+    errors = invalid.errors(include_url=False)
+    error = next((e for e in errors if e["type"] == "unexpected_keyword_argument"), errors[0])
+    *parents, name = where = error["loc"]
+    if error["type"] == "missing":
+        return f"'{_dotted(where)}' is missing"
+    if error["type"] == "unexpected_keyword_argument":
+        missing = [str(e["loc"][-1]) for e in errors if e["loc"][:-1] == where[:-1] and e["type"] == "missing"]
+        fields = [*reduce(getitem, parents, cast(Any, content)), *missing]
+        close = nearest(str(name), [field for field in fields if field != name])
+        return f"'{_dotted(where)}' is not a field of schema {SCHEMA}.{close}"
+    return f"'{_dotted(where)}' is {_shown(error['input'])}: {error['msg'].replace('Input', 'it')}"
 
 
-def _ranged(value: object, allowed: Within, where: str) -> object:
-    if isinstance(value, str):
-        if not allowed.low <= len(value) <= allowed.high:
-            raise DataError(f"'{where}' is {_shown(value)}: a text that is not empty is needed")
-    elif not allowed.low <= cast(float, value) <= allowed.high:
-        bound = f"at least {allowed.low:g}" if allowed.high == math.inf else f"{allowed.low:g} to {allowed.high:g}"
-        raise DataError(f"'{where}' is {value}: {bound} is allowed")
-    return value
+def _dotted(where: Sequence[str | int]) -> str:
+    """A place in a result as its fields are named: acc.per_class[2]."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where).removeprefix(".")
 
 
-def _chosen(value: object, choices: tuple[str, ...], where: str) -> object:
-    if value not in choices:
-        raise DataError(f"'{where}' is {_shown(value)}: one of {', '.join(choices)} is needed")
-    return value
-
-
-def _scalar(kind: type, value: object, where: str) -> object:
-    """A text, a whole number or a finite number; bool is no number."""
-    if kind is str and isinstance(value, str):
-        return value
-    if kind is int and type(value) is int:
-        return value
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is float and number and abs(cast(float, value)) <= sys.float_info.max:
-        return float(cast(float, value))
-    needed = {str: "text", int: "a whole number", float: "a finite number"}[kind]
-    raise DataError(f"'{where}' is {_shown(value)}: {needed} is needed")
-
-
-def _free(value: object, where: str) -> dict[str, object]:
-    """Check an object whose content is free: anything that JSON can hold without loss."""
-    if not isinstance(value, dict):
-        raise DataError(f"'{where}' is {_shown(value)}: an object is needed")
-    _check_free(value, where)
-    return value
-
-
-def _check_free(value: object, where: str) -> None:
+def _check_plain(value: object, where: str) -> None:
+    """Check that JSON can hold something without loss. Raises DataError naming what it cannot."""
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
                 raise DataError(f"'{where}' has the key {key!r}: keys must be text")
-            _check_free(item, f"{where}.{key}")
-    elif isinstance(value, list):
+            _check_plain(item, f"{where}.{key}" if where else key)
+    elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
-            _check_free(item, f"{where}[{index}]")
+            _check_plain(item, f"{where}[{index}]")
     elif isinstance(value, float) and not math.isfinite(value):
         raise DataError(f"'{where}' is {value}: a finite number is needed")
     elif value is not None and not isinstance(value, str | int | float):

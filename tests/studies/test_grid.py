@@ -338,19 +338,19 @@ def test_a_cell_that_another_process_is_running_is_left_to_it(read, capfd):
 
 
 class Overtaking:
-    """Locks as flock does, after another process has had the lock and done something first, once."""
+    """Locks as fcntl.flock does, after another process has had the lock and done something first, once."""
 
-    LOCK_EX, LOCK_NB = fcntl.LOCK_EX, fcntl.LOCK_NB
-
-    def __init__(self, act):
-        self.act, self.calls = act, 0
+    def __init__(self, monkeypatch, folder, act):
+        self.file, self.act, self.calls, self.inner = folder / ".lock", act, 0, fcntl.flock
+        monkeypatch.setattr(fcntl, "flock", self.flock)
 
     def flock(self, file, how):
-        self.calls += 1
-        if self.calls == 1:
-            Path(file.name).unlink()  # as a run that ends removes it
-            self.act()
-        fcntl.flock(file, how)
+        if how & fcntl.LOCK_EX and self.file.exists() and os.path.samestat(os.fstat(file), self.file.stat()):
+            self.calls += 1
+            if self.calls == 1:
+                self.file.unlink()  # as a run that ends removes it
+                self.act(self.inner)
+        self.inner(file, how)
 
 
 def digits(folder):
@@ -380,11 +380,11 @@ def test_a_lock_that_was_removed_meanwhile_is_no_lock(home, monkeypatch):
 
     folder, others = made(home / "runs" / "a"), []
 
-    def act():
+    def act(flock):
         others.append((folder / ".lock").open("w"))
-        fcntl.flock(others[0], fcntl.LOCK_EX)
+        flock(others[0], fcntl.LOCK_EX)
 
-    monkeypatch.setattr(training, "fcntl", Overtaking(act))
+    Overtaking(monkeypatch, folder, act)
     with pytest.raises(BusyError):
         training.run(digits(folder))
     assert (folder / ".lock").exists()
@@ -395,11 +395,10 @@ def test_a_run_that_another_process_finished_meanwhile_is_not_run_again(home, mo
     from ddlight.cli import command_line as training
 
     folder = made(home / "runs" / "a")
-    act = Overtaking(lambda: Result.from_json(EXAMPLE).write(folder / "result.json"))
-    monkeypatch.setattr(training, "fcntl", act)
+    lock = Overtaking(monkeypatch, folder, lambda flock: Result.from_json(EXAMPLE).write(folder / "result.json"))
     with pytest.raises(FinishedError, match="is finished"):
         training.run(digits(folder))
-    assert act.calls == 2
+    assert lock.calls == 2
     assert sorted(p.name for p in folder.iterdir()) == ["result.json"]
 
 
