@@ -83,7 +83,7 @@ def regimes(size: Size, folder: Path) -> dict[str, Regime]:
     four = [teacher(), *(teacher(other) for other in size.others)]
     return {
         "hard": HardLabel(size.student, "rethinkdc_hard", **common),
-        "cached": StoredLabel(size.student, [teacher()], "rded", **stored),
+        "cached": StoredLabel(size.student, teachers=[teacher()], **stored),
         "online": TeacherLabel(size.student, teacher=teacher(), **common),
         "online in bf16": TeacherLabel(size.student, teacher=teacher(precision="bf16"), **common),
         "four online": MultiTeacherLabel(size.student, teachers=four, **common),
