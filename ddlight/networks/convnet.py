@@ -16,16 +16,8 @@ class ConvNetwork(nn.Module):
     repository pads every grey image so, having grey images of no other size; 32 pixels would become 36, on which its
     own linear layer does not fit.
 
-    Args:
-        num_classes: number of logits.
-        channels: channels of the images.
-        size: height and width of the images in pixels, at least 2**depth.
-        depth: number of blocks, each of which halves the side (rounding down).
-        width: channels of every convolution.
-        norm: "instance", "batch" or "none" (see `layers.norm_layer`).
-
-    Raises:
-        UsageError: the images are too small for `depth` halvings.
+    Options as in `students.ConvNet`. UsageError where images have fewer than 2**depth pixels, as each block halves the
+    side (rounding down).
     """
 
     def __init__(

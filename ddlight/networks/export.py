@@ -70,8 +70,9 @@ def save_student(folder: str | Path, network: nn.Module, card: StudentCard, epoc
     path = weights_file(folder, epoch)
     state = {k: v.detach().cpu().contiguous().clone() for k, v in network.state_dict().items()}
     files.write_bytes(path, save(state, metadata={"format": "pt"}))
-    said = asdict(card)
-    head = {"class": _class_name(type(card.spec)), "args": said.pop("spec")}
+    said, kind = asdict(card), type(card.spec)
+    name = kind.__name__ if kind.__module__ == students.__name__ else f"{kind.__module__}.{kind.__qualname__}"
+    head = {"class": name, "args": said.pop("spec")}
     hashes = {p.name: files.sha256(p) for p in sorted(path.parent.glob("student*.safetensors"))}
     files.write_json(path.with_name(CARD), files.signed({**head, **said, "files": hashes}))
     return path
@@ -84,8 +85,16 @@ def read_card(folder: str | Path) -> StudentCard:
         DataError: it is missing, damaged, or names a student that cannot be imported.
     """
     path = Path(folder).expanduser() / CARD
+    config = path.with_name("config.yaml")
+    if not path.is_file() and config.is_file():
+        raise DataError(
+            f"The run {path.parent} has no {CARD}: it did not finish. Finish it:\n  ddlight fit --config {config}"
+        )
     if not path.is_file():
-        raise DataError(_no_run(path.parent))
+        raise DataError(
+            f"There is no run at {path.parent}: a run's folder holds student.safetensors and {CARD}. Train one, then "
+            "give the folder that it prints:\n  ddlight fit --config YOUR_TEACHER.yaml"
+        )
     try:
         said = files.unsigned(json.loads(path.read_bytes()))
         spec = _student_class(said.pop("class"))(**said.pop("args"))
@@ -93,21 +102,6 @@ def read_card(folder: str | Path) -> StudentCard:
         return StudentCard(spec, **rows, **said)
     except (ValueError, KeyError, TypeError, AttributeError, ImportError, DataError) as error:
         raise DataError(f"{path} is damaged or of another version: {error!r}. Train the student again.") from error
-
-
-def _no_run(folder: Path) -> str:
-    config = folder / "config.yaml"
-    if config.is_file():
-        return f"The run {folder} has no {CARD}: it did not finish. Finish it:\n  ddlight fit --config {config}"
-    return (
-        f"There is no run at {folder}: a run's folder holds student.safetensors and {CARD}. Train one, then give the "
-        "folder that it prints:\n  ddlight fit --config YOUR_TEACHER.yaml"
-    )
-
-
-def _class_name(kind: type) -> str:
-    """Name by which `_student_class` finds a student: its own where it is one of ddlight's, else with its module."""
-    return kind.__name__ if kind.__module__ == students.__name__ else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _student_class(name: str) -> Any:

@@ -6,15 +6,7 @@ from torch import Tensor, nn
 
 
 class MLPNetwork(nn.Module):
-    """`depth` linear layers, ReLU between them, on the flattened image.
-
-    Args:
-        num_classes: number of logits.
-        channels: channels of the images.
-        size: height and width of the images in pixels.
-        width: units of each hidden layer.
-        depth: number of linear layers, at least 1; the last one is the classifier.
-    """
+    """`depth` linear layers, ReLU between them, on the flattened image; options as in `students.MLP`."""
 
     def __init__(self, num_classes: int, channels: int, size: int, width: int = 128, depth: int = 3) -> None:
         super().__init__()

@@ -28,17 +28,8 @@ def resnet(
     (arXiv 2306.13092) use for CIFAR and Tiny-ImageNet, under the same names. Convolutions start normal with standard
     deviation sqrt(2 / (k·k·C_out)).
 
-    Args:
-        num_classes: number of logits.
-        channels: channels of the images.
-        size: height and width of the images in pixels.
-        depth: 18, 50 or 101.
-        norm: "batch", or "instance" (GroupNorm with one channel a group) as in the hard-label code of IDC
-            (arXiv 2205.14959) and Minimax (arXiv 2311.15529).
-        stem: "imagenet", "small", or "auto": "small" up to 64 pixels.
-
-    Raises:
-        UsageError: `norm` is "instance" and the last maps would have one pixel, of which it leaves nothing.
+    Options as in `students.ResNet`. Instance normalisation is that of the hard-label code of IDC (arXiv 2205.14959) and
+    Minimax (arXiv 2311.15529); UsageError where the last maps would have one pixel, of which it leaves nothing.
     """
     small = stem == "small" or (stem == "auto" and size <= 64)
     _check_last_maps(f"ResNet-{depth}", norm, size, -(-size // (8 if small else 32)), small)
@@ -65,14 +56,7 @@ def _check_last_maps(name: str, norm: str, size: int, side: int, small: bool) ->
 
 
 class BlockAP(nn.Module):
-    """A basic residual block in which 2x2 average pooling stands for the stride.
-
-    Args:
-        inside: channels in.
-        outside: channels out.
-        pool: 2 to halve the maps, else 1.
-        norm: "instance" or "batch".
-    """
+    """A basic residual block in which average pooling stands for the stride: `pool` is 2 to halve the maps, else 1."""
 
     def __init__(self, inside: int, outside: int, pool: int, norm: str) -> None:
         super().__init__()
@@ -100,15 +84,7 @@ class ResNetAPNetwork(nn.Module):
     to 128, without pooling up to 64; then four stages of 64, 128, 256 and 512 channels, of which the last three halve
     the maps by average pooling. Initialisation as in `resnet`. The names in the state dict are those of IDC's code.
 
-    Args:
-        num_classes: number of logits.
-        channels: channels of the images.
-        size: height and width of the images in pixels.
-        depth: 10 (one block a stage) or 18 (two).
-        norm: "instance" (as published) or "batch".
-
-    Raises:
-        UsageError: the images are too small.
+    Depth 10 has one block in each stage, 18 two. UsageError where the images are too small.
     """
 
     def __init__(self, num_classes: int, channels: int, size: int, depth: int = 10, norm: str = "instance") -> None:

@@ -155,10 +155,9 @@ class Timm(Student):
 
     def build(self, num_classes: int, channels: int, size: int) -> nn.Module:
         """Return the network; see `Student.build`."""
-        from ddlight.networks import timm_zoo
+        from ddlight.networks.timm_zoo import timm_network
 
-        build = timm_zoo.fetch_timm if self.pretrained else timm_zoo.timm_network
-        return build(self.name, num_classes, channels, size)
+        return timm_network(self.name, num_classes, channels, size, self.pretrained)
 
     def untrained(self) -> Timm:
         """Return the same model with pretrained: false."""
@@ -187,11 +186,11 @@ class Torchvision(Student):
                 f"torchvision's {self.name} takes images of 3 channels, these have {channels}. Choose a student that "
                 "takes any number: ConvNet, MLP, ResNet, ResNetAP or Timm."
             )
-        from ddlight.networks import torchvision_zoo
+        from ddlight.networks import torchvision_zoo as zoo
 
         if self.weights is None:
-            return torchvision_zoo.torchvision_network(self.name, num_classes, size)
-        return torchvision_zoo.torchvision_finetuning(self.name, self.weights, num_classes, size)
+            return zoo.torchvision_network(self.name, num_classes, size)
+        return zoo.torchvision_finetuning(self.name, self.weights, num_classes, size)
 
     def untrained(self) -> Torchvision:
         """Return the same network with weights: null."""

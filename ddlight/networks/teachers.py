@@ -166,9 +166,14 @@ class Teacher(ABC):
             way_out += f", or classes: the ImageNet-1K indices of the {wanted} classes, in the dataset's order"
         raise UsageError(f"The teacher {self.name} has {count} classes; the dataset has {wanted}. {way_out}.")
 
-    def _ready(self) -> Loaded:
+    def _ready(self, device: torch.device | None = None) -> Loaded:
+        """Return what is loaded, moved to `device` if it is elsewhere."""
         if self._loaded is None:
             raise RuntimeError(f"The teacher {self.name} is used before load().")
+        if device is not None and self._loaded.statistics.device != device:
+            with torch.inference_mode(False):
+                self._loaded.network.to(device)
+                self._loaded.statistics = self._loaded.statistics.to(device)
         return self._loaded
 
     @property
@@ -182,8 +187,8 @@ class Teacher(ABC):
     def compile(self, batch_statistics: bool) -> None:
         """Compile the network in place; its weights are constants where `logits` never takes the statistics of a batch.
 
-        Constant weights make bf16 faster on a CPU, for networks of the size of ConvNet-D3.
-        Logits differ in the last digits. Call it after `load`; needs a C++ compiler, or Triton on a GPU.
+        Constant weights make bf16 faster on a CPU, for networks of the size of ConvNet-D3. Logits differ in the last
+        digits. Call it after `load`; needs a C++ compiler, or Triton on a GPU.
 
         Args:
             batch_statistics: as `logits` will be asked.
@@ -211,9 +216,9 @@ class Teacher(ABC):
         Grey images are repeated for a network of three channels; images of another size are resized (antialiased, to
         a square), clamped to [0, 1] if resized bicubically; then mean and std. float32 whatever comes in.
         """
-        images = resized(images.float(), self._ready().taken)
-        mean, std = self._on(images.device).statistics
-        return (images - mean) / std
+        loaded = self._ready(images.device)
+        mean, std = loaded.statistics
+        return (resized(images.float(), loaded.taken) - mean) / std
 
     @torch.no_grad()
     def logits(self, images: Tensor, batch_statistics: bool = False) -> Tensor:
@@ -226,30 +231,16 @@ class Teacher(ABC):
             images: in [0, 1], (B, C, H, W), on any device; see `preprocess`.
             batch_statistics: as in training: BatchNorm by these images alone, dropout drawn. No statistics change.
         """
-        network, inputs = self._on(images.device).network, self.preprocess(images)
+        network, inputs = self._ready(images.device).network, self.preprocess(images)
         half = nullcontext() if self.precision == "fp32" else torch.autocast(images.device.type, torch.bfloat16)
         with training_mode(network) if batch_statistics else nullcontext(), half:
             return network(inputs).float()  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what enters the last layer, float32 (B, D), and the logits, float32 (B, num_classes), in fp32.
-
-        Args:
-            images: as in `logits`.
-        """
-        network, inputs = self._on(images.device).network, self.preprocess(images)
-        features, logits = embed_with_logits(network, inputs)
+        """Return what enters the last layer, float32 (B, D), and the logits of images as in `logits`, both in fp32."""
+        features, logits = embed_with_logits(self._ready(images.device).network, self.preprocess(images))
         return features.float(), logits.float()
-
-    def _on(self, device: torch.device) -> Loaded:
-        """Return what is loaded, moved to `device` if it is elsewhere."""
-        loaded = self._ready()
-        if loaded.statistics.device != device:
-            with torch.inference_mode(False):
-                loaded.network.to(device)
-                loaded.statistics = loaded.statistics.to(device)
-        return loaded
 
     def fingerprint(self) -> str:
         """Return the sha256 of the loaded weights (pruned to `classes`), whatever file or device they are in.
@@ -357,13 +348,13 @@ class TimmTeacher(_ZooTeacher):
     def _open(self, num_classes: int) -> tuple[nn.Module, Input]:
         from timm.data import resolve_model_data_config
 
-        from ddlight.networks import timm_zoo as zoo
+        from ddlight.networks.timm_zoo import timm_network
 
         if self.file is None:
-            network = zoo.fetch_timm(self.model)
+            network = timm_network(self.model, pretrained=True)
         else:
-            state = read_state_dict(self.file)
-            network = network_from(state, partial(zoo.timm_network, self.model), 1000, self.file)
+            build = partial(timm_network, self.model)
+            network = network_from(read_state_dict(self.file), build, IMAGENET_CLASSES, self.file)
         view = resolve_model_data_config(network)
         interpolation = "bilinear" if view["interpolation"] == "bilinear" else "bicubic"
         return network, Input(tuple(view["mean"]), tuple(view["std"]), view["input_size"][-1], interpolation)
@@ -467,10 +458,7 @@ def check_teacher(teacher: Teacher, images: Tensor, labels: Tensor) -> float:
     right, n, chance = int((torch.cat(answers) == labels).sum()), len(labels), 1 / teacher.num_classes
     if right <= n * chance + 3 * (n * chance * (1 - chance)) ** 0.5:
         log.warning(
-            "The teacher %s gets %d of %d training images right, which may be chance: its classes may be in another "
-            "order than the dataset's, or it may not have been trained on them.",
-            teacher.name,
-            right,
-            n,
+            f"The teacher {teacher.name} gets {right} of {n} training images right, which may be chance: its classes "
+            "may be in another order than the dataset's, or it may not have been trained on them."
         )
     return 100 * right / n

@@ -30,7 +30,7 @@ def read_state_dict(file: str | Path) -> dict[str, Tensor]:
         raise DataError(
             f"No weights at {path}: the file does not exist. Check the path; it is relative to {Path.cwd()}."
         )
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    content = _content(path)
     for key in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -42,17 +42,15 @@ def read_state_dict(file: str | Path) -> dict[str, Tensor]:
     return _without_prefixes(state)
 
 
-def _read_safetensors(path: Path) -> object:
+def _content(path: Path) -> object:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
+        if path.suffix == ".safetensors":
+            return load_file(path)
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path} is not a readable safetensors file: {error}. Fetch or write it again.") from error
-
-
-def _read_pickle(path: Path) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
@@ -93,16 +91,16 @@ def load_into(network: nn.Module, state: Mapping[str, Tensor], source: str) -> N
         ],
     }
     if any(complaints.values()):
-        parts = [f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in complaints.items() if keys]
+        parts = [
+            f"{len(keys)} {kind} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+            for kind, keys in complaints.items()
+            if keys
+        ]
         raise DataError(
             f"{source} does not fit {type(network).__name__}: {'; '.join(parts)}. "
             "Give the network that these weights were trained with."
         )
     network.load_state_dict(state, strict=False)
-
-
-def _first(keys: list[str], n: int = 3) -> str:
-    return ", ".join(keys[:n]) + (", ..." if len(keys) > n else "")
 
 
 def network_from(state: Mapping[str, Tensor], build: Callable[[int], nn.Module], guess: int, source: str) -> nn.Module:
@@ -126,10 +124,7 @@ def network_from(state: Mapping[str, Tensor], build: Callable[[int], nn.Module],
 
 
 def digest(state: Mapping[str, Tensor]) -> str:
-    """Return the sha256 of names, types, shapes and values, in hexadecimal.
-
-    The same for one network on any device and out of any file format.
-    """
+    """Return the sha256 of names, types, shapes and values, the same on any device and out of any file format."""
     sha = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()

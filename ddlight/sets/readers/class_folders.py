@@ -17,8 +17,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 def read_class_folders(path: Path, dataset: RealDataset) -> ReleasedSet:
     """Read the pictures of each class, which its folder's name says; in the order of their numbers, then names.
 
-    Raises:
-        DataError: there are no pictures of the dataset's classes, or some are damaged or of another size.
+    Raises DataError where there are none of the dataset's classes, or some are damaged or of another size.
     """
     info, folders = dataset.info, subfolders(path)
     classes = classes_of_names({folder.name for folder in folders}, info)

@@ -214,7 +214,7 @@ class PublishedLabels:
             Share of the views that agree.
 
         Raises:
-            DataError: they are no more than chance gives (one-sided binomial test, p >= 0.001).
+            DataError: no more agree than by chance (one-sided binomial test, p >= 0.001).
         """
         passes = range(self.epochs - 1, min(0, self.epochs - 2), -1)
         places = islice(product(passes, range(self.batches)), -(-CHECKED_VIEWS // self.batch_size))
@@ -313,14 +313,9 @@ def replay(
 
 
 def agreement(stored: StoredBatch, classes: np.ndarray) -> tuple[int, int, float]:
-    """Count the views whose strongest class is that of their image or of its partner.
+    """Count the views; those whose strongest class is their image's or its partner's; and how many would be by chance.
 
-    Args:
-        stored: a batch.
-        classes: int64 (N,): class of each image of the set.
-
-    Returns:
-        Views; how many agree; how many would if the images were drawn at random.
+    `classes` holds the class of each image of the set, int64 (N,).
     """
     strongest = stored.logits.argmax(1).numpy()
     own, other = classes[stored.ids], classes[stored.ids[stored.permutation]]
@@ -468,7 +463,5 @@ def _are_ids(value: Any, count: int) -> bool:
 
 def _is_box(value: Any) -> bool:
     """Whether this is first row, first column, end row, end column."""
-    if not isinstance(value, list | tuple) or len(value) != 4:
-        return False
-    whole = all(isinstance(edge, int | np.integer) for edge in value)
-    return whole and 0 <= value[0] <= value[2] and 0 <= value[1] <= value[3]
+    whole = isinstance(value, list | tuple) and all(isinstance(edge, int | np.integer) for edge in value)
+    return whole and len(value) == 4 and 0 <= value[0] <= value[2] and 0 <= value[1] <= value[3]

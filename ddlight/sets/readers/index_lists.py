@@ -13,8 +13,7 @@ from ddlight.sets.readers.released_set import ReleasedSet
 def read_index_list(path: Path, dataset: RealDataset) -> ReleasedSet:
     """Read which training images were chosen. Where all entries are numbers they are positions.
 
-    Raises:
-        DataError: the file cannot be read, or lists images twice or ones that the dataset does not have.
+    Raises DataError where the file cannot be read, or lists images twice or ones that the dataset does not have.
     """
     index, entries = dataset.index("train"), _entries(path)
     places = {sample: row for row, sample in enumerate(index.ids.tolist())}
@@ -24,8 +23,9 @@ def read_index_list(path: Path, dataset: RealDataset) -> ReleasedSet:
         what = f"{len(unknown)} that are not there, such as {unknown[0]}" if unknown else "the same one twice"
         raise DataError(f"{path} lists images of {dataset.info.name} ({len(index):,} for training), but {what}.")
     rows = np.array([int(e) if numbers else places[e] for e in entries], np.int64)
-    layout = "list of indices" if numbers else "list of sample ids"
-    return ReleasedSet(layout, np.empty(0, np.uint8), index.labels[rows], rows=rows)
+    return ReleasedSet(
+        "list of indices" if numbers else "list of sample ids", np.empty(0, np.uint8), index.labels[rows], rows=rows
+    )
 
 
 def _entries(path: Path) -> list[str]:

@@ -12,7 +12,8 @@ import numpy as np
 
 from ddlight.core.errors import DataError, UsageError
 from ddlight.data.base import RealDataset
-from ddlight.sets.readers.released_set import ReleasedSet, channels_first, from_arrays, whitened_if_named
+from ddlight.data.table import DatasetInfo
+from ddlight.sets.readers.released_set import ReleasedSet, from_arrays, whitened_if_named
 
 UNWHITENED = ("MNIST", "FashionMNIST")
 """Datasets, by the beginning of their names, that FRePo does not whiten."""
@@ -22,10 +23,9 @@ FLOATS = ("float16", "float32", "float64")
 
 
 def read_npz(path: Path, dataset: RealDataset) -> ReleasedSet:
-    """Read a set from an archive of numpy; nothing in it is executed.
+    """Read a set from an archive of numpy, of which nothing is executed.
 
-    Raises:
-        DataError: it is damaged, holds objects, or has no such arrays.
+    Raises DataError where it is damaged, holds objects, or has no such arrays.
     """
     try:
         with np.load(path, allow_pickle=False) as content:
@@ -38,9 +38,16 @@ def read_npz(path: Path, dataset: RealDataset) -> ReleasedSet:
     if images.dtype.kind not in "fiu" or labels.dtype.kind not in "fiu":
         raise DataError(f"{path} holds arrays of {images.dtype} and {labels.dtype}; numbers are expected.")
     if frepo:
-        return from_prototypes(images, labels, path, ".npz of FRePo", dataset)
-    content = from_arrays(channels_first(images, dataset.info), labels, path, ".npz", centred=True)
+        return _from_prototypes(images, labels, path, ".npz of FRePo", dataset)
+    content = from_arrays(_channels_first(images, dataset.info), labels, path, ".npz", centred=True)
     return whitened_if_named(content, path, "zca_kip")
+
+
+def _channels_first(images: np.ndarray, info: DatasetInfo) -> np.ndarray:
+    """Images (N, H, W) or (N, H, W, C) as (N, C, H, W); others as they are."""
+    if images.ndim == 3:
+        images = images[..., None]
+    return images.transpose(0, 3, 1, 2) if images.ndim == 4 and images.shape[-1] == info.channels else images
 
 
 def is_flax(path: Path) -> bool:
@@ -100,19 +107,15 @@ def _array(entry: Any, place: str) -> np.ndarray:
 
 
 def read_checkpoint(path: Path, dataset: RealDataset) -> ReleasedSet:
-    """Read the prototypes of a flax checkpoint. Raises as `read_flax` and `from_prototypes`."""
+    """Read the prototypes of a flax checkpoint. Raises as `read_flax`; DataError for other shapes."""
     images, labels = read_flax(path, ("x_proto", "y_proto"))
-    return from_prototypes(images, labels, path, "flax checkpoint", dataset)
+    return _from_prototypes(images, labels, path, "flax checkpoint", dataset)
 
 
-def from_prototypes(
+def _from_prototypes(
     images: np.ndarray, labels: np.ndarray, path: Path, layout: str, dataset: RealDataset
 ) -> ReleasedSet:
-    """FRePo's prototypes as a set. Its Tiny-ImageNet counts classes as wnids.txt of the dataset lists them.
-
-    Raises:
-        DataError: shapes are others, or the order of Tiny-ImageNet's classes cannot be read.
-    """
+    """FRePo's prototypes as a set. Its Tiny-ImageNet counts classes as wnids.txt of the dataset lists them."""
     info = dataset.info
     if images.ndim != 4 or labels.ndim != 2:
         raise DataError(
@@ -121,7 +124,7 @@ def from_prototypes(
         )
     if info.name.startswith("TinyImageNet") and labels.shape[1] == info.num_classes:
         labels = labels[:, _tiny_imagenet_order(dataset)]
-    content = from_arrays(channels_first(images, info), labels, path, layout, centred=True)
+    content = from_arrays(_channels_first(images, info), labels, path, layout, centred=True)
     if info.name.startswith(UNWHITENED):
         return replace(content, space="normalised", why=f"FRePo does not whiten {info.name}")
     return replace(content, space="zca_frepo", why="FRePo whitens every set but MNIST and Fashion-MNIST")

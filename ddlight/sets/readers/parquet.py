@@ -1,7 +1,6 @@
 """Tables of images as the Hugging Face Hub keeps them: parquet files with a column of pictures and one of classes."""
 
 import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,7 @@ def parquet_files(path: Path) -> list[Path]:
 
 
 def read_parquet(path: Path, dataset: RealDataset) -> ReleasedSet:
-    """Read the pictures of the dataset's classes, in the order of the rows.
-
-    Args:
-        path: a parquet file, or a folder of them as the Hub's download has it.
-        dataset: the real dataset.
+    """Read the pictures of the dataset's classes, in the order of the rows, from a file or the Hub's folder of them.
 
     Raises:
         UsageError: the extra that reads parquet is not installed.
@@ -61,7 +56,7 @@ def read_parquet(path: Path, dataset: RealDataset) -> ReleasedSet:
     return ReleasedSet("parquet of the Hub", np.stack(images), labels, notes=notes)
 
 
-def _column(columns: dict[str, Any], names: Sequence[str], file: Path) -> list[Any]:
+def _column(columns: dict[str, Any], names: tuple[str, ...], file: Path) -> list[Any]:
     name = next((name for name in names if name in columns), None)
     if name is None or any(entry is None for entry in columns[name]):
         raise DataError(f"{file} has the columns {', '.join(columns)}; {' or '.join(names)} is needed, without gaps.")

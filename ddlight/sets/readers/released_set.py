@@ -122,21 +122,11 @@ def whitened_if_named(content: ReleasedSet, path: Path, recipe: Space) -> Releas
     return replace(content, why=f"assumed, as no name says zca; if it is whitened: --data.space={recipe}")
 
 
-def channels_first(images: np.ndarray, info: DatasetInfo) -> np.ndarray:
-    """Images (N, H, W) or (N, H, W, C) as (N, C, H, W); others as they are."""
-    if images.ndim == 3:
-        images = images[..., None]
-    return images.transpose(0, 3, 1, 2) if images.ndim == 4 and images.shape[-1] == info.channels else images
-
-
 def classes_of_names(names: set[str], info: DatasetInfo) -> dict[str, int | None]:
     """Class that each name, of a folder or a column, stands for; None where the dataset has no such class.
 
     A wnid or a class name says it directly. A number is a position in the dataset's classes, or, where there are more
-    numbers than classes and those are wnids, one in ImageNet-1K's sorted wnids.
-
-    Raises:
-        DataError: the names are none of these, or go beyond the classes.
+    numbers than classes and those are wnids, one in ImageNet-1K's sorted wnids. Other names are a DataError.
     """
     labels: dict[str, int | None] = {name: label for label, name in enumerate(info.classes)}
     if any(name in labels for name in names):

@@ -26,8 +26,7 @@ IDC_FACTOR = 2
 def read_tensors(path: Path, dataset: RealDataset) -> ReleasedSet:
     """Read a set from a .pt or .pth file, and what lies beside it.
 
-    Raises:
-        DataError: the file is damaged, would run code, has no labels, or is of no known layout.
+    Raises DataError where the file is damaged, would run code, has no labels, or is of no known layout.
     """
     content = _load(path)
     if isinstance(content, dict) and "data" in content:
