@@ -12,7 +12,7 @@ from ddlight.data.base import RealDataset
 from ddlight.methods.scoring.cost import scoring_facts, scoring_seconds
 from ddlight.methods.scoring.features import FeatureSource
 from ddlight.methods.scoring.run import Scoring, ScoringRun
-from ddlight.networks.teachers import RunTeacher, Teacher
+from ddlight.networks.teachers import Teacher
 from ddlight.sets.module import CondensedDataModule
 from ddlight.sets.store import Selection, Synthesis
 
@@ -95,7 +95,7 @@ class Selector(CondensedDataModule):
     @cached_property
     def features(self) -> FeatureSource:
         """Features of the dataset's images."""
-        return FeatureSource(self.dataset, self.network or RunTeacher(str(self.run.folder)))
+        return FeatureSource(self.dataset, self.network or self.run.trained)
 
     # --- before the units ---
 

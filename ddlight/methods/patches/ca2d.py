@@ -16,9 +16,8 @@ from ddlight.core.randomness import generator
 from ddlight.data.base import RealDataset
 from ddlight.methods.patches.pruned import PrunedSynthesiser
 from ddlight.methods.patches.rded import RDED, Patches, PoolSize
-from ddlight.methods.scores.cad_prune import CADPrune
+from ddlight.methods.scores.cad_prune import CADPrune, CadScore
 from ddlight.methods.scoring.run import Scoring
-from ddlight.methods.scoring.scores import CadScore
 from ddlight.networks.layers import embed_with_logits
 from ddlight.networks.teachers import Teacher
 from ddlight.recipes.budget import Budget

@@ -18,10 +18,9 @@ from ddlight.data.base import RealDataset
 from ddlight.data.decoded import read_full
 from ddlight.methods.patches.mosaic import MosaicSynthesiser
 from ddlight.methods.patches.pruned import PrunedSynthesiser
-from ddlight.methods.scores.el2n import EL2N
+from ddlight.methods.scores.el2n import EL2N, Signal
 from ddlight.methods.scores.selector import Keep
 from ddlight.methods.scoring.run import Scoring
-from ddlight.methods.scoring.scores import Signal
 from ddlight.sets.store import Synthesis
 from ddlight.views.crop import resize_each
 

@@ -1,13 +1,18 @@
 """AUM: images whose class wins by little, or loses, on average over training."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from ddlight.methods.scores.selector import ScoreSelector
-from ddlight.methods.scoring import scores
-from ddlight.methods.scoring.scores import MarginSpace
 from ddlight.methods.scoring.table import ScoreTable
+
+MarginSpace = Literal["prob", "logit"]
+
+
+def aum(table: ScoreTable, space: MarginSpace = "prob") -> np.ndarray:
+    """Minus the margin between the image's class and the best other one, mean over all passes: (N,)."""
+    return -table[f"train.aum_{space}"]
 
 
 class AUM(ScoreSelector):
@@ -25,4 +30,4 @@ class AUM(ScoreSelector):
 
     def difficulty(self, table: ScoreTable) -> np.ndarray:
         """Minus the mean margin: (N,)."""
-        return scores.aum(table, self.margin_space)
+        return aum(table, self.margin_space)

@@ -15,15 +15,38 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from ddlight.core.errors import UsageError
+from ddlight.methods.scores.dyn_unc import window_std
 from ddlight.methods.scores.selector import ScoreSelector
-from ddlight.methods.scoring import samplers, scores
+from ddlight.methods.scoring import samplers
 from ddlight.methods.scoring.cost import TINY_SCORING
 from ddlight.methods.scoring.run import Scoring
-from ddlight.methods.scoring.scores import CadScore
 from ddlight.methods.scoring.table import ScoreTable
 from ddlight.recipes.budget import Budget, images_seen
 from ddlight.recipes.plan import Setting
 from ddlight.recipes.table import resolve
+
+CadScore = Literal["el2n", "prob_true"]
+
+
+def cad(history: np.ndarray, window: int, last: int, include_last: bool = False) -> np.ndarray:
+    """CAD: mean of the last W windows' standard deviations, the K-th reading not used, as in Dyn-Unc's code: (N,).
+
+    Args:
+        history: (K, N): the score of each image at K readings.
+        window: J.
+        last: W.
+        include_last: shift the windows by one, so that the last reading is used.
+
+    Raises:
+        UsageError: K is less than J + W.
+    """
+    spreads = window_std(history if include_last else history[:-1], window)
+    if not 1 <= last <= len(spreads):
+        raise UsageError(
+            f"J = {window} and W = {last} need {window + last + (not include_last) - 1} readings; there are "
+            f"{len(history)}."
+        )
+    return np.asarray(spreads[-last:].mean(0))
 
 
 class CADPrune(ScoreSelector):
@@ -130,7 +153,7 @@ class CADPrune(ScoreSelector):
 
     def difficulty(self, table: ScoreTable) -> np.ndarray:
         """CAD: (N,)."""
-        return scores.cad(table[f"clean.{self.score}"], self.window, self.last, self.include_last_epoch)
+        return cad(table[f"clean.{self.score}"], self.window, self.last, self.include_last_epoch)
 
     def sample(self, rows: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
         """The largest, after those that `exclude_top` passes over."""

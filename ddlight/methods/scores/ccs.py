@@ -1,16 +1,30 @@
 """CCS: drop the hardest images, then draw evenly over strata of difficulty, within each class."""
 
+from collections.abc import Callable
+from operator import itemgetter
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from ddlight.methods.scores.aum import aum
+from ddlight.methods.scores.dyn_unc import dyn_unc
+from ddlight.methods.scores.el2n import el2n
+from ddlight.methods.scores.forgetting import forgetting
 from ddlight.methods.scores.selector import ScoreSelector
-from ddlight.methods.scoring import samplers, scores
+from ddlight.methods.scoring import samplers
 from ddlight.methods.scoring.samplers import Binning
 from ddlight.methods.scoring.search import TINY_SEARCH, Search
 from ddlight.methods.scoring.table import ScoreTable
 
 Score = Literal["aum", "el2n", "forgetting", "dual", "dyn_unc", "entropy"]
+SCORES: dict[str, Callable[[ScoreTable], np.ndarray]] = {
+    "aum": aum,
+    "el2n": el2n,
+    "forgetting": forgetting,
+    "dual": itemgetter("train.dual"),
+    "dyn_unc": dyn_unc,
+    "entropy": itemgetter("clean.entropy"),
+}
 
 
 class CCS(ScoreSelector):
@@ -53,10 +67,10 @@ class CCS(ScoreSelector):
 
     def difficulty(self, table: ScoreTable) -> np.ndarray:
         """The score that the strata are made of: (N,)."""
-        return np.asarray(getattr(scores, self.score)(table))
+        return SCORES[self.score](table)
 
     def sample(self, rows: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
         """Drop, then draw over strata."""
-        prune_by = scores.aum(self.table)[rows]
+        prune_by = aum(self.table)[rows]
         strata = (self.bins, self.binning, self.even)
         return rows[samplers.ccs(self.scores[rows], count, rng, self.chosen, *strata, prune_by=prune_by)]

@@ -18,13 +18,13 @@ from ddlight.core.errors import UsageError
 from ddlight.core.files import cache_folder
 from ddlight.core.randomness import generator
 from ddlight.methods.base import Selector
+from ddlight.methods.scores.aum import MarginSpace
 from ddlight.methods.scoring import samplers
 from ddlight.methods.scoring.clip import Clip
 from ddlight.methods.scoring.cost import operations_per_second
 from ddlight.methods.scoring.embeddings import Embeddings
 from ddlight.methods.scoring.phrases import Phrases
 from ddlight.methods.scoring.samplers import Binning
-from ddlight.methods.scoring.scores import MarginSpace
 from ddlight.methods.scoring.table import COLUMNS, IDS, ScoreTable, read_table
 from ddlight.networks.device import own_device
 from ddlight.train import signals

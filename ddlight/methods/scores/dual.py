@@ -5,8 +5,49 @@ from typing import Any, Literal
 import numpy as np
 
 from ddlight.methods.scores.selector import ScoreSelector
-from ddlight.methods.scoring import samplers, scores
 from ddlight.methods.scoring.table import ScoreTable
+
+
+def beta(
+    difficulty: np.ndarray, mean_prob: np.ndarray, count: int, rng: np.random.Generator, kept: float, c_d: float
+) -> np.ndarray:
+    """Beta sampling, for small subsets: draw by Beta(a, b).pdf(mean probability) x score.
+
+    b = 15 (1 - mu)(1 - r ** c_d) and a = 16 - b with r the pruned share and mu the mean probability of the ten images
+    of highest score: as r grows, the mode moves to easy images.
+
+    Args:
+        difficulty: (n,): the DUAL score, 0 or more.
+        mean_prob: (n,): mean probability of the own class over the scored passes.
+        count: images to draw.
+        rng: draws without replacement.
+        kept: share of all images that is kept, 1 - r.
+        c_d: how early the mode moves: 5.5 for CIFAR-10, 4 for CIFAR-100, 11 for ImageNet.
+
+    Returns:
+        int64 (count,), in drawn order.
+    """
+    from scipy.stats import beta as distribution
+
+    anchor = float(mean_prob[np.argsort(-difficulty, kind="stable")[:10]].mean())
+    b = 15 * (1 - anchor) * (1 - (1 - kept) ** c_d)
+    weights = distribution.pdf(np.clip(mean_prob, 1e-6, 1 - 1e-6), 16 - b, max(b, 1e-6)) * np.maximum(difficulty, 0)
+    return weighted(weights, count, rng)
+
+
+def weighted(weights: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw rows without replacement, by weight; those of weight 0 only where the others are too few: int64 (count,).
+
+    Args:
+        weights: (n,), 0 or more.
+        count: rows to draw.
+        rng: draws.
+    """
+    keys = rng.random(len(weights))
+    positive = weights > 0
+    with np.errstate(divide="ignore"):
+        race = np.where(positive, np.log(keys) / np.where(positive, weights, 1.0), -np.inf)
+    return np.lexsort((keys, -race))[:count]
 
 
 class DUAL(ScoreSelector):
@@ -24,12 +65,12 @@ class DUAL(ScoreSelector):
         self.sampler, self.c_d = sampler, c_d
 
     def difficulty(self, table: ScoreTable) -> np.ndarray:
-        """DUAL: (N,)."""
-        return scores.dual(table)
+        """Mean over windows of 10 std (1 - mean) of the own class's probability: (N,)."""
+        return table["train.dual"]
 
     def sample(self, rows: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
         """Beta-weighted draw, or the end of the ranking."""
         if self.sampler == "top":
             return super().sample(rows, count, rng)
         mean = self.table["train.dual_prob"][rows]
-        return rows[samplers.beta(self.scores[rows], mean, count, rng, count / len(rows), self.c_d)]
+        return rows[beta(self.scores[rows], mean, count, rng, count / len(rows), self.c_d)]

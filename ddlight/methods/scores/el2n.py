@@ -1,13 +1,36 @@
 """EL2N: images whose answer is far from the class early in training."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from ddlight.core.errors import UsageError
 from ddlight.methods.scores.selector import ScoreSelector
-from ddlight.methods.scoring import scores
-from ddlight.methods.scoring.scores import Signal
 from ddlight.methods.scoring.table import ScoreTable
+
+Signal = Literal["train", "clean"]
+
+
+def el2n(table: ScoreTable, signal: Signal = "clean", at: float = 0.1) -> np.ndarray:
+    """|softmax - one-hot|: (N,).
+
+    Args:
+        table: of a scoring run.
+        signal: "clean", as published: one pass over the images as they are, early in the run; "train": mean over the
+            first `early` passes' views, as CCS has it.
+        at: which clean pass: the first at or after this fraction of the run.
+    """
+    if signal == "train":
+        return table["train.el2n"]
+    history = table["clean.el2n"]
+    return np.asarray(history[reading(len(history), at)])
+
+
+def reading(readings: int, at: float) -> int:
+    """Number of the first clean pass at or after a fraction `at` of the run, of `readings` equally spaced ones."""
+    if not 0 < at <= 1:
+        raise UsageError(f"at is a fraction of the scoring run, above 0 and at most 1; given: {at}.")
+    return min(readings - 1, int(np.ceil(round(at * readings, 9))) - 1)
 
 
 class EL2N(ScoreSelector):
@@ -28,4 +51,4 @@ class EL2N(ScoreSelector):
 
     def difficulty(self, table: ScoreTable) -> np.ndarray:
         """EL2N: (N,)."""
-        return scores.el2n(table, self.signal, self.at)
+        return el2n(table, self.signal, self.at)

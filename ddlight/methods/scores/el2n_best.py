@@ -4,9 +4,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from ddlight.methods.scores.el2n import Signal, el2n
 from ddlight.methods.scores.selector import ScoreSelector
-from ddlight.methods.scoring import samplers, scores
-from ddlight.methods.scoring.scores import Signal
+from ddlight.methods.scoring import samplers
 from ddlight.methods.scoring.search import TINY_SEARCH, Search
 from ddlight.methods.scoring.table import ScoreTable
 
@@ -44,7 +44,7 @@ class EL2NBest(ScoreSelector):
 
     def difficulty(self, table: ScoreTable) -> np.ndarray:
         """EL2N: (N,)."""
-        return scores.el2n(table, self.signal, self.at)
+        return el2n(table, self.signal, self.at)
 
     def sample(self, rows: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
         """The window that begins at the chosen offset."""

@@ -1,13 +1,26 @@
 """Forgetting: images that the network learned and lost again."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from ddlight.methods.scores.selector import ScoreSelector
-from ddlight.methods.scoring import scores
-from ddlight.methods.scoring.scores import NeverLearned
 from ddlight.methods.scoring.table import ScoreTable
+
+NeverLearned = Literal["max", "zero"]
+
+
+def forgetting(table: ScoreTable, never_learned: NeverLearned = "max") -> np.ndarray:
+    """How often an image was right in one pass and wrong in the next: (N,).
+
+    Args:
+        table: of a scoring run.
+        never_learned: images that were never right get the number of passes ("max"), or keep their count of zero.
+    """
+    events = table["train.forgetting"]
+    if never_learned == "zero":
+        return events
+    return np.where(table["train.learned"] > 0, events, max(float(table["train.seen"].max()), 1.0))
 
 
 class Forgetting(ScoreSelector):
@@ -28,4 +41,4 @@ class Forgetting(ScoreSelector):
 
     def difficulty(self, table: ScoreTable) -> np.ndarray:
         """Forgetting events: (N,)."""
-        return scores.forgetting(table, self.never_learned)
+        return forgetting(table, self.never_learned)

@@ -3,7 +3,6 @@
 import numpy as np
 
 from ddlight.methods.scores.selector import ScoreSelector
-from ddlight.methods.scoring import scores
 from ddlight.methods.scoring.table import ScoreTable
 
 
@@ -14,5 +13,5 @@ class LeastConfidence(ScoreSelector):
     """
 
     def difficulty(self, table: ScoreTable) -> np.ndarray:
-        """1 minus the largest probability: (N,)."""
-        return scores.least_confidence(table)
+        """1 minus the largest probability, at the end of the run: (N,)."""
+        return table["clean.least_confidence"]

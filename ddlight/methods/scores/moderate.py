@@ -17,6 +17,20 @@ def distance_to_centre(points: np.ndarray, centre: Centre) -> np.ndarray:
     return np.linalg.norm(wide - (np.median(wide, 0) if centre == "median" else wide.mean(0)), axis=1)
 
 
+def middle(difficulty: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """The `count` images around the median of the order, from the median outwards: int64 (count,).
+
+    Of an odd number that is left out, one more is left out among the easy; counts of one parity nest.
+
+    Args:
+        difficulty: (n,).
+        count: at most n.
+        rng: draws the order of ties.
+    """
+    chosen = samplers.window(difficulty, count, (len(difficulty) - count) // 2, rng)
+    return chosen[np.argsort(np.abs(np.arange(count) - (count - 1) / 2), kind="stable")]
+
+
 class Moderate(ScoreSelector):
     """The images of each class that are neither near its centre nor far from it: those around the median distance.
 
@@ -40,4 +54,4 @@ class Moderate(ScoreSelector):
 
     def sample(self, rows: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
         """Those around the median, from the median outwards."""
-        return rows[samplers.middle(self.scores_of(rows), count, rng)]
+        return rows[middle(self.scores_of(rows), count, rng)]

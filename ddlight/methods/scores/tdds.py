@@ -7,10 +7,37 @@ import numpy as np
 
 from ddlight.core.errors import UsageError
 from ddlight.methods.scores.selector import ScoreSelector
-from ddlight.methods.scoring import scores
 from ddlight.methods.scoring.cost import TINY_SCORING
 from ddlight.methods.scoring.run import Scoring
 from ddlight.methods.scoring.table import ScoreTable
+
+
+def tdds(table: ScoreTable, passes: int = 10, window: int = 5, decay: float = 0.9) -> np.ndarray:
+    """How unevenly the answer changes, in the later windows: (N,).
+
+    c_t is the change of the answer from pass t to the next; V_k is the length of c_t - mean c over the J - 1 changes of
+    the k-th window of J passes; the score is their moving average, sum of decay (1 - decay)^(T - J - k) V_k.
+
+    Args:
+        table: of a scoring run that recorded changes.
+        passes: T, the number of first passes that count.
+        window: J, 3 to T passes.
+        decay: beta, the weight of the last window.
+
+    Raises:
+        UsageError: the run recorded no changes, or fewer.
+    """
+    changes = table["train.change"]
+    if len(changes) < passes - 1:
+        raise UsageError(
+            f"{table.source} recorded the changes of {len(changes) + 1} passes, and T = {passes} are asked for. "
+            f"Take fewer, --data.passes={len(changes) + 1}, or a longer scoring run."
+        )
+    history = np.asarray(changes[: passes - 1], np.float64)
+    windows = np.lib.stride_tricks.sliding_window_view(history, window - 1, axis=0)
+    lengths = np.linalg.norm(windows - windows.mean(-1, keepdims=True), axis=-1)
+    weights = decay * (1 - decay) ** np.arange(len(lengths))[::-1]
+    return np.asarray(weights @ lengths)
 
 
 class TDDS(ScoreSelector):
@@ -53,4 +80,4 @@ class TDDS(ScoreSelector):
 
     def difficulty(self, table: ScoreTable) -> np.ndarray:
         """TDDS: (N,)."""
-        return scores.tdds(table, self.passes, self.window, self.decay)
+        return tdds(table, self.passes, self.window, self.decay)

@@ -41,6 +41,8 @@ log = logging.getLogger("ddlight")
 RECIPE_VERSION = 1
 """Raised by hand when a scoring run starts to record other numbers from the same arguments."""
 UNIT = Unit(0)
+RECORDED = ("early", "dual", "ring", "clean", "tdds")
+"""Fields of `Scoring` that say what is recorded."""
 STUDENT_FILES = ("student.safetensors", "student.json")
 
 
@@ -89,7 +91,7 @@ class ScoringRun(Artefact):
     """A scoring run of a dataset: its name on disk, how it is made, its table.
 
     Args:
-        scoring: what is asked for.
+        scoring: how it is trained and what is recorded.
         dataset: whose training split is scored.
         ipc: of the set that asks: recipes may depend on it.
         seed: of the set that asks, where `scoring` has none.
@@ -116,22 +118,20 @@ class ScoringRun(Artefact):
     @cached_property
     def plan(self) -> Plan:
         """Recipe, augmentation and length in explicit numbers. Raises UsageError for a recipe that mixes images."""
-        info, asked = self.dataset.info, self.scoring
-        setting = Setting(
-            info.num_classes, self.ipc, info.channels, info.flip, student_name(self.student), 1, info.size
-        )
-        plan = resolve(asked.protocol, setting, asked.recipe, asked.budget)
+        info, how, name = self.dataset.info, self.scoring, student_name(self.student)
+        setting = Setting(info.num_classes, self.ipc, info.channels, info.flip, name, 1, info.size)
+        plan = resolve(how.protocol, setting, how.recipe, how.budget)
         if plan.augment.mix != "none":
             raise UsageError(
-                f"Protocol {asked.protocol} mixes images ({plan.augment.mix}), and a mixed image scores no single one. "
+                f"Protocol {how.protocol} mixes images ({plan.augment.mix}), and a mixed image scores no single one. "
                 "Take another, such as --data.scoring.protocol=ccs, or --data.scoring.recipe.mix=none."
             )
-        return plan.over(info.train, info.train, asked.recipe)
+        return plan.over(info.train, info.train, how.recipe)
 
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits that name the run."""
-        asked, teacher = self.scoring, self.scoring.teacher
+        how, teacher = self.scoring, self.scoring.teacher
         if teacher is not None:
             teacher.load(self.dataset.num_classes, self.dataset.info.channels, self.dataset.info.size)
         parts = {
@@ -141,7 +141,7 @@ class ScoringRun(Artefact):
             "plan": [named(self.plan.recipe), named(self.plan.augment), named(self.plan.budget)],
             "teacher": teacher.fingerprint() if teacher is not None else None,
             "seed": self.seed,
-            "recorded": [asked.early, asked.dual, asked.ring, asked.clean, *([asked.tdds] if asked.tdds else [])],
+            "recorded": [getattr(how, name) for name in RECORDED if name != "tdds" or how.tdds],
         }
         return naming.digest(parts)
 
@@ -158,9 +158,8 @@ class ScoringRun(Artefact):
 
     def table(self) -> ScoreTable:
         """The verified table. Raises DataError where it is damaged or of other data."""
-        return read_table(self.folder, self.verified()).require_ids(
-            self.dataset.index("train").ids, self.dataset.info.name
-        )
+        ids, name = self.dataset.index("train").ids, self.dataset.info.name
+        return read_table(self.folder, self.verified()).require_ids(ids, name)
 
     @property
     def passes(self) -> int:
@@ -200,9 +199,7 @@ class ScoringRun(Artefact):
 
     def make_unit(self, work: Workspace, unit: Unit) -> None:
         """Train on one device."""
-        trainer, model, recorder = self._parts(work)
-        self._fit(trainer, model)
-        self._finish(work, trainer, model, recorder)
+        self._train(work, *self._parts(work))
 
     def _train_together(self) -> bool:
         """Train on all ranks. Whether this is the first of them, which goes on to seal."""
@@ -215,42 +212,35 @@ class ScoringRun(Artefact):
         if not claim.take():
             raise BusyError(f"Another process is making the scoring run {self.folder}. Wait for it, or stop it.")
         with claim.held():
-            self._fit(trainer, model)
-            self._finish(work, trainer, model, recorder)
+            self._train(work, trainer, model, recorder)
         return True
 
     def _parts(self, work: Workspace) -> tuple[Trainer, Regime, Recorder]:
         """Trainer, model and recorder, before they are put to work."""
-        asked = self.scoring
-        temperature = self.plan.recipe.temperature if asked.teacher is not None else 0.0
-        recorded = (asked.early, asked.dual, asked.ring, asked.clean, temperature, asked.tdds)
-        recorder = Recorder(self.dataset.info.train, *recorded, classes=self.dataset.info.num_classes)
+        how, info, plan = self.scoring, self.dataset.info, self.plan
+        temperature = plan.recipe.temperature if how.teacher is not None else 0.0
+        recorder = Recorder(
+            info.train, how.early, how.dual, how.ring, how.clean, temperature, how.tdds, info.num_classes
+        )
         trainer = self._build(run=str(work.folder / "run"), callbacks=[recorder])
-        return trainer, self._model(recorder), recorder
+        recipe = Override(**plan.as_override())
+        own: dict[str, Any] = {"protocol": how.protocol, "recipe": recipe, "budget": plan.budget, "seed": self.seed}
+        model: Regime
+        if how.teacher is None:
+            model = HardLabel(self.student, **own)
+        else:
+            model = SoftLabel(self.student, teacher=how.teacher, **own)
+        model.listeners.append(recorder.observe)
+        return trainer, model, recorder
 
     def _fit(self, trainer: Trainer, model: Regime) -> None:
         checkpoint = trainer.run / "last.ckpt"
         data = FullData(self.dataset, self.ipc, cache=str(self.cache))
         trainer.fit(model, datamodule=data, ckpt_path=checkpoint if checkpoint.exists() else None)
 
-    def _model(self, recorder: Recorder) -> Regime:
-        asked = self.scoring
-        own: dict[str, Any] = {
-            "protocol": asked.protocol,
-            "recipe": Override(**self.plan.as_override()),
-            "budget": self.plan.budget,
-            "seed": self.seed,
-        }
-        model: Regime
-        if asked.teacher is None:
-            model = HardLabel(self.student, **own)
-        else:
-            model = SoftLabel(self.student, teacher=asked.teacher, **own)
-        model.listeners.append(recorder.observe)
-        return model
-
-    def _finish(self, work: Workspace, trainer: Trainer, model: Regime, recorder: Recorder) -> None:
-        """Write the unit of a trained run: its columns, and the facts of its manifest beside its student."""
+    def _train(self, work: Workspace, trainer: Trainer, model: Regime, recorder: Recorder) -> None:
+        """Train, and write the unit: its columns, and the facts of the manifest beside its student."""
+        self._fit(trainer, model)
         info = self.dataset.info
         assert model.network is not None
         forward = forward_flops(model.network, info.channels, info.size)
@@ -279,20 +269,16 @@ class ScoringRun(Artefact):
 
     def details(self) -> dict[str, Any]:
         """Data, network, recipe, and what was recorded."""
-        asked = self.scoring
+        how, plan = self.scoring, self.plan
         return {
             "dataset": self.dataset.info.name,
             "dataset_identity": self.dataset.identity(),
             "student": {"class": type(self.student).__name__, **vars(self.student)},
-            "protocol": asked.protocol,
-            "recipe": asdict(self.plan.recipe),
-            "augment": asdict(self.plan.augment),
-            "budget": asdict(self.plan.budget),
-            "teacher": asked.teacher.fingerprint() if asked.teacher is not None else None,
+            "protocol": how.protocol,
+            "recipe": asdict(plan.recipe),
+            "augment": asdict(plan.augment),
+            "budget": asdict(plan.budget),
+            "teacher": how.teacher.fingerprint() if how.teacher is not None else None,
             "seed": self.seed,
-            "early": asked.early,
-            "dual": asked.dual,
-            "ring": asked.ring,
-            "clean": asked.clean,
-            "tdds": asked.tdds,
+            **{name: getattr(how, name) for name in RECORDED},
         }

@@ -70,20 +70,6 @@ def window(difficulty: np.ndarray, count: int, offset: int, rng: np.random.Gener
     return hardest_first(difficulty, rng)[offset : offset + count]
 
 
-def middle(difficulty: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """The `count` images around the median of the order, from the median outwards: int64 (count,).
-
-    Of an odd number that is left out, one more is left out among the easy; counts of one parity nest.
-
-    Args:
-        difficulty: (n,).
-        count: at most n.
-        rng: draws the order of ties.
-    """
-    chosen = window(difficulty, count, (len(difficulty) - count) // 2, rng)
-    return chosen[np.argsort(np.abs(np.arange(count) - (count - 1) / 2), kind="stable")]
-
-
 def ccs(
     difficulty: np.ndarray,
     count: int,
@@ -176,48 +162,6 @@ def allocate(sizes: list[int], count: int) -> list[int]:
         shares[stratum] = min(sizes[stratum], rest // (len(sizes) - done))
         rest -= shares[stratum]
     return shares
-
-
-def beta(
-    difficulty: np.ndarray, mean_prob: np.ndarray, count: int, rng: np.random.Generator, kept: float, c_d: float
-) -> np.ndarray:
-    """DUAL's Beta sampling for small subsets (arXiv 2502.06905): draw by Beta(a, b).pdf(mean probability) x score.
-
-    b = 15 (1 - mu)(1 - r ** c_d) and a = 16 - b with r the pruned share and mu the mean probability of the ten images
-    of highest score: as r grows, the mode moves to easy images.
-
-    Args:
-        difficulty: (n,): the DUAL score, 0 or more.
-        mean_prob: (n,): mean probability of the own class over the scored passes.
-        count: images to draw.
-        rng: draws without replacement.
-        kept: share of all images that is kept, 1 - r.
-        c_d: how early the mode moves: 5.5 for CIFAR-10, 4 for CIFAR-100, 11 for ImageNet.
-
-    Returns:
-        int64 (count,), in drawn order.
-    """
-    from scipy.stats import beta as distribution
-
-    anchor = float(mean_prob[np.argsort(-difficulty, kind="stable")[:10]].mean())
-    b = 15 * (1 - anchor) * (1 - (1 - kept) ** c_d)
-    weights = distribution.pdf(np.clip(mean_prob, 1e-6, 1 - 1e-6), 16 - b, max(b, 1e-6)) * np.maximum(difficulty, 0)
-    return weighted(weights, count, rng)
-
-
-def weighted(weights: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw rows without replacement, by weight; those of weight 0 only where the others are too few: int64 (count,).
-
-    Args:
-        weights: (n,), 0 or more.
-        count: rows to draw.
-        rng: draws.
-    """
-    keys = rng.random(len(weights))
-    positive = weights > 0
-    with np.errstate(divide="ignore"):
-        race = np.where(positive, np.log(keys) / np.where(positive, weights, 1.0), -np.inf)
-    return np.lexsort((keys, -race))[:count]
 
 
 def balanced(choose: Sampler, labels: np.ndarray, ipc: int, balance: Balance, rng: np.random.Generator) -> np.ndarray:

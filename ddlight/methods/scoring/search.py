@@ -25,7 +25,6 @@ from ddlight.networks.students import ConvNet, Student
 from ddlight.recipes.budget import Budget, images_seen
 from ddlight.recipes.plan import Override
 from ddlight.regimes.hard_label import HardLabel
-from ddlight.sets.module import CondensedDataModule
 from ddlight.train.trainer import Trainer
 
 log = logging.getLogger("ddlight")
@@ -60,6 +59,11 @@ class Search:
         if self.trials < 1:
             raise UsageError(f"search.trials is {self.trials}; allowed: 1 or more.")
 
+    @property
+    def network(self) -> Student:
+        """The network that is trained."""
+        return self.student or ConvNet()
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -78,106 +82,74 @@ class Choice:
     seconds: float
 
 
-def search(how: Search, candidates: Sequence[CondensedDataModule], seed: int, folder: Path) -> Choice:
-    """Train students on every candidate, score them on held-out data, and say which is best.
+class ValueSearch(Artefact):
+    """The choice between several values of one of a method's arguments: each is a set, on which students are trained.
 
     Args:
-        how: they are trained.
-        candidates: data modules of one dataset, which must hold images out; their sets are made where missing.
-        seed: of the trainings.
-        folder: holds searches, each in a folder named by what shapes it.
-
-    Raises:
-        UsageError: the dataset holds nothing out.
+        how: students are trained.
+        method: whose argument it is; its dataset must hold images out.
+        argument: its name; it lists the values.
     """
-    if not candidates[0].dataset.info.held_out:
-        raise UsageError(
-            "A setting is chosen on images held out from training, and this dataset holds none out: "
-            "--data.dataset.held_out=50 (images per class), or give the setting itself."
-        )
-    trials = Trials(how, candidates, seed, folder)
-    trials.ensure()
-    return trials.choice()
-
-
-class Trials(Artefact):
-    """The trainings of a search on disk; each is a unit. The arguments are those of `search`."""
 
     kind = "search"
     suffix = ".json"
 
-    def __init__(self, how: Search, candidates: Sequence[CondensedDataModule], seed: int, folder: Path) -> None:
-        super().__init__(folder)
-        self.how, self.candidates, self.seed = how, candidates, seed
+    def __init__(self, how: Search, method: Selector, argument: str) -> None:
+        super().__init__(cache_folder(method.cache) / method.dataset.info.name / "search")
+        self.how, self.method, self.argument = how, method, argument
+        self.values: Sequence[float] = getattr(method, argument)
+
+    @cached_property
+    def candidates(self) -> list[Selector]:
+        """The method with each value; how students are trained is no part of their names."""
+        return [self.method.variant(**{self.argument: (value,), "search": Search()}) for value in self.values]
 
     @cached_property
     def fingerprint(self) -> str:
         """Named by how students are trained, and on which sets."""
-        return naming.digest([named(self.how), [data.fingerprint for data in self.candidates], self.seed])
+        return naming.digest([named(self.how), [data.fingerprint for data in self.candidates], self.method.seed])
 
     def units(self) -> list[Unit]:
         """The trials of the first candidate, then those of the next."""
-        return [Unit(k) for k in range(len(self.candidates) * self.how.trials)]
+        return [Unit(k) for k in range(len(self.values) * self.how.trials)]
 
     def make_unit(self, work: Workspace, unit: Unit) -> None:
         """Train one student and read the held-out split."""
         candidate, trial = divmod(unit.number, self.how.trials)
-        run = work.folder / f"run{unit.number}"
-        score = _trial(self.how, self.candidates[candidate], self.seed + 1000 * trial, run)
-        work.write(unit, json.dumps(score).encode())
+        run, seed = work.folder / f"run{unit.number}", self.method.seed + 1000 * trial
+        work.write(unit, json.dumps(_trial(self.how, self.candidates[candidate], seed, run)).encode())
 
     def collect(self, place: Path, work: Workspace) -> dict[str, Any]:
         """Write all trials into one file."""
-        scores = [json.loads(work.read(unit)) for unit in self.units()]
-        files.write_json(place / FILE, scores)
-        return {"trials": len(scores)}
+        trials = [json.loads(work.read(unit)) for unit in self.units()]
+        files.write_json(place / FILE, trials)
+        return {"trials": len(trials)}
 
     def details(self) -> dict[str, Any]:
         """How students are trained."""
         return {"how": named(self.how)}
 
-    def choice(self) -> Choice:
-        """What the trials say. Raises DataError as `verified`."""
-        self.verified()
-        scores, trials = files.read_json(self.folder / FILE), self.how.trials
-        means = [sum(t["acc"] for t in scores[k : k + trials]) / trials for k in range(0, len(scores), trials)]
-        images, seconds = sum(t["images"] for t in scores), sum(t["seconds"] for t in scores)
-        return Choice(means.index(max(means)), tuple(means), images, seconds)
-
-
-def _trial(how: Search, data: CondensedDataModule, seed: int, run: Path) -> dict[str, Any]:
-    """Train one student and read the held-out split."""
-    student = how.student or ConvNet()
-    model = HardLabel(student, how.protocol, how.recipe, how.budget, seed)
-    trainer = Trainer(run=str(run), progress=False, **own_accelerator())
-    checkpoint = run / "last.ckpt"
-    trainer.fit(model, datamodule=data, ckpt_path=checkpoint if checkpoint.exists() else None)
-    if "held_out" not in model.scores:
-        trainer.validate(model, datamodule=data, verbose=False)
-    images, acc = model.images_seen(model.run.steps), model.scores["held_out"].acc
-    log.info("%s: held-out acc %.1f %%", data.arguments, acc)
-    return {"set": data.fingerprint, "acc": acc, "images": images, "seconds": trainer.clock.seconds}
-
-
-class ValueSearch:
-    """The choice between several values of one of a method's arguments: each is a set of its own.
-
-    Args:
-        how: students are trained on each set.
-        method: whose argument it is.
-        argument: its name; it lists the values.
-    """
-
-    def __init__(self, how: Search, method: Selector, argument: str) -> None:
-        self.how, self.method, self.argument = how, method, argument
-        self.values: Sequence[float] = getattr(method, argument)
+    # --- what it says ---
 
     @cached_property
     def choice(self) -> Choice:
-        """What the search found, made where it is missing. Raises as `search`."""
-        candidates = [self.method.variant(**{self.argument: (value,), "search": Search()}) for value in self.values]
-        folder = cache_folder(self.method.cache) / self.method.dataset.info.name / "search"
-        return search(self.how, candidates, self.method.seed, folder)
+        """What was found, made where it is missing.
+
+        Raises:
+            UsageError: the dataset holds nothing out.
+            DataError: as `verified`.
+        """
+        if not self.method.dataset.info.held_out:
+            raise UsageError(
+                "A setting is chosen on images held out from training, and this dataset holds none out: "
+                "--data.dataset.held_out=50 (images per class), or give the setting itself."
+            )
+        self.ensure()
+        self.verified()
+        trials, n = files.read_json(self.folder / FILE), self.how.trials
+        means = [sum(t["acc"] for t in trials[k : k + n]) / n for k in range(0, len(trials), n)]
+        images, seconds = sum(t["images"] for t in trials), sum(t["seconds"] for t in trials)
+        return Choice(means.index(max(means)), tuple(means), images, seconds)
 
     @property
     def value(self) -> float:
@@ -186,15 +158,14 @@ class ValueSearch:
 
     def estimate_seconds(self) -> float:
         """Rough time of training all students."""
-        student, full = self.how.student or ConvNet(), self.method.dataset.info.train
-        model = HardLabel(student, self.how.protocol, self.how.recipe, self.how.budget)
-        run = model.resolve_run(self.method, self.method.expected_images, full)
-        seen = len(self.values) * self.how.trials * images_seen(run.steps, run.images, run.batch)
+        model = HardLabel(self.how.network, self.how.protocol, self.how.recipe, self.how.budget)
+        run = model.resolve_run(self.method, self.method.expected_images, self.method.dataset.info.train)
+        seen = len(self.units()) * images_seen(run.steps, run.images, run.batch)
         return self._operations(seen) / operations_per_second()
 
     def _operations(self, images: int) -> float:
         """Operations of training students on that many images in all."""
-        return TRAINING * image_flops(self.how.student or ConvNet(), self.method.dataset) * images
+        return TRAINING * image_flops(self.how.network, self.method.dataset) * images
 
     def charged(self, facts: dict[str, Any]) -> dict[str, Any]:
         """The facts of a method's manifest, the search's cost counted as that of scoring, and what was tried."""
@@ -205,3 +176,16 @@ class ValueSearch:
             "flops_scoring": facts["flops_scoring"] + self._operations(self.choice.images),
             "search": {"chosen": self.value, "options": list(self.values), **asdict(self.choice)},
         }
+
+
+def _trial(how: Search, data: Selector, seed: int, run: Path) -> dict[str, Any]:
+    """Train one student on a candidate's set and read the held-out split."""
+    model = HardLabel(how.network, how.protocol, how.recipe, how.budget, seed)
+    trainer = Trainer(run=str(run), progress=False, **own_accelerator())
+    checkpoint = run / "last.ckpt"
+    trainer.fit(model, datamodule=data, ckpt_path=checkpoint if checkpoint.exists() else None)
+    if "held_out" not in model.scores:
+        trainer.validate(model, datamodule=data, verbose=False)
+    images, acc = model.images_seen(model.run.steps), model.scores["held_out"].acc
+    log.info("%s: held-out acc %.1f %%", data.arguments, acc)
+    return {"set": data.fingerprint, "acc": acc, "images": images, "seconds": trainer.clock.seconds}

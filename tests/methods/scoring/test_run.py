@@ -11,9 +11,8 @@ from ddlight.core import artefact
 from ddlight.core.errors import DataError, UsageError
 from ddlight.data import Digits
 from ddlight.methods.scores.aum import AUM
-from ddlight.methods.scores.cad_prune import CADPrune
+from ddlight.methods.scores.cad_prune import CADPrune, cad
 from ddlight.methods.scores.entropy import Entropy
-from ddlight.methods.scoring import scores
 from ddlight.methods.scoring.recorder import Recorder
 from ddlight.methods.scoring.run import Scoring, ScoringRun
 from ddlight.methods.scoring.table import read_table
@@ -199,7 +198,7 @@ def test_budget_gives_k_j_and_w(data, options, expected):
     assert (method.readings, method.window, method.last) == expected[:3]
     assert asked.clean == expected[0]
     history = np.zeros((method.readings, 3))
-    assert scores.cad(history, method.window, method.last, method.include_last_epoch).shape == (3,)
+    assert cad(history, method.window, method.last, method.include_last_epoch).shape == (3,)
     assert asked.budget.images == pytest.approx(expected[3], abs=256)
 
 

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 from ddlight.core.errors import DataError, UsageError
+from ddlight.methods.scores import dual
+from ddlight.methods.scores.dual import beta, weighted
+from ddlight.methods.scores.moderate import middle
 from ddlight.methods.scoring import samplers
 
 
@@ -34,7 +37,7 @@ def test_ties_are_drawn_and_do_not_follow_the_order_of_files():
 def test_the_middle_is_around_the_median_and_goes_outwards(n, count):
     difficulty = rng(4).random(n)
     ranks = np.argsort(np.argsort(-difficulty))
-    found = ranks[samplers.middle(difficulty, count, rng())]
+    found = ranks[middle(difficulty, count, rng())]
     distances = [abs(rank - np.mean(found)) for rank in found.tolist()]
     assert len(set(found)) == count and max(found) - min(found) == count - 1
     assert distances == sorted(distances)
@@ -125,7 +128,7 @@ def test_a_cutoff_that_leaves_too_few_is_refused_with_the_largest_allowed():
 def test_beta_moves_to_easy_images_as_less_is_kept():
     mean = np.linspace(0.02, 0.98, 400)
     difficulty = np.ones(400)
-    kept = [mean[samplers.beta(difficulty, mean, 40, rng(5), share, 4.0)].mean() for share in (0.9, 0.5, 0.1)]
+    kept = [mean[beta(difficulty, mean, 40, rng(5), share, 4.0)].mean() for share in (0.9, 0.5, 0.1)]
     assert kept[0] < kept[1] < kept[2]
 
 
@@ -138,7 +141,7 @@ def test_beta_weights_are_the_density_times_the_score():
     a = 16 - b
     density = gamma(16) / gamma(a) / gamma(b) * mean ** (a - 1) * (1 - mean) ** (b - 1)
     expected = density * difficulty / (density * difficulty).sum()
-    firsts = [int(samplers.beta(difficulty, mean, 1, rng(seed), kept, c_d)[0]) for seed in range(4000)]
+    firsts = [int(beta(difficulty, mean, 1, rng(seed), kept, c_d)[0]) for seed in range(4000)]
     np.testing.assert_allclose(np.bincount(firsts, minlength=3) / 4000, expected, atol=0.025)
 
 
@@ -147,8 +150,8 @@ def test_betas_mode_comes_from_the_ten_images_of_highest_score(monkeypatch):
 
     mean, difficulty = rng(1).uniform(0.1, 0.9, 40), rng(2).permutation(40) + 1.0
     mean[difficulty > 30] = np.linspace(0.1, 0.3, 10)  # what the eleventh says is far from what these say
-    monkeypatch.setattr(samplers, "weighted", lambda weights, count, draw: weights)
-    found = samplers.beta(difficulty, mean, 4, rng(), 0.1, 4.0)
+    monkeypatch.setattr(dual, "weighted", lambda weights, count, draw: weights)
+    found = beta(difficulty, mean, 4, rng(), 0.1, 4.0)
     b = 15 * (1 - 0.2) * (1 - 0.9**4)
     a = 16 - b
     scale = lgamma(16) - lgamma(a) - lgamma(b)
@@ -157,7 +160,7 @@ def test_betas_mode_comes_from_the_ten_images_of_highest_score(monkeypatch):
 
 
 def test_rows_of_weight_zero_come_last():
-    picked = samplers.weighted(np.array([0.0, 1.0, 0.0, 2.0]), 3, rng())
+    picked = weighted(np.array([0.0, 1.0, 0.0, 2.0]), 3, rng())
     assert set(picked[:2].tolist()) == {1, 3}
 
 

@@ -14,7 +14,7 @@ from ddlight.methods.scores.ccs import CCS
 from ddlight.methods.scores.el2n_best import EL2NBest
 from ddlight.methods.scoring import search as module
 from ddlight.methods.scoring.run import Scoring
-from ddlight.methods.scoring.search import Search, search
+from ddlight.methods.scoring.search import Search
 from ddlight.networks.students import ConvNet
 from ddlight.recipes.budget import Budget
 from ddlight.recipes.plan import Override
@@ -110,18 +110,30 @@ def test_a_real_search_reads_held_out_images_and_not_the_test_split(data, home, 
 
 
 def test_the_name_of_a_search_follows_what_shapes_it(data, home):
-    candidates = [best(data, home, offsets=(o,)) for o in (0.0, 1.0)]
-    own = module.Trials(SEARCH, candidates, 0, home).fingerprint
     others = [
-        module.Trials(replace(SEARCH, trials=2), candidates, 0, home).fingerprint,
-        module.Trials(replace(SEARCH, student=ConvNet(2, 8)), candidates, 0, home).fingerprint,
-        module.Trials(SEARCH, candidates[::-1], 0, home).fingerprint,
-        module.Trials(SEARCH, candidates, 1, home).fingerprint,
+        {},
+        {"search": replace(SEARCH, trials=2)},
+        {"search": replace(SEARCH, student=ConvNet(2, 8))},
+        {"offsets": (1.0, 0.5, 0.0)},
+        {"seed": 1},
     ]
-    assert len({own, *others}) == 5
+    found = [best(data, home, **options).searched for options in others]
+    assert len({search.fingerprint for search in found}) == 5
+    sets = [{candidate.fingerprint for candidate in search.candidates} for search in found]
+    assert sets[0] == sets[1] == sets[2] == sets[3] != sets[4]
+
+
+def test_a_variant_is_the_method_with_its_other_options(data, home):
+    whole = CCS(
+        data, ipc=3, cache=str(home / "c"), scoring=TINY, search=SEARCH, score="el2n", cutoffs=(0.0, 0.4), bins=5
+    )
+    first, second = whole.searched.candidates
+    assert (first.cutoffs, second.cutoffs) == ((0.0,), (0.4,))
+    for one in (first, second):
+        assert (one.score, one.bins, one.scoring, one.ipc, one.cache) == ("el2n", 5, TINY, 3, whole.cache)
+        assert one.searched is None and one.selected_on == "none"
 
 
 def test_a_dataset_that_holds_nothing_out_is_refused(home):
-    data = Digits(size=32)
     with pytest.raises(UsageError, match="held_out=50"):
-        search(SEARCH, [best(data, home, offsets=(0.0,))], 0, home)
+        _ = best(Digits(size=32), home).searched.choice

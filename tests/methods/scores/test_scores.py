@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from ddlight.core.errors import DataError, UsageError
-from ddlight.methods.scoring import scores
+from ddlight.methods.scores.aum import aum
+from ddlight.methods.scores.cad_prune import cad
+from ddlight.methods.scores.ccs import SCORES
+from ddlight.methods.scores.dyn_unc import dyn_unc
+from ddlight.methods.scores.el2n import el2n, reading
+from ddlight.methods.scores.forgetting import forgetting
+from ddlight.methods.scores.tdds import tdds
 from ddlight.methods.scoring.table import ScoreTable
 
 
@@ -18,25 +24,25 @@ def test_never_learned_images_rank_hardest_or_as_other_codes_have_them():
     found = table(
         train__forgetting=np.array([0, 0, 3, 1]), train__learned=np.array([0, 1, 1, 1]), train__seen=np.full(4, 20)
     )
-    assert scores.forgetting(found).tolist() == [20, 0, 3, 1]
-    assert scores.forgetting(found, "zero").tolist() == [0, 0, 3, 1]
+    assert forgetting(found).tolist() == [20, 0, 3, 1]
+    assert forgetting(found, "zero").tolist() == [0, 0, 3, 1]
 
 
 def test_aum_is_turned_round_so_that_larger_is_harder():
     found = table(train__aum_prob=np.array([0.9, -0.5]), train__aum_logit=np.array([2.0, 3.0]))
-    np.testing.assert_allclose(scores.aum(found), [-0.9, 0.5])
-    assert scores.aum(found, "logit").tolist() == [-2.0, -3.0]
+    np.testing.assert_allclose(aum(found), [-0.9, 0.5])
+    assert aum(found, "logit").tolist() == [-2.0, -3.0]
 
 
 @pytest.mark.parametrize(("at", "row"), [(0.1, 0), (0.05, 0), (0.11, 1), (0.2, 1), (1.0, 9), (0.3, 2)])
 def test_clean_el2n_reads_the_first_pass_at_or_after_a_fraction(at, row):
     found = table(clean__el2n=np.arange(10.0)[:, None].repeat(2, 1))
-    assert scores.el2n(found, "clean", at).tolist() == [row, row]
+    assert el2n(found, "clean", at).tolist() == [row, row]
 
 
 def test_a_fraction_beyond_the_run_is_refused():
     with pytest.raises(UsageError, match="at most 1"):
-        scores.reading(10, 1.5)
+        reading(10, 1.5)
 
 
 CAD_WINDOWS = [  # K, J, W, and the readings of each window, the first reading being number 0
@@ -52,14 +58,14 @@ CAD_WINDOWS = [  # K, J, W, and the readings of each window, the first reading b
 def test_cad_averages_the_windows_of_the_papers_indices(k, j, w, windows):
     history = np.random.default_rng(0).random((k, 5))
     spreads = [history[readings].std(0, ddof=1) for readings in windows]
-    np.testing.assert_allclose(scores.cad(history, j, w), np.mean(spreads, 0))
+    np.testing.assert_allclose(cad(history, j, w), np.mean(spreads, 0))
     later = [history[np.add(readings, 1)].std(0, ddof=1) for readings in windows]
-    np.testing.assert_allclose(scores.cad(history, j, w, include_last=True), np.mean(later, 0))
+    np.testing.assert_allclose(cad(history, j, w, include_last=True), np.mean(later, 0))
 
 
 def test_cad_needs_j_plus_w_readings():
     with pytest.raises(UsageError, match="J = 6 and W = 2 need 8 readings; there are 7"):
-        scores.cad(np.zeros((7, 3)), 6, 2)
+        cad(np.zeros((7, 3)), 6, 2)
 
 
 @pytest.mark.parametrize(("passes", "window", "decay"), [(10, 5, 0.9), (10, 10, 0.9), (8, 3, 0.5), (5, 4, 1.0)])
@@ -70,13 +76,13 @@ def test_tdds_is_the_moving_average_over_windows_of_how_uneven_changes_are(passe
         inside = history[k : k + window - 1].astype(np.float64)
         uneven = np.sqrt(sum((row - sum(inside) / len(inside)) ** 2 for row in inside))
         average = (1 - decay) * average + decay * uneven
-    np.testing.assert_allclose(scores.tdds(table(train__change=history), passes, window, decay), average, rtol=1e-9)
+    np.testing.assert_allclose(tdds(table(train__change=history), passes, window, decay), average, rtol=1e-9)
 
 
 def test_tdds_looks_at_every_window_and_most_at_the_last():
     history = np.zeros((9, 3), np.float32)
     history[8, 0] = history[4, 1] = history[0, 2] = 1
-    late, middle, early = scores.tdds(table(train__change=history), 10, 5, 0.9)
+    late, middle, early = tdds(table(train__change=history), 10, 5, 0.9)
     assert late > middle > early > 0
     length = np.sqrt(3 / 4)  # of a one among four numbers, less their mean
     assert late == pytest.approx(0.9 * length)
@@ -86,21 +92,21 @@ def test_tdds_looks_at_every_window_and_most_at_the_last():
 
 def test_tdds_of_more_passes_than_were_recorded_is_refused():
     with pytest.raises(UsageError, match=r"changes of 4 passes, and T = 10.*--data.passes=4"):
-        scores.tdds(table(train__change=np.zeros((3, 2))), 10, 5)
+        tdds(table(train__change=np.zeros((3, 2))), 10, 5)
 
 
 def test_dyn_unc_of_clean_passes_leaves_the_last_out():
     history = np.random.default_rng(1).random((6, 4)).astype(np.float32)
     found = table(clean__prob_true=history)
     expected = np.mean([history[k : k + 3].std(0, ddof=1) for k in range(3)], 0)
-    np.testing.assert_allclose(scores.dyn_unc(found, "clean", 3), expected, rtol=1e-5)
+    np.testing.assert_allclose(dyn_unc(found, "clean", 3), expected, rtol=1e-5)
 
 
 def test_a_missing_column_is_named_with_what_there_is():
     with pytest.raises(UsageError, match=r"no column 'train.dual'.*clean.el2n"):
-        scores.dual(table(clean__el2n=np.zeros((1, 2))))
+        SCORES["dual"](table(clean__el2n=np.zeros((1, 2))))
 
 
 def test_scores_that_are_not_numbers_are_refused():
     with pytest.raises(DataError, match="1 of 2 scores are not finite"):
-        scores.entropy(table(clean__entropy=np.array([np.nan, 1.0])))
+        SCORES["entropy"](table(clean__entropy=np.array([np.nan, 1.0])))
