@@ -10,7 +10,7 @@ import pandas as pd
 from ddlight.core.errors import DataError
 from ddlight.core.files import write_bytes
 from ddlight.report.collect import collect
-from ddlight.report.figures.kinds import FIGURES, Drawn, draw
+from ddlight.report.figures.kinds import FIGURES, draw
 from ddlight.report.figures.style import png, svg
 
 
@@ -31,10 +31,15 @@ def main(argv: Sequence[str]) -> int:
     only = [name.strip() for name in options.only.split(",")] if options.only else []
     written, left_out = False, []
     for drawn in draw(frame, only, _analysis(options.analysis)):
-        if _written(drawn, options.out):
-            written = True
-        else:
+        if drawn.figure is None:
             left_out.append((drawn.damaged, f"left out: {drawn.name}: {drawn.problem}"))
+            continue
+        written, file = True, options.out / drawn.name
+        numbers = drawn.data.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        contents = {"csv": numbers.encode(), "svg": svg(drawn.figure).encode(), "png": png(drawn.figure)}
+        for suffix, content in contents.items():
+            write_bytes(Path(f"{file}.{suffix}"), content)
+        sys.stdout.write(f"{file}.svg, .png, .csv\n")
     if not written:
         raise DataError("\n".join(["No figure can be drawn from these results.", *(line for _, line in left_out)]))
     sys.stdout.write("".join(f"{line}\n" for damaged, line in left_out if not damaged))
@@ -57,19 +62,6 @@ def _analysis(file: Path | None) -> pd.DataFrame | None:
     return table
 
 
-def _written(drawn: Drawn, out: Path) -> bool:
-    """Write a figure, where there is one, and say so."""
-    if drawn.figure is None:
-        return False
-    write_bytes(
-        out / f"{drawn.name}.csv", drawn.data.to_csv(index=False, float_format="%.6g", lineterminator="\n").encode()
-    )
-    write_bytes(out / f"{drawn.name}.svg", svg(drawn.figure).encode())
-    write_bytes(out / f"{drawn.name}.png", png(drawn.figure))
-    sys.stdout.write(f"{out / drawn.name}.svg, .png, .csv\n")
-    return True
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ddlight figures",
@@ -79,7 +71,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUNS", help="folders, searched to any depth, or files")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where NAME.svg, .png and .csv go")
     parser.add_argument("--only", metavar="NAME,...", help=f"which of them: {', '.join(FIGURES)}")
-    parser.add_argument(
-        "--analysis", type=Path, metavar="FILE.csv", help="table that 'ddlight analyze' wrote, for rep_div"
-    )
+    table = "table that 'ddlight analyze' wrote, for rep_div"
+    parser.add_argument("--analysis", type=Path, metavar="FILE.csv", help=table)
     return parser

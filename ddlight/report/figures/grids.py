@@ -62,9 +62,9 @@ def draw(data: pd.DataFrame, title: str) -> "style.Figure":
     size = (0.48 * len(names) + 0.4 + style.text_width(texts.values()), 0.5 * data.groupby("ipc").size().max() + 1.2)
     figure, axes = style.panels([trainings.ipc_text(ipc) for ipc in ipcs], title, size, columns=2, sharey=False)
     for panel, ipc in zip(axes, ipcs, strict=True):
-        own = data[data["ipc"] == ipc]
-        order = {row: own.index[own["row"] == row][0] for row in trainings.method_order(own)}
-        _panel(panel, {texts[row]: strips[index] for row, index in order.items()}, names)
+        part = data[data["ipc"] == ipc]
+        index = dict(zip(part["row"], part.index, strict=True))
+        _panel(panel, {texts[row]: strips[index[row]] for row in trainings.method_order(part)}, names)
     return figure
 
 
@@ -130,8 +130,8 @@ def chosen(labels: np.ndarray, classes: int, most: int = CLASSES) -> dict[int, i
         Class -> position of its image, in order of classes; classes without images are left out.
     """
     drawn = np.sort(np.random.default_rng(0).permutation(classes)[:most]).tolist()
-    own = {label: np.flatnonzero(labels == label) for label in drawn}
-    return {label: int(np.random.default_rng([0, label]).choice(at)) for label, at in own.items() if len(at)}
+    images = {label: np.flatnonzero(labels == label) for label in drawn}
+    return {label: int(np.random.default_rng([0, label]).choice(at)) for label, at in images.items() if len(at)}
 
 
 def _images(images: object, rows: np.ndarray) -> np.ndarray:

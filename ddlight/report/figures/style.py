@@ -34,12 +34,8 @@ GREY = "#767676"
 RC: dict[str, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "sans-serif"],
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.labelsize": 9,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "legend.fontsize": 8,
+    **dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize"), 9),
+    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 8),
     "legend.frameon": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -111,7 +107,7 @@ def drawing() -> Iterator[None]:
 def panels(
     titles: Sequence[str | None],
     title: str,
-    size: tuple[float, float] = (3.4, 2.8),
+    size: tuple[float, float],
     columns: int = 3,
     sharey: Literal["row"] | bool = True,
     room: float | None = None,
@@ -149,9 +145,9 @@ def text_width(texts: Iterable[str]) -> float:
     return max(map(len, texts), default=0) * CHARACTER * LABEL_SIZE / 72
 
 
-def line(panel: "Axes", x: Sequence[float], data: "pd.DataFrame", style: Mapping[str, Any], **more: Any) -> None:
+def line(panel: "Axes", x: Sequence[float], data: "pd.DataFrame", style: Mapping[str, Any]) -> None:
     """Draw means over `x` with their intervals, where there are any."""
-    panel.plot(x, data["mean"].to_numpy(), **{**style, **more})
+    panel.plot(x, data["mean"].to_numpy(), **style)
     intervals(panel, x, data, str(style["color"]))
 
 
@@ -200,18 +196,10 @@ def _number(value: float) -> str:
 
 
 def legend(figure: "Figure", entries: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-    """Put a legend beside the panels; the figure grows by its size.
-
-    Args:
-        figure: made by `panels`.
-        entries: text and the style of a line; a text with an empty style is a heading.
-    """
+    """Put a legend of texts and styles of lines beside the panels; the figure grows by its size."""
     from matplotlib.lines import Line2D
 
-    handles = [
-        Line2D([], [], label=text, **({**style} if style else {"linestyle": "none", "marker": ""}))
-        for text, style in entries
-    ]
+    handles = [Line2D([], [], label=text, **style) for text, style in entries]
     box = figure.legend(handles=handles, loc="outside right upper", handlelength=3.2, borderaxespad=0.2)
     extent = box.get_window_extent()
     width, height = figure.get_size_inches()
@@ -233,28 +221,19 @@ def end_labels(figure: "Figure", labels: Sequence[tuple["Axes", Sequence[Label]]
 
     The figure is laid out here: call it when everything else is drawn.
     """
-    drawn = []
+    place: Any = {"textcoords": "axes fraction", "va": "center", "fontsize": LABEL_SIZE, "annotation_clip": False}
+    arrow: Any = {"arrowstyle": "-", "relpos": (0, 0.5), "linewidth": 0.5, "shrinkA": 1, "shrinkB": 3}
+    texts = {}
     for panel, ends in labels:
-        place: Any = {"textcoords": "axes fraction", "va": "center", "fontsize": LABEL_SIZE, "annotation_clip": False}
-        line = {"arrowstyle": "-", "relpos": (0, 0.5), "linewidth": 0.5, "shrinkA": 1, "shrinkB": 3}
-        texts = [
-            panel.annotate(
-                end.text,
-                (end.x, end.y),
-                (1.05, 0.5),
-                color=end.colour,
-                arrowprops={**line, "color": end.colour},
-                **place,
-            )
-            for end in ends
-        ]
-        drawn.append((panel, ends, texts))
+        for end in ends:
+            look: Any = {"color": end.colour, "arrowprops": {**arrow, "color": end.colour}}
+            texts[panel, end] = panel.annotate(end.text, (end.x, end.y), (1.05, 0.5), **look, **place)
     figure.draw_without_rendering()
-    for panel, ends, texts in drawn:
+    for panel, ends in labels:
         height = panel.get_window_extent().height / figure.dpi * 72  # points
         places = panel.transAxes.inverted().transform(panel.transData.transform([(end.x, end.y) for end in ends]))
-        for text, y in zip(texts, apart(places[:, 1].tolist(), 1.25 * LABEL_SIZE / height), strict=True):
-            text.set_position((1.05, y))
+        for end, y in zip(ends, apart(places[:, 1].tolist(), 1.25 * LABEL_SIZE / height), strict=True):
+            texts[panel, end].set_position((1.05, y))
 
 
 def apart(wanted: Sequence[float], gap: float) -> list[float]:
@@ -301,9 +280,7 @@ def to_svg(figure: "Figure") -> str:
     text = svg(figure)
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text[text.index("<svg") :], flags=re.DOTALL)
     prefix = f"f{hashlib.sha256(text.encode()).hexdigest()[:10]}-"
-    text = re.sub(r'\bid="', f'id="{prefix}', text)
-    text = re.sub(r'href="#', f'href="#{prefix}', text)
-    text = re.sub(r"url\(#", f"url(#{prefix}", text)
+    text = re.sub(r'\bid="|href="#|url\(#', lambda start: f"{start[0]}{prefix}", text)
     text = text.replace("*{", f"#{prefix}svg *{{", 1)  # the style sheet, which would be the whole page's
     title = escape(" ".join(figure.get_suptitle().split()), quote=True)
     return text.replace("<svg ", f'<svg id="{prefix}svg" role="img" aria-label="{title}" ', 1).strip() + "\n"

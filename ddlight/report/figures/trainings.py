@@ -131,7 +131,7 @@ def summarise(t: pd.DataFrame, by: Sequence[str], also: Sequence[str] = (), valu
     """Mean over condensed sets of each group; trainings of one set are averaged before.
 
     Args:
-        t: one row a training, with a column `condensed` that numbers its set.
+        t: one row per training, with a column `condensed` that numbers its set.
         by: columns that make the groups. The result has them in the order in which groups first appear.
         also: columns of which the mean is kept beside.
         value: column that is averaged.
@@ -150,15 +150,15 @@ def summarise(t: pd.DataFrame, by: Sequence[str], also: Sequence[str] = (), valu
     return means.assign(ci_low=low, ci_high=high, n=[len(values) for values in each])
 
 
-def several(data: pd.DataFrame, by: Sequence[str], column: str, least: int = 2) -> pd.DataFrame:
-    """The rows of those groups in which `column` has at least `least` values."""
+def several(data: pd.DataFrame, by: Sequence[str], column: str) -> pd.DataFrame:
+    """The rows of those groups in which `column` has two values or more."""
     if data.empty:
         return data
-    return data[data.groupby(list(by), dropna=False)[column].transform("nunique") >= least]
+    return data[data.groupby(list(by), dropna=False)[column].transform("nunique") > 1]
 
 
 def among(data: pd.DataFrame, other: pd.DataFrame, by: Sequence[str]) -> pd.Series:
-    """Whether another table has a row with the same values of `by`: bool, one a row of `data`."""
+    """Whether another table has a row with the same values of `by`: bool, one per row of `data`."""
     keys, others = (pd.MultiIndex.from_frame(table[list(by)]) for table in (data, other))
     return pd.Series(keys.isin(others), data.index, dtype=bool)
 
