@@ -134,10 +134,14 @@ class Teacher(ABC):
             UsageError: the teacher has another number of classes, or takes images of other channels.
             DataError: its weights are missing or do not fit.
         """
-        if self._loaded is None:
-            self._loaded = self._load(num_classes)
-        self._check_classes(self.num_classes, num_classes)
-        wanted = len(self._loaded.taken.mean)
+        loaded = self._loaded or self._load(num_classes)
+        count, wanted = count_classes(loaded.network), len(loaded.taken.mean)
+        if num_classes not in (None, count):
+            way_out = "Give a teacher that was trained on this dataset"
+            if num_classes < count == IMAGENET_CLASSES:
+                way_out += f", or classes: the ImageNet-1K indices of the {num_classes} classes, in the dataset's order"
+            raise UsageError(f"The teacher {self.name} has {count} classes; the dataset has {num_classes}. {way_out}.")
+        self._loaded = loaded
         if channels not in (1, wanted):
             raise UsageError(f"The teacher {self.name} takes images of {wanted} channels; these have {channels}.")
 
@@ -152,19 +156,10 @@ class Teacher(ABC):
             network, taken = self._open(num_classes or IMAGENET_CLASSES)
         if self.classes is not None and num_classes is not None:
             keep_classes(network, _checked(self.classes, count_classes(network), num_classes, self.name))
-        self._check_classes(count_classes(network), num_classes)
         statistics = torch.tensor([taken.mean, taken.std], dtype=torch.float32).reshape(2, 1, -1, 1, 1)
         if self.precision == "bf16" and not any(isinstance(m, nn.GroupNorm) for m in network.modules()):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # slower with GroupNorm
         return Loaded(network.eval().requires_grad_(False), taken, statistics)
-
-    def _check_classes(self, count: int, wanted: int | None) -> None:
-        if wanted is None or count == wanted:
-            return
-        way_out = "Give a teacher that was trained on this dataset"
-        if count == IMAGENET_CLASSES and wanted < count:
-            way_out += f", or classes: the ImageNet-1K indices of the {wanted} classes, in the dataset's order"
-        raise UsageError(f"The teacher {self.name} has {count} classes; the dataset has {wanted}. {way_out}.")
 
     def _ready(self, device: torch.device | None = None) -> Loaded:
         """Return what is loaded, moved to `device` if it is elsewhere."""

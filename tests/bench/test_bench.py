@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ddlight.bench import labels, load, steps, train
+from ddlight.bench import labels, load, train
 from ddlight.bench.timing import Measure, interleaved, measured, one_thread, ratio
 from ddlight.data import Digits
 from ddlight.methods.baselines.random import Random
@@ -101,8 +101,8 @@ def test_labels_are_read_from_both_stores(tmp_path):
 
 def test_a_measured_step_trains_the_student(tmp_path):
     data = Random(Digits(size=16), ipc=4, cache=str(tmp_path))
-    for name, model in steps.regimes(steps.QUICK, tmp_path).items():
-        step = steps.stepper(model, data, tmp_path / "run")
+    for name, model in train.regimes(train.QUICK, tmp_path).items():
+        step = train.stepper(model, data, tmp_path / "run")
         before = [p.detach().clone() for p in model.network.parameters()]
         step()
         assert all((p != b).any() for p, b in zip(model.network.parameters(), before, strict=True)), name
