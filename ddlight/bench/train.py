@@ -1,4 +1,4 @@
-"""Training: what labels cost a student that trains on them, what ddlight's Trainer adds to a bare loop, bytes written."""
+"""Training: what labels cost a student that trains on them, what ddlight's Trainer adds to a loop, bytes written."""
 
 import io
 from collections.abc import Callable, Iterator
