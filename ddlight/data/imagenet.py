@@ -10,7 +10,7 @@ import numpy as np
 from ddlight.core.errors import DataError, UsageError, nearest
 from ddlight.data.base import Index
 from ddlight.data.folder import FolderDataset, class_folders, list_images, loose_images, some
-from ddlight.data.table import IMAGENET100_WNIDS, IMAGENETTE_WNIDS, IMAGEWOOF_WNIDS, TABLE, DatasetInfo
+from ddlight.data.table import TABLE, DatasetInfo
 
 SOLUTION = "LOC_val_solution.csv"
 """Kaggle's list of the validation images' classes."""
@@ -140,7 +140,7 @@ class ImageNette(_ImageNet):
 
     name = "ImageNette"
     layouts = ("imagenette2", "imagenette2-320", "imagenette2-160")
-    wnids = IMAGENETTE_WNIDS
+    wnids = TABLE["ImageNette"].classes
 
 
 class ImageWoof(_ImageNet):
@@ -151,7 +151,7 @@ class ImageWoof(_ImageNet):
 
     name = "ImageWoof"
     layouts = ("imagewoof2", "imagewoof2-320", "imagewoof2-160")
-    wnids = IMAGEWOOF_WNIDS
+    wnids = TABLE["ImageWoof"].classes
 
 
 class ImageNet100(_ImageNet):
@@ -159,7 +159,7 @@ class ImageNet100(_ImageNet):
 
     name = "ImageNet100"
     layouts = ("imagenet100", *ImageNet1K.layouts)
-    wnids = IMAGENET100_WNIDS
+    wnids = TABLE["ImageNet100"].classes
 
 
 class TinyImageNet(_WnidFolders):

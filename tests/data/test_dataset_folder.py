@@ -9,7 +9,7 @@ from ddlight.core.errors import DataError, UsageError
 from ddlight.data import ImageFolder, ImageNet1K, ImageNette
 from ddlight.data import folder as folder_module
 from ddlight.data.folder import read_rgb
-from ddlight.data.table import IMAGENETTE_WNIDS
+from ddlight.data.table import TABLE
 
 
 def noise(seed: int, width: int, height: int, mode: str = "RGB") -> Image.Image:
@@ -354,9 +354,9 @@ def test_imagenet_validation_images_that_were_not_sorted(imagenet):
 
 def test_imagenette(tmp_path):
     for part, count in (("train", 2), ("val", 1)):
-        build(tmp_path / "imagenette2" / part, dict.fromkeys([*IMAGENETTE_WNIDS, WNIDS[1]], count), "JPEG")
+        build(tmp_path / "imagenette2" / part, dict.fromkeys([*TABLE["ImageNette"].classes, WNIDS[1]], count), "JPEG")
     data = ImageNette(str(tmp_path), held_out=1, size=8, resize=8)
-    assert data.info.classes == IMAGENETTE_WNIDS and data.info.name == "ImageNette"
+    assert data.info.classes == TABLE["ImageNette"].classes and data.info.name == "ImageNette"
     assert data.split("held_out").labels.tolist() == list(range(10))
     indices = [ImageNetInfo("imagenet-1k").label_names().index(w) for w in data.info.classes]
     assert indices == [0, 217, 482, 491, 497, 566, 569, 571, 574, 701]

@@ -7,7 +7,7 @@ from PIL import Image
 
 from ddlight.core.errors import DataError, UsageError
 from ddlight.data import ImageNet1K, ImageNet100, ImageNette, ImageWoof, TinyImageNet
-from ddlight.data.table import IMAGENET100_WNIDS, IMAGENETTE_WNIDS, IMAGEWOOF_WNIDS
+from ddlight.data.table import TABLE
 
 WNIDS = ("n01440764", "n01443537", "n03888257")
 
@@ -69,11 +69,11 @@ def test_a_list_that_does_not_fit_the_images_is_refused(tmp_path):
 
 
 PLACES = [
-    (ImageNette, IMAGENETTE_WNIDS, "imagenette2-320"),
-    (ImageNette, IMAGENETTE_WNIDS, "imagenette2"),
-    (ImageWoof, IMAGEWOOF_WNIDS, "imagewoof2-160"),
-    (ImageNet100, IMAGENET100_WNIDS, "imagenet100"),
-    (ImageNet100, IMAGENET100_WNIDS, "imagenet"),
+    (ImageNette, TABLE["ImageNette"].classes, "imagenette2-320"),
+    (ImageNette, TABLE["ImageNette"].classes, "imagenette2"),
+    (ImageWoof, TABLE["ImageWoof"].classes, "imagewoof2-160"),
+    (ImageNet100, TABLE["ImageNet100"].classes, "imagenet100"),
+    (ImageNet100, TABLE["ImageNet100"].classes, "imagenet"),
 ]
 
 
@@ -91,9 +91,9 @@ def test_a_subset_has_its_own_classes_whatever_else_lies_there(tmp_path, monkeyp
 
 
 def test_imagenet_100_is_the_list_of_cmc():
-    assert len(set(IMAGENET100_WNIDS)) == 100
-    assert (IMAGENET100_WNIDS[0], IMAGENET100_WNIDS[-1]) == ("n01558993", "n13040303")
-    assert ImageNet1K(wnids=list(IMAGENET100_WNIDS)).info.classes == IMAGENET100_WNIDS
+    assert len(set(TABLE["ImageNet100"].classes)) == 100
+    assert (TABLE["ImageNet100"].classes[0], TABLE["ImageNet100"].classes[-1]) == ("n01558993", "n13040303")
+    assert ImageNet1K(wnids=list(TABLE["ImageNet100"].classes)).info.classes == TABLE["ImageNet100"].classes
 
 
 def test_a_list_of_wnids_may_be_a_file(tmp_path):

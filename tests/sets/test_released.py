@@ -17,7 +17,7 @@ from PIL import Image
 from ddlight.core import artefact
 from ddlight.core.errors import DataError, UsageError
 from ddlight.data import CIFAR100, MNIST, Digits, ImageNette
-from ddlight.data.table import IMAGENETTE_WNIDS, TABLE
+from ddlight.data.table import TABLE
 from ddlight.methods.baselines.released import Released
 from ddlight.networks.students import ConvNet
 from ddlight.networks.teachers import RunTeacher
@@ -347,7 +347,7 @@ def test_an_imagenet_set_is_cut_to_the_classes_of_the_dataset(place):
     assert found.images[:, 0, 0, 0].tolist() == list(range(10))
     assert found.notes == ("2 class folders are not of ImageNette and are left out",)
     names = place.parent / "by_name"
-    for c, wnid in enumerate(IMAGENETTE_WNIDS[::-1]):
+    for c, wnid in enumerate(TABLE["ImageNette"].classes[::-1]):
         (names / wnid).mkdir(parents=True)
         Image.new("RGB", (8, 8), (9 - c, 0, 0)).save(names / wnid / "0.png")
     assert read_released(names, info_only).images[:, 0, 0, 0].tolist() == list(range(10))
