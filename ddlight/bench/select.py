@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ddlight.bench.timing import WALL, Measure, interleaved, measured, one_thread, ratio, seconds_of
+from ddlight.bench.timing import THREAD, WALL, Measure, ratio
 from ddlight.methods.geometry.facility_location import facility_location
 from ddlight.methods.geometry.herding import herding
 from ddlight.methods.geometry.kcenter import kcenter
@@ -46,7 +46,7 @@ def measure(folder: Path, quick: bool, rounds: int) -> Iterator[Measure]:
     yield _compare("P20", what, 5, plain_locations, locations, [similarity], rounds)
 
 
-def _recording(rounds: int, quick: bool) -> list[Measure]:
+def _recording(rounds: int, quick: bool) -> Iterator[Measure]:
     """What the recorder adds to a step of ConvNet-D3 (batch 256, 1,000 classes), and its bytes an image."""
     width, batch, classes = (8, 16, 10) if quick else (128, 256, 1000)
     network = ConvNet(3, width).build(10, 1, 28)
@@ -58,12 +58,12 @@ def _recording(rounds: int, quick: bool) -> list[Measure]:
         network.zero_grad()
         functional.cross_entropy(network(images), labels).backward()
 
-    with one_thread():
-        works = {"step": step, "record": lambda: recorder.observe(logits, logits, seen)}
-        seconds = interleaved({name: partial(seconds_of, work) for name, work in works.items()}, rounds)
+    def record() -> None:
+        recorder.observe(logits, logits, seen)
+
     what = "recording a step's scores / the step, CPU time of one thread"
-    spent = measured("P21", what, 0.002, seconds["record"], seconds["step"], most=True)
-    return [spent, Measure("P21m", "recorder: bytes an image", 200, recorder.state_bytes / recorder.images, most=True)]
+    yield ratio("P21", what, 0.002, record, step, rounds, THREAD, most=True)
+    yield Measure("P21m", "recorder: bytes an image", 200, recorder.state_bytes / recorder.images, most=True)
 
 
 def _compare(

@@ -55,21 +55,23 @@ def interleaved(works: Mapping[str, Seconds], rounds: int) -> dict[str, list[flo
 
 
 def ratio(
-    id: str, what: str, goal: float, slow: Callable[[], object], fast: Callable[[], object], rounds: int, clock: Seconds
+    id: str,
+    what: str,
+    goal: float,
+    above: Callable[[], object],
+    below: Callable[[], object],
+    rounds: int,
+    clock: Seconds,
+    most: bool = False,
 ) -> Measure:
-    """Median over interleaved rounds of time(slow) / time(fast).
+    """Median over interleaved rounds of time(above) / time(below), each of which does its work once.
 
-    Args:
-        id, what, goal: as in `Measure`.
-        slow: does the reference's work once.
-        fast: does ddlight's work once.
-        rounds: number of rounds that count.
-        clock: `WALL`, or `THREAD` for work that is then done in one thread.
+    The clock is `WALL`, or `THREAD` for work that is then done in one thread; the others as in `Measure`.
     """
+    works = {"above": partial(seconds_of, above, clock), "below": partial(seconds_of, below, clock)}
     with one_thread() if clock is THREAD else nullcontext():
-        works = {"slow": partial(seconds_of, slow, clock), "fast": partial(seconds_of, fast, clock)}
         seconds = interleaved(works, rounds)
-    return measured(id, what, goal, seconds["slow"], seconds["fast"])
+    return measured(id, what, goal, seconds["above"], seconds["below"], most)
 
 
 def seconds_of(work: Callable[[], object], clock: Seconds = THREAD) -> float:

@@ -97,19 +97,16 @@ def read_card(folder: str | Path) -> StudentCard:
         )
     try:
         said = files.unsigned(json.loads(path.read_bytes()))
-        spec = _student_class(said.pop("class"))(**said.pop("args"))
+        name = said.pop("class")
+        module, _, attribute = name.rpartition(".")
+        kind = getattr(importlib.import_module(module or students.__name__), attribute)
+        if not (isinstance(kind, type) and issubclass(kind, Student)):
+            raise TypeError(f"{name} is not a Student")
+        spec: Any = kind(**said.pop("args"))
         rows: dict[str, Any] = {name: tuple(said.pop(name)) for name in ("mean", "std", "classes")}
         return StudentCard(spec, **rows, **said)
     except (ValueError, KeyError, TypeError, AttributeError, ImportError, DataError) as error:
         raise DataError(f"{path} is damaged or of another version: {error!r}. Train the student again.") from error
-
-
-def _student_class(name: str) -> Any:
-    module, _, attribute = name.rpartition(".")
-    kind = getattr(importlib.import_module(module or students.__name__), attribute)
-    if not (isinstance(kind, type) and issubclass(kind, Student)):
-        raise TypeError(f"{name} is not a Student")
-    return kind
 
 
 def load_student(folder: str | Path, checkpoint_epoch: int | None = None) -> tuple[nn.Module, StudentCard]:

@@ -1,5 +1,6 @@
 """Sets that others published: every layout as its makers write it, read, judged, or refused."""
 
+import doctest
 import io
 import json
 import pickle
@@ -27,7 +28,7 @@ from ddlight.regimes.hard_label import HardLabel
 from ddlight.regimes.soft_label import SoftLabel
 from ddlight.regimes.teacher_label import TeacherLabel
 from ddlight.sets import store
-from ddlight.sets.readers import released
+from ddlight.sets.readers import released, released_set
 from ddlight.sets.readers.released import read_released
 from ddlight.train.trainer import Trainer
 
@@ -529,6 +530,10 @@ def test_the_set_is_named_by_content(place):
     assert first.fingerprint == same.fingerprint
     torch.save(torch.tensor(LABELS[::-1].copy()), other / "labels_best.pt")
     assert Released(Digits(size=32), str(other / "images_best.pt")).fingerprint != first.fingerprint
+
+
+def test_the_example_runs():
+    assert doctest.testmod(released_set) == (0, 2)
 
 
 # --- what is refused ---

@@ -23,6 +23,10 @@ Space = Literal["pixel", "normalised", "zca", "zca_frepo", "zca_kip"]
 class ReleasedSet:
     """What a released set holds.
 
+    >>> labels = np.array([0, 0, 1, 1])
+    >>> ReleasedSet("folder of class folders", np.zeros((4, 1, 8, 8), np.uint8), labels).first(1).labels
+    array([0, 1])
+
     Args:
         layout: as in the table of `released`.
         images: uint8, or float32 in `space`, (N, C, H, W), class by class; empty for `rows`.
