@@ -24,7 +24,7 @@ def graph_cut(similarity: Similarity, count: int, lam: float) -> np.ndarray:
     Returns:
         int64 (count,): positions; a smaller count gives a prefix.
     """
-    gains = lam * similarity.sums() - similarity.own()
+    gains = lam * similarity.sums() - similarity.to_itself()
     order, rounding = list[int](), TIE * max(1.0, lam) * len(gains)
     for _ in range(count):
         order.append(largest(gains, rounding))

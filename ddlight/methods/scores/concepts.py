@@ -136,8 +136,8 @@ class Concepts(Selector):
     @cached_property
     def arguments(self) -> dict[str, Any]:
         """Arguments that shape the set; the concepts by their content, a hook by its source."""
-        found = super().arguments
-        return {**found, "concepts": self.phrases.digest} if self.source == "concepts" else found
+        arguments = super().arguments
+        return {**arguments, "concepts": self.phrases.digest} if self.source == "concepts" else arguments
 
     @cached_property
     def margins(self) -> "Margins":
@@ -174,13 +174,13 @@ class Concepts(Selector):
 
     def facts(self) -> dict[str, Any]:
         """Cost of the margins, embedding included: the set's own seconds leave it out."""
-        found = self.table.facts
+        facts = self.table.facts
         return {
-            "scoring": [found["fingerprint"]],
-            "scoring_seconds": found["seconds"],
+            "scoring": [facts["fingerprint"]],
+            "scoring_seconds": facts["seconds"],
             "scoring_images": len(self.table.ids),
-            "flops_scoring": found["flops"],
-            "concepts": found["concepts"],
+            "flops_scoring": facts["flops"],
+            "concepts": facts["concepts"],
         }
 
     def estimate_seconds(self) -> float:
@@ -219,10 +219,10 @@ class Margins(Artefact):
         """Train the layer. Raises DataError where a margin is not finite."""
         start, m, device = time.perf_counter(), self.method, own_device()
         embeddings = m.embeddings
-        found, manifest = embeddings.read()
+        rows, manifest = embeddings.read()
         phrases = m.phrases.read() if m.source == "concepts" else ()
         texts = self._texts(phrases, embeddings, device) if phrases else None
-        images = torch.from_numpy(found).to(device)
+        images = torch.from_numpy(rows).to(device)
         labels = torch.tensor(m.dataset.index("train").labels, device=device)
         view = Bottleneck.of(images, texts, m.standardise)
         classes = m.dataset.num_classes
@@ -345,12 +345,11 @@ def mean_margins(
     for epoch in range(epochs):
         order = torch.from_numpy(generator(seed, "concepts", epoch).permutation(len(images))).to(device)
         for rows in order.split(batch):
-            logits, own = F.linear(view(images[rows]), weight, bias), labels[rows]
-            seen = logits.detach()
-            found = signals.of_class(seen, own)
-            sums[:, rows] += torch.stack([found["margin_prob"], found["margin_logit"]])
+            logits = F.linear(view(images[rows]), weight, bias)
+            margins = signals.of_class(logits.detach(), labels[rows])
+            sums[:, rows] += torch.stack([margins["margin_prob"], margins["margin_logit"]])
             optimizer.zero_grad()
-            F.cross_entropy(logits, own).backward()
+            F.cross_entropy(logits, labels[rows]).backward()
             optimizer.step()
     return sums / epochs
 

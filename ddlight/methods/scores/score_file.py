@@ -64,8 +64,8 @@ class ScoreFile(Selector):
     def scores(self) -> np.ndarray:
         """Difficulty of every training image: (N,)."""
         ids, name = self.dataset.index("train").ids, self.dataset.info.name
-        found = import_scores(self._file(), self.column, ids, name)
-        return found if self.larger == "harder" else -found
+        scores = import_scores(self._file(), self.column, ids, name)
+        return scores if self.larger == "harder" else -scores
 
     def select(self, unit: Unit, candidates: np.ndarray) -> np.ndarray:
         """Choose ipc of one class's images."""

@@ -159,8 +159,8 @@ class LoadedClip:
         Args:
             pixels: uint8 (n, 1 or 3, H, W), square.
         """
-        found = torch.tensor(pixels, device=self.device).float() / 255
-        seen = resized(found.expand(-1, 3, -1, -1), self.taken)
+        plain = torch.tensor(pixels, device=self.device).float() / 255
+        seen = resized(plain.expand(-1, 3, -1, -1), self.taken)
         return _unit(self.network.encode_image(normalise(seen, self.taken.mean, self.taken.std)))
 
     @torch.no_grad()
@@ -181,9 +181,8 @@ class LoadedClip:
         return forward_flops(self.network.visual, 3, self.taken.size)
 
 
-def _unit(found: Tensor) -> np.ndarray:
-    unit: np.ndarray = F.normalize(found.float(), dim=1).cpu().numpy()
-    return unit
+def _unit(vectors: Tensor) -> np.ndarray:
+    return np.asarray(F.normalize(vectors.float(), dim=1).cpu().numpy())
 
 
 def _open_clip() -> Any:

@@ -77,15 +77,15 @@ class Embeddings(Artefact):
         rows = np.arange(first, min(first + CHUNK, len(self.ids)))
         size = eval_batch(replace(self.dataset.info, channels=3, size=self.network.taken.size))
         batches = [rows[start : start + size] for start in range(0, len(rows), size)]
-        found = np.concatenate([self.network.images(self.dataset.take("train", batch)) for batch in batches])
-        wrong = ~np.isfinite(found).all(1)
+        embeddings = np.concatenate([self.network.images(self.dataset.take("train", batch)) for batch in batches])
+        wrong = ~np.isfinite(embeddings).all(1)
         if wrong.any():
             raise DataError(
                 f"{self.clip.fingerprint()} gives {int(wrong.sum())} of {len(rows)} images embeddings that are not "
                 f"finite, {self.ids[rows[wrong][0]]} among them. Its weights are damaged, or another model's: take "
                 "others with --data.clip.pretrained."
             )
-        work.write(unit, save({"embeddings": found.astype(np.float16)}))
+        work.write(unit, save({"embeddings": embeddings.astype(np.float16)}))
 
     def collect(self, place: Path, work: Workspace) -> dict[str, Any]:
         """Write the chunks; what they took."""
@@ -115,14 +115,13 @@ class Embeddings(Artefact):
                 f"{self.folder} holds embeddings of other images than {self.dataset.info.name} has here. Move it away "
                 "and run the same command again."
             )
-        found, row = None, 0
-        for path in sorted(self.folder.glob("*.safetensors")):
-            part = load_file(path)["embeddings"]
-            found = np.empty((len(self.ids), part.shape[1]), np.float16) if found is None else found
-            found[row : row + len(part)] = part
+        parts, row = (load_file(path)["embeddings"] for path in sorted(self.folder.glob("*.safetensors"))), 0
+        for part in parts:
+            if row == 0:
+                embeddings = np.empty((len(self.ids), part.shape[1]), np.float16)
+            embeddings[row : row + len(part)] = part
             row += len(part)
-        assert found is not None
-        return found, manifest
+        return embeddings, manifest
 
 
 def ids_digest(ids: np.ndarray) -> str:

@@ -94,12 +94,12 @@ class Phrases:
             kinds: dict[str, list[str]] = files.read_json(GENERIC)
             return tuple(phrase for phrases in kinds.values() for phrase in phrases)
         if self.hook is None:
-            found, said = files.read_json(self._file()), str(self._file())
+            concepts, source = files.read_json(self._file()), str(self._file())
         else:
             self.answer.ensure()
             self.answer.verified()
-            found, said = files.read_json(self.answer.folder / TEXTS), self.hook
-        checked = check_concepts(found, self.dataset.info.classes, said)
+            concepts, source = files.read_json(self.answer.folder / TEXTS), self.hook
+        checked = check_concepts(concepts, self.dataset.info.classes, source)
         return tuple(dict.fromkeys(phrase for phrases in checked.values() for phrase in phrases))
 
     def shown(self) -> dict[str, np.ndarray]:
@@ -155,41 +155,41 @@ class HookAnswer(Artefact):
         return {"hook": phrases.hook, "examples": phrases.examples, "digest": phrases.digest}
 
 
-def check_concepts(found: Any, classes: tuple[str, ...], source: str) -> dict[str, list[str]]:
+def check_concepts(concepts: Any, classes: tuple[str, ...], source: str) -> dict[str, list[str]]:
     """Return the concepts of each class, in the order of the classes, without blanks around them.
 
     Args:
-        found: {class name: [phrases]}; other classes than the dataset's are left out, saying so.
+        concepts: {class name: [phrases]}; other classes than the dataset's are left out, saying so.
         classes: of the dataset.
         source: the file or hook, for messages.
 
     Raises:
         DataError: a class is missing or has no concepts, or something is no text.
     """
-    if not isinstance(found, Mapping):
+    if not isinstance(concepts, Mapping):
         raise DataError(
-            f"{source} gives {type(found).__name__}, and concepts are an object of class names and lists of phrases: "
-            f'{{"{classes[0]}": ["a round shape", ...], ...}}.'
+            f"{source} gives {type(concepts).__name__}, and concepts are an object of class names and lists of "
+            f'phrases: {{"{classes[0]}": ["a round shape", ...], ...}}.'
         )
-    missing = [name for name in classes if name not in found]
+    missing = [name for name in classes if name not in concepts]
     if missing:
         raise DataError(
             f"{source} has no concepts for {len(missing)} of {len(classes)} classes: {', '.join(missing[:5])}"
-            f"{', ...' * (len(missing) > 5)}. It names {', '.join(map(str, list(found)[:5])) or 'none'}"
-            f"{', ...' * (len(found) > 5)}; every class of the dataset needs a list of phrases under its own name."
+            f"{', ...' * (len(missing) > 5)}. It names {', '.join(map(str, list(concepts)[:5])) or 'none'}"
+            f"{', ...' * (len(concepts) > 5)}; every class of the dataset needs a list of phrases under its own name."
         )
     for name in classes:
-        phrases = found[name]
+        phrases = concepts[name]
         if not isinstance(phrases, list | tuple) or not phrases:
             raise DataError(f"{source} has no list of phrases for class '{name}', but {phrases!r}.")
         wrong = next((p for p in phrases if not isinstance(p, str) or not p.strip()), None)
         if wrong is not None:
             raise DataError(f"{source} has a concept of class '{name}' that is no phrase: {wrong!r}.")
-    if len(found) > len(classes):
+    if len(concepts) > len(classes):
         log.info(
-            "%s names %d classes that are not in the dataset; they are left out", source, len(found) - len(classes)
+            "%s names %d classes that are not in the dataset; they are left out", source, len(concepts) - len(classes)
         )
-    return {name: [phrase.strip() for phrase in found[name]] for name in classes}
+    return {name: [phrase.strip() for phrase in concepts[name]] for name in classes}
 
 
 def source_file(module: str) -> Path:
@@ -231,10 +231,10 @@ def load_hook(name: str) -> Hook:
         loaded = _import_file(file) if _own_file(module).is_file() else importlib.import_module(module)
     except Exception as error:  # the user's code, whatever it raises
         raise UsageError(f"{file} cannot be imported: {type(error).__name__}: {error}") from error
-    found: Hook | None = getattr(loaded, function, None)
-    if not callable(found):
+    hook: Hook | None = getattr(loaded, function, None)
+    if not callable(hook):
         raise UsageError(f"{file} has no function {function!r}; the hook was named {name}.")
-    return found
+    return hook
 
 
 def _import_file(file: Path) -> ModuleType:

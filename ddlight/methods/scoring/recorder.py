@@ -102,15 +102,15 @@ class Recorder(EachStep):
     def end_pass(self) -> None:
         """Close a pass: from sums and counts of all ranks to every statistic."""
         s, count = self.state, _add_up(self.state["count"])
-        there = count > 0
+        reached = count > 0
         value = dict(zip(self.names, _add_up(s["value"]) / count.clamp(min=1), strict=True))
         s["sum"] += torch.stack(list(value.values()))
-        s["seen"] += there
+        s["seen"] += reached
         if self.passes < self.early:
             s["el2n"] += value["el2n"]
-            s["early_seen"] += there
-        self._forget(value["correct"] >= 0.5, there)
-        if bool(there.all()):  # a pass that was cut off has no window
+            s["early_seen"] += reached
+        self._forget(value["correct"] >= 0.5, reached)
+        if bool(reached.all()):  # a pass that was cut off has no window
             self._slide(value["prob_true"])
             if self.passes < self.tdds:
                 self._compare(_add_up(s["answer"]) / count[:, None])
@@ -118,11 +118,11 @@ class Recorder(EachStep):
         for name in self.in_work:
             s[name].zero_()
 
-    def _forget(self, right: Tensor, there: Tensor) -> None:
+    def _forget(self, right: Tensor, reached: Tensor) -> None:
         """Count a forgetting event where an image was right when last seen and is wrong now (arXiv 1812.05159)."""
         s, now = self.state, right.float()
-        s["events"] += ((s["before"] > now) & there).float()
-        s["before"] = torch.where(there, now, s["before"])
+        s["events"] += ((s["before"] > now) & reached).float()
+        s["before"] = torch.where(reached, now, s["before"])
         s["learned"] = torch.maximum(s["learned"], now)
 
     def _slide(self, prob: Tensor) -> None:
@@ -157,7 +157,7 @@ class Recorder(EachStep):
         """Make one clean pass: every training image once, on one rank, as it is, in evaluation mode."""
         if self.readings >= self.clean:
             return
-        found = torch.zeros(2 + len(LAST), self.images, device=self.device)
+        answers = torch.zeros(2 + len(LAST), self.images, device=self.device)
         model.eval()
         model.share_buffers()
         with model.trainer.precision_plugin.forward_context():
@@ -166,11 +166,11 @@ class Recorder(EachStep):
                 of_class = signals.of_class(logits, labels)
                 readings = [of_class["prob_true"], of_class["el2n"]]
                 readings += [signals.entropy(logits), signals.least_confidence(logits), signals.top_margin(logits)]
-                found[:, rows] = torch.stack([*readings, signals.cross_entropy(logits, labels)])
+                answers[:, rows] = torch.stack([*readings, signals.cross_entropy(logits, labels)])
         model.train()
-        found = _add_up(found)
-        self.state["clean_prob_true"][self.readings], self.state["clean_el2n"][self.readings] = found[0], found[1]
-        self.state["last"] = found[2:]
+        answers = _add_up(answers)
+        self.state["clean_prob_true"][self.readings], self.state["clean_el2n"][self.readings] = answers[:2]
+        self.state["last"] = answers[2:]
         self.readings += 1
 
     # --- Lightning's hooks ---
@@ -213,7 +213,7 @@ class Recorder(EachStep):
         s, seen = self.state, self.state["seen"].clamp(min=1)
         means = dict(zip(self.names, s["sum"] / seen, strict=True))
         dual_passes = max(1, min(self.passes, self.dual))
-        found = {
+        columns = {
             "train.el2n": s["el2n"] / s["early_seen"].clamp(min=1),
             "train.forgetting": s["events"],
             "train.learned": s["learned"],
@@ -223,18 +223,18 @@ class Recorder(EachStep):
             "train.seen": s["seen"],
         }
         if self.windows:
-            found["train.dyn_unc"] = s["dyn_unc"] / self.windows
+            columns["train.dyn_unc"] = s["dyn_unc"] / self.windows
         if self.dual_windows:
-            found |= {"train.dual": s["dual"] / self.dual_windows, "train.dual_prob": s["dual_prob"] / dual_passes}
+            columns |= {"train.dual": s["dual"] / self.dual_windows, "train.dual_prob": s["dual_prob"] / dual_passes}
         if self.temperature:
-            found["train.el2n_sl"] = means["el2n_sl"]
+            columns["train.el2n_sl"] = means["el2n_sl"]
         whole = min(int(s["seen"].min()), self.tdds)
         if whole > 1:
-            found["train.change"] = s["change"][: whole - 1]
+            columns["train.change"] = s["change"][: whole - 1]
         if self.readings:
-            found |= {f"clean.{name}": row for name, row in zip(LAST, s["last"], strict=True)}
-            found |= {"clean.prob_true": s["clean_prob_true"], "clean.el2n": s["clean_el2n"]}
-        return {name: tensor.float().cpu().contiguous().clone() for name, tensor in found.items()}
+            columns |= {f"clean.{name}": row for name, row in zip(LAST, s["last"], strict=True)}
+            columns |= {"clean.prob_true": s["clean_prob_true"], "clean.el2n": s["clean_el2n"]}
+        return {name: tensor.float().cpu().contiguous().clone() for name, tensor in columns.items()}
 
 
 def _add_up(tensor: Tensor) -> Tensor:
@@ -251,6 +251,6 @@ def clean_batches(model: Any) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     data, trainer = model.data.dataset, model.trainer
     labels, batch = data.index("train").labels, eval_batch(data.info)
     loader = EvalLoader(lambda rows: data.take("train", rows), labels, batch, trainer.global_rank, trainer.world_size)
-    for start, (images, own) in zip(range(0, len(loader.mine), batch), loader, strict=True):
+    for start, (images, classes) in zip(range(0, len(loader.mine), batch), loader, strict=True):
         rows = torch.from_numpy(loader.mine[start : start + batch])
-        yield rows.to(model.device), images.to(model.device), own.to(model.device)
+        yield rows.to(model.device), images.to(model.device), classes.to(model.device)

@@ -1,6 +1,7 @@
-"""A table of scores: one column a statistic, one row a training image, keyed by sample id and never by position."""
+"""A table of scores: one column per statistic, one row per training image, keyed by sample id and never by position."""
 
 import csv
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,12 +58,13 @@ class ScoreTable:
         return self
 
     def write_csv(self, path: Path) -> None:
-        """Export the one-dimensional columns: `id` and one column a statistic, one row an image."""
-        names = [name for name, values in self.columns.items() if values.ndim == 1]
-        lines = [",".join(["id", *names])]
-        for row, id in enumerate(self.ids.tolist()):
-            lines.append(",".join([_quoted(id), *(repr(float(self.columns[name][row])) for name in names)]))
-        files.write_bytes(path, ("\n".join(lines) + "\n").encode())
+        """Export the one-dimensional columns: `id` and one column per statistic, one row per image."""
+        flat = {name: values.astype(float).tolist() for name, values in self.columns.items() if values.ndim == 1}
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["id", *flat])
+        writer.writerows(zip(self.ids.tolist(), *flat.values(), strict=True))
+        files.write_bytes(path, text.getvalue().encode())
 
 
 def read_table(folder: Path, manifest: dict[str, Any] | None = None) -> ScoreTable:
@@ -75,10 +77,6 @@ def read_table(folder: Path, manifest: dict[str, Any] | None = None) -> ScoreTab
     manifest = manifest or verify(folder, "'ddlight score'")
     ids = np.array(json.loads((folder / IDS).read_text()), dtype=np.str_)
     return ScoreTable(ids, load_file(folder / COLUMNS), manifest, str(folder))
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\n') else text
 
 
 def import_scores(path: Path, column: str | None, ids: Sequence[str] | np.ndarray, dataset: str) -> np.ndarray:
@@ -106,27 +104,27 @@ def import_scores(path: Path, column: str | None, ids: Sequence[str] | np.ndarra
 
 def _array(path: Path, column: str | None, count: int, dataset: str) -> np.ndarray:
     try:
-        found = np.load(path, allow_pickle=False)
+        array = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise DataError(f"{path} is no file of plain numbers: {error}") from error
-    if isinstance(found, np.lib.npyio.NpzFile):
-        found = found[_chosen(column, found.files, path)]
-    if found.shape != (count,):
+    if isinstance(array, np.lib.npyio.NpzFile):
+        array = array[_chosen(column, array.files, path)]
+    if array.shape != (count,):
         raise DataError(
-            f"{path} holds an array of shape {found.shape}; {dataset} has {count:,} training images. Scores without "
+            f"{path} holds an array of shape {array.shape}; {dataset} has {count:,} training images. Scores without "
             "ids must be one for each, in the dataset's order."
         )
-    return found.astype(np.float64)
+    return array.astype(np.float64)
 
 
-def _chosen(column: str | None, there: Sequence[str], path: Path) -> str:
+def _chosen(column: str | None, names: Sequence[str], path: Path) -> str:
     """The name of the column to read."""
-    if column is None and len(there) == 1:
-        return there[0]
-    if column is None or column not in there:
-        given = "none was named" if column is None else f"{column!r} is not among them"
+    if column is None and len(names) == 1:
+        return names[0]
+    if column is None or column not in names:
+        wrong = "none was named" if column is None else f"{column!r} is not among them"
         raise UsageError(
-            f"{path} has the columns {', '.join(there)}, and {given}: --data.column=...{nearest(column or '', there)}"
+            f"{path} has the columns {', '.join(names)}, and {wrong}: --data.column=...{nearest(column or '', names)}"
         )
     return column
 

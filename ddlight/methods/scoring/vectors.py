@@ -82,34 +82,23 @@ class Similarity:
     right: np.ndarray
 
     @classmethod
-    def of(cls, found: Features, vectors: Vectors) -> "Similarity":
+    def of(cls, images: Features, vectors: Vectors) -> "Similarity":
         """Similarity of images by their features, or by the gradients of their loss in the last layer."""
         if vectors == "features":
-            return cls.of_features(found.features)
-        return cls.of_gradients(found.features, found.logits, found.labels)
+            return cls.of_features(images.features)
+        gradients = Gradients.of(images)
+        return cls(unit_length(gradients.left), unit_length(gradients.right))
 
     @classmethod
     def of_features(cls, features: np.ndarray) -> "Similarity":
         """Similarity of feature vectors (n, D)."""
         return cls(np.ones((len(features), 1)), unit_length(features))
 
-    @classmethod
-    def of_gradients(cls, features: np.ndarray, logits: np.ndarray, labels: np.ndarray) -> "Similarity":
-        """Similarity of the cross-entropy's gradients in weights and biases of the last layer.
-
-        Args:
-            features: (n, D), the layer's input.
-            logits: (n, C), its output.
-            labels: int64 (n,).
-        """
-        gradients = Gradients.of(Features(features, logits, labels))
-        return cls(unit_length(gradients.left), unit_length(gradients.right))
-
     def row(self, image: int) -> np.ndarray:
         """Similarity of one image to each: float64 (n,)."""
         return 0.5 + 0.5 * (self.left @ self.left[image]) * (self.right @ self.right[image])
 
-    def own(self) -> np.ndarray:
+    def to_itself(self) -> np.ndarray:
         """Similarity of each image to itself, 1 but for zero vectors: float64 (n,)."""
         return 0.5 + 0.5 * np.square(self.left).sum(1) * np.square(self.right).sum(1)
 
@@ -129,11 +118,11 @@ class Similarity:
 
 @dataclass(frozen=True)
 class Gradients:
-    """Gradients of each image's own cross-entropy in weights and biases of the last layer, at their length.
+    """Gradients of each image's cross-entropy in weights and biases of the last layer, at their length.
 
     Image i has g_i = d_i x [h_i, 1], a matrix of C rows, with d = softmax - one-hot and h what enters the layer. It is
-    kept as its two factors: C (D + 1) numbers an image would be 2.7 GB for a class of ImageNet. No mean over a batch is
-    taken, so that no gradient depends on the size of the batch that its image came in.
+    kept as its two factors: C (D + 1) numbers per image would be 2.7 GB for a class of ImageNet. No mean over a batch
+    is taken, so that no gradient depends on the size of the batch that its image came in.
 
     Attributes:
         left: float64 (n, C), the d_i.
@@ -144,10 +133,10 @@ class Gradients:
     right: np.ndarray
 
     @classmethod
-    def of(cls, found: Features) -> "Gradients":
+    def of(cls, images: Features) -> "Gradients":
         """Gradients from what the network says of the images."""
-        with_bias = np.concatenate([found.features, np.ones((len(found.features), 1))], 1)
-        return cls(output_gradients(found.logits, found.labels), with_bias)
+        with_bias = np.concatenate([images.features, np.ones((len(images.features), 1))], 1)
+        return cls(output_gradients(images.logits, images.labels), with_bias)
 
     def squares(self) -> np.ndarray:
         """Squared Euclidean length of each: (n,)."""
@@ -173,12 +162,12 @@ class Gradients:
         |g_i|^2 + |g_j|^2 - 2 <g_i, g_j> without the cancellation that makes equal ones differ.
         """
         n, lefts, rights = len(self.left), np.square(self.left).sum(1), np.square(self.right).sum(1)
-        found = np.empty((n, n))
+        distances = np.empty((n, n))
         for i in range(n):
             left, right = (cdist(x[i : i + 1], x, "sqeuclidean")[0] for x in (self.left, self.right))
             turned = left * (rights[i] + rights) + right * (lefts[i] + lefts) - left * right
-            found[i] = np.sqrt(np.maximum(turned + (lefts[i] - lefts) * (rights[i] - rights), 0) / 2)
-        return found
+            distances[i] = np.sqrt(np.maximum(turned + (lefts[i] - lefts) * (rights[i] - rights), 0) / 2)
+        return distances
 
 
 def output_gradients(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

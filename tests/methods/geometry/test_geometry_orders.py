@@ -9,6 +9,7 @@ from ddlight.methods.geometry.graph_cut import graph_cut
 from ddlight.methods.geometry.herding import herding
 from ddlight.methods.geometry.kcenter import kcenter, medoid
 from ddlight.methods.geometry.kmeans import kmeans_medoids
+from ddlight.methods.scoring.features import Features
 from ddlight.methods.scoring.vectors import Cloud, Similarity, output_gradients, unit_length
 
 N, COUNT = 120, 30
@@ -257,7 +258,7 @@ def test_gradient_similarity_is_that_of_autograd():
         loss = torch.nn.functional.cross_entropy(layer(torch.tensor(h).double()), torch.tensor(y))
         weight, bias = torch.autograd.grad(loss, (layer.weight, layer.bias))
         gradients.append(torch.cat([weight.flatten(), bias]).numpy())
-    found = Similarity.of_gradients(features, logits, labels)
+    found = Similarity.of(Features(features, logits, labels), "gradients")
     np.testing.assert_allclose(found.matrix(), 0.5 + 0.5 * naive_cosines(np.array(gradients)), atol=1e-9)
 
 
@@ -265,14 +266,13 @@ def test_gradient_similarity_is_that_of_autograd():
 def test_rows_and_sums_are_those_of_the_matrix(space):
     features, logits, labels = some_features()
     features[3] = 0
-    given = (features,) if space == "features" else (features, logits, labels)
-    similarity = getattr(Similarity, f"of_{space}")(*given)
+    similarity = Similarity.of(Features(features, logits, labels), space)
     matrix = similarity.matrix()
     np.testing.assert_allclose(similarity.sums(), matrix.sum(0), rtol=1e-12)
-    np.testing.assert_allclose(similarity.own(), np.diag(matrix), rtol=1e-12)
+    np.testing.assert_allclose(similarity.to_itself(), np.diag(matrix), rtol=1e-12)
     np.testing.assert_allclose([similarity.row(i) for i in range(30)], matrix, rtol=1e-12)
     assert (matrix == matrix.T).all()
-    assert similarity.own()[3] == (0.5 if space == "features" else pytest.approx(1))
+    assert similarity.to_itself()[3] == (0.5 if space == "features" else pytest.approx(1))
 
 
 def test_gradients_keep_their_direction_where_the_network_is_certain():

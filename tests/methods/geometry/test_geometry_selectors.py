@@ -151,7 +151,7 @@ def test_more_starts_give_clusters_that_are_no_worse(home):
 @pytest.mark.parametrize("kind", [FacilityLocation, GraphCut])
 def test_gradients_are_compared_where_asked_for(home, kind):
     given = found(seed=1)
-    matrix = Similarity.of_gradients(given.features, given.logits, given.labels).matrix()
+    matrix = Similarity.of(given, "gradients").matrix()
     by_gradients = picks(kind, home, given, vectors="gradients").tolist()
     assert by_gradients[0] == matrix.sum(0).argmax()
     assert picks(kind, home, given)[0] == Similarity.of_features(given.features).matrix().sum(0).argmax()
