@@ -22,7 +22,7 @@ from ddlight.core import naming
 from ddlight.core.errors import DataError, DDLightError
 from ddlight.core.files import cache_folder
 from ddlight.data.base import RealDataset
-from ddlight.networks.device import own_device
+from ddlight.networks.device import current_device
 from ddlight.networks.teachers import Teacher
 from ddlight.sets import store
 from ddlight.sets.opened import open_dataset, root_of
@@ -145,7 +145,7 @@ class Analyst:
         if self.network is None:
             return Measured(None, None, distance, duplicates.merge(exact, {}), None, images, notes)
         features = torch.cat([*embedded(self.network, set_images(stored, info, whitening, self.network))])
-        features = coverage.unit_length(features).to(own_device())
+        features = coverage.unit_length(features).to(current_device())
         real_labels = real.dataset.index("test").labels
         within = coverage.average(coverage.per_class(features, labels, real.test, real_labels))
         found = coverage.nearest(features, real.test)

@@ -10,7 +10,7 @@ from torch import Tensor
 from ddlight.core.errors import DataError
 from ddlight.data.base import RealDataset, Split
 from ddlight.data.table import DatasetInfo
-from ddlight.networks.device import own_device
+from ddlight.networks.device import current_device
 from ddlight.networks.teachers import Teacher
 from ddlight.sets.store import StoredSet
 from ddlight.views.loader import eval_batch
@@ -54,7 +54,7 @@ def embedded(teacher: Teacher, parts: Iterable[Tensor]) -> Iterator[Tensor]:
     Raises:
         DataError: the network gives numbers that are not finite.
     """
-    device = own_device()
+    device = current_device()
     for part in parts:
         images = part.to(device)
         unit = images.float() / 255 if images.dtype == torch.uint8 else images

@@ -11,7 +11,7 @@ from ddlight.analyze.duplicates import digests, places
 from ddlight.analyze.pixels import embedded, real_images
 from ddlight.data.base import RealDataset
 from ddlight.data.table import DatasetInfo
-from ddlight.networks.device import own_device
+from ddlight.networks.device import current_device
 from ddlight.networks.export import read_card
 from ddlight.networks.teachers import RunTeacher, Teacher
 
@@ -47,7 +47,7 @@ class Real:
         """Features of the test split, of length 1: float32 (m, D), on this process's device."""
         assert self.network is not None
         parts = embedded(self.network, real_images(self.dataset, "test", self.network))
-        return torch.cat([unit_length(part) for part in parts]).to(own_device())
+        return torch.cat([unit_length(part) for part in parts]).to(current_device())
 
     @cached_property
     def distances(self) -> Distances:

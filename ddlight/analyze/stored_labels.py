@@ -19,7 +19,7 @@ from ddlight.core.errors import DataError
 from ddlight.core.files import cache_folder
 from ddlight.core.result import Result
 from ddlight.data.base import RealDataset
-from ddlight.networks.device import own_device
+from ddlight.networks.device import current_device
 from ddlight.networks.teachers import Teacher
 from ddlight.sets.labels import LabelStore
 from ddlight.sets.opened import run_arguments
@@ -62,7 +62,7 @@ def _once(
     if teacher.fingerprint() != result.teachers[0].fingerprint:
         raise DataError(f"The teacher {teacher.name} of the run {result.run} has other weights by now.")
     images = set_images(stored, dataset.info, whitening, teacher)
-    logits = (teacher.logits(part.to(own_device())).cpu().numpy() for part in images)
+    logits = (teacher.logits(part.to(current_device())).cpu().numpy() for part in images)
     return mean_entropy(logits, _temperature(result))
 
 

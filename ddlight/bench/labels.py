@@ -1,4 +1,4 @@
-"""Reading stored labels: ddlight's mapped files against one file of torch.save a batch."""
+"""Reading stored labels: ddlight's mapped files against one file of torch.save per batch."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -28,7 +28,7 @@ SMALL, LARGE = (224, 224), (375, 500)
 
 
 def measure(folder: Path, quick: bool, rounds: int) -> Iterator[Measure]:
-    """Goals of loading: batches a second, CPU time an image, difference to PIL, a second reading of a split."""
+    """Goals of loading: batches per second, CPU time per image, difference from PIL, a second reading of a split."""
     from torchvision.datasets import ImageFolder
 
     small = write_jpegs(folder / "small" / "one", QUICK if quick else IMAGES, SMALL, 75)

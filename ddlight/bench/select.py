@@ -47,7 +47,7 @@ def measure(folder: Path, quick: bool, rounds: int) -> Iterator[Measure]:
 
 
 def _recording(rounds: int, quick: bool) -> Iterator[Measure]:
-    """What the recorder adds to a step of ConvNet-D3 (batch 256, 1,000 classes), and its bytes an image."""
+    """What the recorder adds to a step of ConvNet-D3 (batch 256, 1,000 classes), and its bytes per image."""
     width, batch, classes = (8, 16, 10) if quick else (128, 256, 1000)
     network = ConvNet(3, width).build(10, 1, 28)
     images, labels = torch.randn(batch, 1, 28, 28), torch.arange(batch) % 10

@@ -12,11 +12,7 @@ _CHOSEN: ContextVar[torch.device | None] = ContextVar("device", default=None)
 
 @contextmanager
 def on_device(device: torch.device) -> Iterator[None]:
-    """Let `own_device` be a Trainer's device within; one that is neither a CPU nor CUDA's changes nothing.
-
-    Args:
-        device: of this process.
-    """
+    """Let `current_device` be a Trainer's device within; one that is neither a CPU nor CUDA's changes nothing."""
     token = _CHOSEN.set(device if device.type in ("cpu", "cuda") else _CHOSEN.get())
     try:
         yield
@@ -24,12 +20,12 @@ def on_device(device: torch.device) -> Iterator[None]:
         _CHOSEN.reset(token)
 
 
-def own_device() -> torch.device:
+def current_device() -> torch.device:
     """The device of `on_device`; outside it this process's GPU where there is one, else the CPU."""
     return _CHOSEN.get() or torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def own_accelerator() -> dict[str, Any]:
+def device_options() -> dict[str, Any]:
     """Options of a Trainer that takes one device: that of `on_device`; outside it Lightning's first choice."""
     chosen = _CHOSEN.get()
     if chosen is None:

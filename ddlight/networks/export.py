@@ -59,7 +59,7 @@ def save_student(folder: str | Path, network: nn.Module, card: StudentCard, epoc
     Args:
         folder: the run's folder, made where it is missing.
         network: the trained network, on any device.
-        card: what `student.json` is to say; its `files` are those that lie there.
+        card: what `student.json` is to say; `files` is filled in here.
         epoch: None for the final weights; k writes the weights after k epochs beside them.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What a network does with an image, found on shapes alone: whether it takes it, and with how many operations."""
+"""Whether a network takes an image, and the number of its operations, from shapes alone."""
 
 from copy import deepcopy
 

@@ -93,7 +93,7 @@ def replace_head(network: nn.Module, num_classes: int) -> None:
 def embed(network: nn.Module, images: Tensor) -> Tensor:
     """Return what enters the head: the features of `images` (B, C, H, W) as (B, D), with gradient where enabled.
 
-    Works for any network that `heads` works for, by catching what the head is given.
+    Works for any network that `heads` works for, by catching the head's input.
     """
     return embed_with_logits(network, images)[0]
 

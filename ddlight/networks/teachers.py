@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ddlight.core.errors import UsageError
-from ddlight.networks.device import own_device
+from ddlight.networks.device import current_device
 from ddlight.networks.export import load_student
 from ddlight.networks.flops import forward_flops
 from ddlight.networks.layers import count_classes, embed_with_logits, keep_classes
@@ -77,7 +77,7 @@ class Loaded:
 
 
 class Teacher(ABC):
-    """A frozen network with its own class count, normalisation and input size.
+    """A frozen network with a number of classes, a normalisation and an input size.
 
     A copy of a teacher is the teacher itself, and a pickled one travels without its network and is to be loaded again.
     Subclasses say in `_open` where the network comes from.
@@ -122,7 +122,7 @@ class Teacher(ABC):
         return True
 
     def load(self, num_classes: int | None, channels: int, size: int) -> None:
-        """Load the network; do nothing if it is there.
+        """Load the network, unless it is loaded already.
 
         Args:
             num_classes: classes of the dataset, which the teacher must have; None where its features alone are taken:
@@ -186,7 +186,7 @@ class Teacher(ABC):
         digits. Call it after `load`; needs a C++ compiler, or Triton on a GPU.
 
         Args:
-            batch_statistics: as `logits` will be asked.
+            batch_statistics: as `logits` will be called with.
         """
         self.network.compile(options=None if batch_statistics else {"freezing": True})
 
@@ -219,8 +219,8 @@ class Teacher(ABC):
     def logits(self, images: Tensor, batch_statistics: bool = False) -> Tensor:
         """Return the logits, float32 (B, num_classes), on the device of `images`.
 
-        The network moves there when it is elsewhere. No graph is built, yet the result can be a target in a loss
-        (inference mode would forbid that, and is no faster).
+        The network moves to that device. No graph is built, yet the result can be a target in a loss (inference mode
+        would forbid that, and is no faster).
 
         Args:
             images: in [0, 1], (B, C, H, W), on any device; see `preprocess`.
@@ -445,10 +445,10 @@ def check_teacher(teacher: Teacher, images: Tensor, labels: Tensor) -> float:
 
     Args:
         teacher: loaded.
-        images: uint8 (n, C, H, W), of the dataset's own size.
+        images: uint8 (n, C, H, W), of the dataset's size.
         labels: int64 (n,).
     """
-    device = own_device()
+    device = current_device()
     answers = [teacher.logits(part.to(device).float() / 255).argmax(1).cpu() for part in images.split(50)]
     right, n, chance = int((torch.cat(answers) == labels).sum()), len(labels), 1 / teacher.num_classes
     if right <= n * chance + 3 * (n * chance * (1 - chance)) ** 0.5:

@@ -5,7 +5,7 @@ import torch
 
 from ddlight.data import Digits
 from ddlight.methods.base import Selector
-from ddlight.networks.device import on_device, own_accelerator, own_device
+from ddlight.networks.device import current_device, device_options, on_device
 from ddlight.networks.students import MLP
 from ddlight.recipes.budget import Budget
 from ddlight.regimes.hard_label import HardLabel
@@ -26,33 +26,33 @@ class Asks(Selector):
     seen: list[object]
 
     def prepare(self):
-        self.seen = [own_device(), own_accelerator()]
+        self.seen = [current_device(), device_options()]
 
     def select(self, unit, candidates):
-        self.seen.append(own_device())
+        self.seen.append(current_device())
         return candidates[: self.ipc]
 
 
 def test_outside_a_trainer_the_first_gpu_is_taken_where_there_is_one(machine_with_gpu):
-    assert own_device() == torch.device("cuda")
-    assert own_accelerator() == {"accelerator": "auto", "devices": 1}
+    assert current_device() == torch.device("cuda")
+    assert device_options() == {"accelerator": "auto", "devices": 1}
 
 
 def test_inside_its_device_is_taken_and_afterwards_the_earlier_one_again(machine_with_gpu):
     with on_device(SECOND):
-        assert own_device() == SECOND
-        assert own_accelerator() == {"accelerator": "cuda", "devices": [1]}
+        assert current_device() == SECOND
+        assert device_options() == {"accelerator": "cuda", "devices": [1]}
         with on_device(CPU):
-            assert own_device() == CPU
-            assert own_accelerator() == {"accelerator": "cpu", "devices": 1}
-        assert own_device() == SECOND
-    assert own_device() == torch.device("cuda")
+            assert current_device() == CPU
+            assert device_options() == {"accelerator": "cpu", "devices": 1}
+        assert current_device() == SECOND
+    assert current_device() == torch.device("cuda")
 
 
 def test_a_device_on_which_sets_are_not_made_changes_nothing():
     with on_device(APPLE):
-        assert own_device() == torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        assert own_accelerator() == {"accelerator": "auto", "devices": 1}
+        assert current_device() == torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        assert device_options() == {"accelerator": "auto", "devices": 1}
 
 
 @pytest.mark.parametrize("command", ["condense", "fit"])

@@ -25,7 +25,7 @@ from ddlight.data.decoded import read_full
 from ddlight.methods.base import smallest_class
 from ddlight.methods.patches.mosaic import MosaicSynthesiser
 from ddlight.methods.scoring.cost import operations_per_second
-from ddlight.networks.device import own_device
+from ddlight.networks.device import current_device
 from ddlight.networks.teachers import Teacher
 from ddlight.sets.store import Synthesis
 from ddlight.views.crop import CROP_UNIFORMS, crop_boxes, resized_crop
@@ -162,7 +162,7 @@ class RDED(MosaicSynthesiser):
 
     def canvases(self, patches: Tensor) -> Tensor:
         """Patches uint8 (n, C, s, s) as the teacher scores them, each on its canvas: (n, C', S, S) in [0, 1]."""
-        device = own_device()
+        device = current_device()
         return on_canvas(patches.to(device).float() / 255, self.dataset.info.size, self.loaded_teachers[0].input.mean)
 
     def losses(self, patches: Tensor, label: int) -> np.ndarray:

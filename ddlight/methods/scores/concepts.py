@@ -26,7 +26,7 @@ from ddlight.methods.scoring.embeddings import Embeddings
 from ddlight.methods.scoring.phrases import Phrases
 from ddlight.methods.scoring.samplers import Binning
 from ddlight.methods.scoring.table import COLUMNS, IDS, ScoreTable, read_table
-from ddlight.networks.device import own_device
+from ddlight.networks.device import current_device
 from ddlight.train import signals
 
 Source = Literal["concepts", "probe"]
@@ -217,7 +217,7 @@ class Margins(Artefact):
 
     def make_unit(self, work: Workspace, unit: Unit) -> None:
         """Train the layer. Raises DataError where a margin is not finite."""
-        start, m, device = time.perf_counter(), self.method, own_device()
+        start, m, device = time.perf_counter(), self.method, current_device()
         embeddings = m.embeddings
         rows, manifest = embeddings.read()
         phrases = m.phrases.read() if m.source == "concepts" else ()

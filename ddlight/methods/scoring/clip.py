@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from ddlight.core.errors import DataError, UsageError, nearest
 from ddlight.core.files import sha256
-from ddlight.networks.device import own_device
+from ddlight.networks.device import current_device
 from ddlight.networks.teachers import Input, resized
 from ddlight.views.normalise import normalise
 
@@ -145,7 +145,7 @@ class LoadedClip:
     """
 
     def __init__(self, network: nn.Module, taken: Input, tokenizer: Any) -> None:
-        self.device = own_device()
+        self.device = current_device()
         self.network: Any = network.to(self.device)
         self.taken, self.tokenizer = taken, tokenizer
 

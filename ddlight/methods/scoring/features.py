@@ -9,7 +9,7 @@ import torch
 
 from ddlight.core.errors import DataError
 from ddlight.data.base import RealDataset, Split
-from ddlight.networks.device import own_device
+from ddlight.networks.device import current_device
 from ddlight.networks.teachers import Teacher
 from ddlight.views.loader import eval_batch
 
@@ -52,7 +52,7 @@ class FeatureSource:
         size = eval_batch(self.dataset.info)
         answers = []
         for part in (rows[start : start + size] for start in range(0, len(rows), size)):
-            images = torch.from_numpy(self.dataset.take(split, part)).to(own_device()).float() / 255
+            images = torch.from_numpy(self.dataset.take(split, part)).to(current_device()).float() / 255
             answers.append([answer.cpu() for answer in self.teacher.features(images)])
         features, logits = (torch.cat(part).numpy() for part in zip(*answers, strict=True))
         return Features(features, logits, self.dataset.index(split).labels[rows])

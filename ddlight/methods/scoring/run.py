@@ -23,7 +23,7 @@ from ddlight.data.base import RealDataset
 from ddlight.methods.baselines.full import FullData
 from ddlight.methods.scoring.recorder import Recorder
 from ddlight.methods.scoring.table import COLUMNS, IDS, ScoreTable, read_table
-from ddlight.networks.device import own_accelerator
+from ddlight.networks.device import device_options
 from ddlight.networks.flops import TRAINING, forward_flops
 from ddlight.networks.students import ConvNet, ResNet, Student
 from ddlight.networks.teachers import RunTeacher, Teacher
@@ -105,7 +105,7 @@ class ScoringRun(Artefact):
         super().__init__(cache / dataset.info.name / "scoring")
         self.scoring, self.dataset, self.ipc, self.cache = scoring, dataset, ipc, cache
         self.seed = seed if scoring.seed is None else scoring.seed
-        self._build: Build = partial(Trainer, **own_accelerator())
+        self._build: Build = partial(Trainer, **device_options())
 
     @cached_property
     def student(self) -> Student:
@@ -182,7 +182,7 @@ class ScoringRun(Artefact):
         together, and the first of them keeps other processes out.
 
         Args:
-            build: builds the Trainer from run= and callbacks=; by default `own_device` alone is used.
+            build: builds the Trainer from run= and callbacks=; by default `current_device` alone is used.
             ranks: processes that call this together.
             progress: say how far a training on one device is.
 
@@ -191,7 +191,7 @@ class ScoringRun(Artefact):
         """
         if self.exists:
             return self.folder
-        self._build = build or partial(Trainer, progress=progress, **own_accelerator())
+        self._build = build or partial(Trainer, progress=progress, **device_options())
         log.info("scoring %s: %d steps of %s", self.dataset.info.name, self.steps, type(self.student).__name__)
         if ranks > 1 and not self._train_together():
             return self.folder

@@ -19,7 +19,7 @@ from ddlight.core.files import cache_folder
 from ddlight.core.naming import named
 from ddlight.methods.base import Selector
 from ddlight.methods.scoring.cost import image_flops, operations_per_second
-from ddlight.networks.device import own_accelerator
+from ddlight.networks.device import device_options
 from ddlight.networks.flops import TRAINING
 from ddlight.networks.students import ConvNet, Student
 from ddlight.recipes.budget import Budget, images_seen
@@ -181,7 +181,7 @@ class ValueSearch(Artefact):
 def _trial(how: Search, data: Selector, seed: int, run: Path) -> dict[str, Any]:
     """Train one student on a candidate's set and read the held-out split."""
     model = HardLabel(how.network, how.protocol, how.recipe, how.budget, seed)
-    trainer = Trainer(run=str(run), progress=False, **own_accelerator())
+    trainer = Trainer(run=str(run), progress=False, **device_options())
     checkpoint = run / "last.ckpt"
     trainer.fit(model, datamodule=data, ckpt_path=checkpoint if checkpoint.exists() else None)
     if "held_out" not in model.scores:

@@ -1,7 +1,7 @@
 """Published soft labels in the layout of FKD: read, checked, and replayed as views.
 
 SRe2L, CDA, CV-DD, FADRM, G-VBSM, EDC and LPLD save the teacher's answers as `epoch_{e}/batch_{b}.tar`, one
-`torch.save` list a batch, and with them everything that made the batch's views:
+`torch.save` list per batch, and with them everything that made the batch's views:
 
 | item | content |
 |---|---|
@@ -64,7 +64,7 @@ class StoredBatch:
         ids: int64 (B,): positions in the set's sorted listing.
         crops: float32 (B, 4): top, left, height, width as fractions.
         flips: bool (B,).
-        permutation: int64 (B,): row that each row is mixed with; its own where nothing is mixed.
+        permutation: int64 (B,): row that each row is mixed with; itself where nothing is mixed.
         share: weight that was drawn for the mix, in [0, 1]; 1 where nothing is mixed. Labels that need CutMix's true
             share take it from the box.
         box: of CutMix: first row, first column, end row, end column, ends left out; None for mixup or no mixing.
@@ -139,7 +139,7 @@ class SamplerOrder:
 
 @dataclass(frozen=True)
 class PublishedLabels:
-    """A folder of published labels. Batches are read when asked for.
+    """A folder of published labels. Batches are read one at a time, when they are needed.
 
     Args:
         folder: holds `epoch_0`, `epoch_1`, ...
@@ -180,7 +180,7 @@ class PublishedLabels:
 
         Raises:
             DataError: the file is missing, damaged, would run code, or holds something else than its neighbours.
-            UsageError: there is no such pass or batch.
+            UsageError: the labels have no such pass or batch.
         """
         if not (0 <= epoch < self.epochs and 0 <= index < self.batches):
             raise UsageError(
@@ -289,8 +289,8 @@ def replay(
         DataError: the stored box lies outside the views.
     """
     start, stop = rows or (0, len(stored))
-    own, other = np.arange(start, stop), stored.permutation[start:stop]
-    views, kept = _cut(images, stored, own, info), stored.share
+    batch_rows, partner_rows = np.arange(start, stop), stored.permutation[start:stop]
+    views, kept = _cut(images, stored, batch_rows, info), stored.share
     if stored.box is not None and max(stored.box) > info.size:
         raise DataError(
             f"The stored labels mix views of {max(stored.box)} pixels or more a side, and the dataset's images "
@@ -298,16 +298,18 @@ def replay(
         )
     mixed = stored.mixing != "none"
     if mixed:
-        whole = len(own) == len(stored)
-        partners = views[torch.from_numpy(other).to(views.device)] if whole else _cut(images, stored, other, info)
+        if len(views) == len(stored):
+            partners = views[torch.from_numpy(partner_rows).to(views.device)]
+        else:
+            partners = _cut(images, stored, partner_rows, info)
         if stored.box is None:
             views = mix.mixup(views, partners, stored.share)
         else:
             top, left, bottom, right = stored.box
             box = np.array([top, bottom, left, right])
             views, kept = mix.cutmix(views, partners, box), float(mix.kept_fraction(box, info.size))
-    ids, partner_ids = (torch.from_numpy(stored.ids[place]).to(labels.device) for place in (own, other))
-    share = torch.full((len(own),), kept, device=views.device)
+    ids, partner_ids = (torch.from_numpy(stored.ids[place]).to(labels.device) for place in (batch_rows, partner_rows))
+    share = torch.full((len(views),), kept, device=views.device)
     logits = stored.logits[start:stop].float().to(views.device)
     return View(views, labels[ids], labels[partner_ids], share, ids, partner_ids, mixed, logits)
 
@@ -318,10 +320,11 @@ def agreement(stored: StoredBatch, classes: np.ndarray) -> tuple[int, int, float
     `classes` holds the class of each image of the set, int64 (N,).
     """
     strongest = stored.logits.argmax(1).numpy()
-    own, other = classes[stored.ids], classes[stored.ids[stored.permutation]]
+    classes_shown, classes_mixed = classes[stored.ids], classes[stored.ids[stored.permutation]]
     frequency = np.bincount(classes, minlength=stored.logits.shape[1])[strongest] / len(classes)
     chance = frequency if stored.mixing == "none" else 1 - (1 - frequency) ** 2
-    return len(stored), int(((strongest == own) | (strongest == other)).sum()), float(chance.sum())
+    agreeing = (strongest == classes_shown) | (strongest == classes_mixed)
+    return len(stored), int(agreeing.sum()), float(chance.sum())
 
 
 def _cut(images: Images, stored: StoredBatch, rows: np.ndarray, info: DatasetInfo) -> Tensor:

@@ -164,7 +164,7 @@ def _check(content: ReleasedSet, path: Path, info: DatasetInfo) -> None:
 
 
 def _renormalised(content: ReleasedSet, info: DatasetInfo) -> ReleasedSet:
-    """Move images from the mean and std of their makers to the dataset's own."""
+    """Move images from the mean and std of their makers to the dataset's."""
     if content.space != "normalised" or info.name != "CIFAR100" or content.layout not in OF_CIFAR10:
         return content
     theirs, shape = TABLE["CIFAR10"], (1, -1, 1, 1)

@@ -24,7 +24,7 @@ from ddlight.data.base import RealDataset
 from ddlight.methods.recovery.engine.matching import EachImage
 from ddlight.methods.recovery.engine.observer import Observer, Space
 from ddlight.methods.recovery.engine.statistics import Measured
-from ddlight.networks.device import own_device
+from ddlight.networks.device import current_device
 from ddlight.networks.teachers import Teacher
 from ddlight.views import dsa
 from ddlight.views.crop import CROP_UNIFORMS, crop_boxes, flip, resized_crop
@@ -113,7 +113,7 @@ class RealStatistics(Artefact):
 
     @cached_property
     def _observer(self) -> Observer:
-        device = own_device()
+        device = current_device()
         taken, statistics = self.teacher.input, partial(EachImage, patch=self.patch)
         return Observer(self.teacher, Space(taken.mean, taken.std), device, statistics)
 

@@ -28,7 +28,7 @@ from ddlight.methods.recovery.engine.views import Views
 from ddlight.methods.recovery.engine.watch import RecoveryBar
 from ddlight.methods.scoring.cost import operations_per_second, scoring_facts, scoring_seconds
 from ddlight.methods.scoring.run import Scoring, ScoringRun
-from ddlight.networks.device import own_device
+from ddlight.networks.device import current_device
 from ddlight.networks.flops import build_checked, forward_flops
 from ddlight.networks.students import ResNet
 from ddlight.networks.teachers import Teacher, TorchvisionTeacher
@@ -167,7 +167,7 @@ class RecoveredSynthesiser(Synthesiser):
     @property
     def device(self) -> torch.device:
         """This process's GPU where there is one."""
-        return own_device()
+        return current_device()
 
     @cached_property
     def pixels(self) -> Space:
