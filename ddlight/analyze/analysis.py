@@ -1,8 +1,9 @@
 """Analysis: everything that is said of a set, in one row; what is real is gathered once for all sets of a dataset."""
 
+import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,72 +11,49 @@ import numpy as np
 import torch
 
 from ddlight.analyze import coverage, duplicates
-from ddlight.analyze.cost import Cost, cost
+from ddlight.analyze.cost import cost
 from ddlight.analyze.coverage import Spread
 from ddlight.analyze.distances import Distance
 from ddlight.analyze.duplicates import Pair
-from ddlight.analyze.pixels import embedded, set_images
+from ddlight.analyze.images import embedded, set_images
+from ddlight.analyze.labels import label_entropy
 from ddlight.analyze.real import Real
-from ddlight.analyze.sets import Asked
-from ddlight.analyze.stored_labels import label_entropy
+from ddlight.analyze.sets import LabelledSet
 from ddlight.core import naming
 from ddlight.core.errors import DataError, DDLightError
 from ddlight.core.files import cache_folder
-from ddlight.data.base import RealDataset
 from ddlight.networks.device import current_device
 from ddlight.networks.teachers import Teacher
 from ddlight.sets import store
-from ddlight.sets.opened import open_dataset, root_of
+from ddlight.sets.opened import hard, open_dataset, root_of
 from ddlight.sets.store import StoredSet
 from ddlight.sets.whitening import set_whitening
 from ddlight.views import pixels
 from ddlight.views.whiten import Whitening
 
+UNKNOWN = "unknown"
+"""A cost that nobody recorded. Cells of what was not computed are empty; what is undefined is nan."""
+
 
 @dataclass(frozen=True)
-class Measured:
-    """What a set's own images are, whoever asks: computed once where several runs trained on it.
+class Measures:
+    """What the images of a set are, whichever run trained on it: computed once for several runs."""
 
-    Attributes:
-        within: representativeness and diversity, mean over classes; None without a network.
-        pooled: likewise, over all classes together.
-        distance: FID and KID; None without a network.
-        pairs: images that are in the test split, or nearly so.
-        near: images whose nearest test image is as near as the threshold; None without a network.
-        exact: images whose pixels are those of a test image.
-        notes: what a reader must know of these numbers.
-    """
-
-    within: Spread | None
-    pooled: Spread | None
-    distance: Distance | None
-    pairs: list[Pair]
-    near: int | None
-    exact: int
-    notes: list[str]
+    within: Spread | None  # representativeness and diversity, mean over classes; None without a network
+    pooled: Spread | None  # likewise, over all classes together
+    distance: Distance | None  # FID and KID; None without a network
+    pairs: list[Pair]  # images that are in the test split, or nearly so
+    near: int | None  # images whose nearest test image is as near as the threshold; None without a network
+    exact: int  # images whose pixels are those of a test image
+    notes: list[str]  # what a reader must know of these numbers
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """What is said of one set.
+    """What is said of one set."""
 
-    Attributes:
-        asked: the set, and the run whose labels were asked about.
-        manifest: of the set.
-        measured: of its images.
-        entropy: of its labels, in bits; None where there are none to speak of.
-        cost: of making it.
-        bytes_pixels: of its images decoded: the same measure for indices, pictures and floats.
-        notes: what a reader must know.
-    """
-
-    asked: Asked
-    manifest: Mapping[str, Any]
-    measured: Measured
-    entropy: float | None
-    cost: Cost
-    bytes_pixels: int
-    notes: list[str] = field(default_factory=list)
+    row: dict[str, Any]  # its line of the CSV file, by column; None where a network would have been needed
+    pairs: list[dict[str, Any]]  # its lines of the file of duplicates
 
 
 class Analyst:
@@ -93,36 +71,81 @@ class Analyst:
     ) -> None:
         self.network, self.fid_network, self.root, self.threshold = network, fid_network, root, threshold
         self.reals: dict[str, Real] = {}
-        self.measured: dict[str, Measured] = {}
+        self.measured: dict[str, Measures] = {}
 
-    def analyse(self, asked: Asked) -> Analysis:
+    def analyse(self, subject: LabelledSet) -> Analysis:
         """Say everything of one set.
 
         Raises:
             DataError: it is damaged, empty, or of data that are not here; weights or labels are missing.
             UsageError: a network does not take its images, or its whitening cannot be undone.
         """
-        manifest = asked.manifest()
+        manifest = subject.manifest()
         if not manifest["images"]:
-            raise DataError(f"{asked.folder} holds no images: there is nothing to analyse.")
-        real = self.real(manifest, asked.run)
+            raise DataError(f"{subject.folder} holds no images: there is nothing to analyse.")
+        real = self._real(manifest, subject.run)
         selected = manifest["kind"] == "indices"
-        stored = store.load(asked.folder, real.dataset if selected else None, pixels.memory_limit())
+        stored = store.load(subject.folder, real.dataset if selected else None, pixels.memory_limit())
         whitening = set_whitening(manifest["space"], real.dataset, cache_folder(None))
-        key = str(asked.folder.resolve())
+        key = str(subject.folder.resolve())
         if key not in self.measured:
             self.measured[key] = self._measure(stored, real, whitening)
-        entropy, why = _labels(asked, stored, real.dataset, whitening)
-        made, measured = cost(manifest), self.measured[key]
-        notes = [*measured.notes, *([f"label entropy: {why}"] if why else []), *made.notes, *_data_notes(stored, real)]
-        return Analysis(asked, manifest, measured, entropy, made, _bytes_pixels(stored), notes)
+        measures = self.measured[key]
+        try:
+            entropy, why = label_entropy(subject, stored, real.dataset, whitening)
+        except DDLightError as error:  # a run's teacher or labels are gone: all else can still be said
+            entropy, why = None, " ".join(str(error).rstrip(".").split())
+        notes = [*measures.notes, *([f"label entropy: {why}"] if why else []), *cost(manifest).notes]
+        if real.dataset.identity() != manifest["dataset_identity"]:  # only of made images: ids of others were checked
+            notes.append(f"was made from other files of {manifest['dataset']} than lie here")
+        row = self._row(subject, stored, measures, entropy, notes)
+        ids = real.dataset.index("test").ids
+        images = store.read_selection(subject.folder)[1] if selected else np.arange(manifest["images"])
+        head = {name: manifest[name] for name in ("dataset", "method", "ipc", "seed")}
+        pairs = [
+            {**head, "image": str(images[p.image]), "test_id": str(ids[p.real]), "cosine": p.cosine, "exact": p.exact}
+            for p in measures.pairs
+        ]
+        return Analysis(row, pairs)
 
-    def real(self, manifest: Mapping[str, Any], run: Path | None = None) -> Real:
-        """The real images of a set's dataset, where `run` read them if no root is given.
+    def _row(
+        self, subject: LabelledSet, stored: StoredSet, measures: Measures, entropy: float | None, notes: list[str]
+    ) -> dict[str, Any]:
+        m, result = stored.manifest, subject.result
+        spreads = {"": measures.within, "_pooled": measures.pooled}
+        distances = astuple(measures.distance) if measures.distance else [None] * 5
+        costs = {name: value for name, value in vars(cost(m)).items() if name != "notes"}
+        dtype = getattr(stored.images, "dtype", np.dtype(np.uint8))
+        return {
+            "dataset": m["dataset"],
+            "method": m["method"],
+            "args": json.dumps(m["args"], sort_keys=True),
+            "ipc": m["ipc"],
+            "seed": m["seed"],
+            "regime": result.regime if result else "",
+            "n_images": m["images"],
+            "split": "test",
+            "features": self.network.name if self.network else "",
+            **{
+                f"{part.name}{suffix}": getattr(spread, part.name) if spread else None
+                for suffix, spread in spreads.items()
+                for part in fields(Spread)
+            },
+            **dict(zip(("fid", "kid", "kid_std", "fid_n", "fid_real_n"), distances, strict=True)),
+            "fid_features": self.fid_network.name if self.fid_network else "",
+            "label_entropy": entropy,
+            "near_duplicates": measures.near,
+            "exact_duplicates": measures.exact,
+            "bytes_images": m["bytes_images"],
+            "bytes_pixels": math.prod(stored.images.shape) * dtype.itemsize,
+            "bytes_labels": result.set.bytes_labels if result else m["bytes_labels"],
+            **{name: UNKNOWN if value is None else value for name, value in costs.items()},
+            "notes": notes,
+            "path": str(subject.run or subject.folder),
+        }
 
-        Raises:
-            DataError: its classes are not those of the set.
-        """
+    def _real(self, manifest: Mapping[str, Any], run: Path | None) -> Real:
+        """The real images of a set's dataset, where `run` read them if no root is given."""
         key = naming.digest(manifest["dataset_identity"])
         if key not in self.reals:
             dataset = open_dataset(manifest, self.root or root_of(run))
@@ -136,74 +159,40 @@ class Analyst:
             )
         return self.reals[key]
 
-    def _measure(self, stored: StoredSet, real: Real, whitening: Whitening | None) -> Measured:
+    def _measure(self, stored: StoredSet, real: Real, whitening: Whitening | None) -> Measures:
         info, labels = real.dataset.info, hard(stored.labels)
-        own = [h for part in set_images(stored, info, whitening) for h in duplicates.digests(part)]
-        exact = duplicates.exact_pairs(own, real.hashes)
-        images = len({image for image, _ in exact})
-        distance, notes = self._distance(stored, real, whitening)
+        hashes = [h for part in set_images(stored, info, whitening) for h in duplicates.digests(part)]
+        exact = duplicates.exact_pairs(hashes, real.hashes)
+        count = len({image for image, _ in exact})
+        distance, notes = None, []
+        if self.fid_network is not None:
+            images = set_images(stored, info, whitening, self.fid_network)
+            features = torch.cat([*embedded(self.fid_network, images)])
+            distance, width = real.distances.to(features), features.shape[1]
+            if distance.images < 2:
+                notes = ["FID and KID of one image are undefined"]
+            elif distance.images <= width:
+                n = f"{distance.images:,} images in {width:,} features"
+                notes = [f"FID of {n}: compare at equal n only, or take KID"]
         if self.network is None:
-            return Measured(None, None, distance, duplicates.merge(exact, {}), None, images, notes)
+            return Measures(None, None, distance, duplicates.merge(exact, {}), None, count, notes)
         features = torch.cat([*embedded(self.network, set_images(stored, info, whitening, self.network))])
         features = coverage.unit_length(features).to(current_device())
         real_labels = real.dataset.index("test").labels
         within = coverage.average(coverage.per_class(features, labels, real.test, real_labels))
-        found = coverage.nearest(features, real.test)
-        near = duplicates.near_pairs(found, self.threshold)
-        pooled, pairs = coverage.spread(features, found), duplicates.merge(exact, near)
+        nearest = coverage.nearest(features, real.test)
+        near = duplicates.near_pairs(nearest, self.threshold)
+        pooled, pairs = coverage.spread(features, nearest), duplicates.merge(exact, near)
         notes = [*_class_notes(labels, real_labels, info.num_classes), *notes]
-        return Measured(within, pooled, distance, pairs, len(near), images, notes)
-
-    def _distance(
-        self, stored: StoredSet, real: Real, whitening: Whitening | None
-    ) -> tuple[Distance | None, list[str]]:
-        """FID and KID, and what a reader must know of them."""
-        if self.fid_network is None:
-            return None, []
-        images = set_images(stored, real.dataset.info, whitening, self.fid_network)
-        features = torch.cat([*embedded(self.fid_network, images)])
-        found, width = real.distances.to(features), features.shape[1]
-        if found.images < 2:
-            return found, ["FID and KID of one image are undefined"]
-        if found.images <= width:
-            return found, [
-                f"FID of {found.images:,} images in {width:,} features: compare at equal n only, or take KID"
-            ]
-        return found, []
-
-
-def hard(labels: np.ndarray) -> np.ndarray:
-    """Classes (N,) of labels (N,) or (N, K)."""
-    return labels if labels.ndim == 1 else labels.argmax(1)
-
-
-def _labels(
-    asked: Asked, stored: StoredSet, dataset: RealDataset, whitening: Whitening | None
-) -> tuple[float | None, str]:
-    """Entropy of labels; where a run's teacher or labels are gone, none, and why: all else can still be said."""
-    try:
-        return label_entropy(asked, stored, dataset, whitening)
-    except DDLightError as error:
-        return None, " ".join(str(error).rstrip(".").split())
+        return Measures(within, pooled, distance, pairs, len(near), count, notes)
 
 
 def _class_notes(labels: np.ndarray, real_labels: np.ndarray, classes: int) -> list[str]:
     """Which classes the means over classes leave out."""
-    own, theirs = (np.bincount(x, minlength=classes) for x in (labels, real_labels))
+    images, real = (np.bincount(x, minlength=classes) for x in (labels, real_labels))
     lines = {
-        "no image in the set": int((own == 0).sum()),
-        "no test image": int((theirs == 0).sum()),
-        "one image, of which diversity is undefined": int((own == 1).sum()),
+        "no image in the set": int((images == 0).sum()),
+        "no test image": int((real == 0).sum()),
+        "one image, of which diversity is undefined": int((images == 1).sum()),
     }
     return [f"{count:,} of {classes:,} classes have {what}" for what, count in lines.items() if count]
-
-
-def _data_notes(stored: StoredSet, real: Real) -> list[str]:
-    """Whether made images came from data whose files are others here; indices are checked by their ids."""
-    same = real.dataset.identity() == stored.manifest["dataset_identity"]
-    return [] if same else [f"was made from other files of {stored.manifest['dataset']} than lie here"]
-
-
-def _bytes_pixels(stored: StoredSet) -> int:
-    dtype = getattr(stored.images, "dtype", np.dtype(np.uint8))
-    return math.prod(stored.images.shape) * dtype.itemsize

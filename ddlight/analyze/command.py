@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ddlight.analyze.analysis import Analysis, Analyst
-from ddlight.analyze.rows import PAIRS, cells, csv_text, pair_rows, screen
-from ddlight.analyze.sets import Asked, asked_sets
+from ddlight.analyze.rows import PAIRS, csv_text, screen
+from ddlight.analyze.sets import find_sets
 from ddlight.cli.command_line import quiet
 from ddlight.cli.parsing import Parser, parser_logger
 from ddlight.core.errors import DataError, DDLightError, UsageError
@@ -22,39 +22,28 @@ from ddlight.networks.teachers import Teacher, TorchvisionTeacher
 
 log = logging.getLogger("ddlight")
 
-NETWORKS = ("--features", "--fid_features")
+NETWORKS = {
+    "--features": "whose features: a run's folder, or a class such as TorchvisionTeacher with --features.model="
+    "resnet18 (that one, trained on ImageNet-1K, by default where its weights are here)",
+    "--fid_features": "likewise, for FID and KID: --features by default; where neither is given, torchvision's "
+    "inception_v3 if its weights are here (they are not those of published FIDs)",
+}
+FILES = {"out": "also write every column there", "pairs": "write the duplicates there"}
 
 
 def parser() -> Parser:
     """The command's options."""
-    own = Parser(prog="ddlight analyze", description=__doc__, allow_abbrev=False, logger=parser_logger())
-    own.add_argument("sets", nargs="*", type=str, help="folders of sets, of runs, or that hold such at any depth")
-    own.add_argument(
-        "--features",
-        type=Teacher | None,
-        default=None,
-        help="whose features: a run's folder, or a class such as TorchvisionTeacher with --features.model=resnet18 "
-        "(that one, trained on ImageNet-1K, by default where its weights are here)",
-    )
-    own.add_argument(
-        "--fid_features",
-        type=Teacher | None,
-        default=None,
-        help="likewise, for FID and KID: --features by default; where neither is given, torchvision's inception_v3 "
-        "if its weights are here (they are not those of published FIDs)",
-    )
-    own.add_argument(
-        "--root",
-        type=str | None,
-        default=None,
-        help="folder of the real images, if not the one that runs and sets name",
-    )
-    own.add_argument(
-        "--threshold", type=float, default=0.999, help="cosine from which a test image is a near duplicate"
-    )
-    own.add_argument("--out", type=str | None, default=None, metavar="FILE.csv", help="also write every column there")
-    own.add_argument("--pairs", type=str | None, default=None, metavar="FILE.csv", help="write the duplicates there")
-    return own
+    options = Parser(prog="ddlight analyze", description=__doc__, allow_abbrev=False, logger=parser_logger())
+    options.add_argument("sets", nargs="*", type=str, help="folders of sets, of runs, or that hold such at any depth")
+    for name, text in NETWORKS.items():
+        options.add_argument(name, type=Teacher | None, default=None, help=text)
+    root = "folder of the real images, if not the one that runs and sets name"
+    options.add_argument("--root", type=str | None, default=None, help=root)
+    threshold = "cosine from which a test image is a near duplicate"
+    options.add_argument("--threshold", type=float, default=0.999, help=threshold)
+    for name, text in FILES.items():
+        options.add_argument(f"--{name}", type=str | None, default=None, metavar="FILE.csv", help=text)
+    return options
 
 
 def main(argv: Sequence[str]) -> int:
@@ -64,24 +53,34 @@ def main(argv: Sequence[str]) -> int:
         UsageError: an option is wrong.
         DataError: a folder is missing, or no set could be analysed.
     """
-    own = parser()
-    options = own.instantiate_classes(own.parse_args(as_classes(argv)))
+    options = parser()
+    chosen = options.instantiate_classes(options.parse_args(as_classes(argv)))
     quiet()
-    _check(options)
-    asked = asked_sets([Path(text).expanduser() for text in options.sets])
-    network, fid_network = networks(options.features, options.fid_features)
-    analyst = Analyst(network, fid_network, options.root, options.threshold)
-    found, errors = _analyse_all(analyst, asked)
-    if not found:
+    _check(chosen)
+    sets = find_sets([Path(text).expanduser() for text in chosen.sets])
+    network, fid_network = networks(chosen.features, chosen.fid_features)
+    analyst = Analyst(network, fid_network, chosen.root, chosen.threshold)
+    analyses: list[Analysis] = []
+    errors: list[DDLightError] = []
+    for number, one in enumerate(sets, 1):
+        if len(sets) > 1:
+            log.info("%d of %d: %s", number, len(sets), one.run or one.folder)
+        try:
+            analyses.append(analyst.analyse(one))
+        except DDLightError as error:
+            errors.append(error)
+    if not analyses:
         raise errors[0]
-    names = tuple("" if teacher is None else teacher.name for teacher in (network, fid_network))
-    rows = [cells(analysis, *names) for analysis in found]
+    rows, pairs = [a.row for a in analyses], [row for a in analyses for row in a.pairs]
     about = [line for real in analyst.reals.values() for line in real.lines()]
     missing = [] if network else ["No network: representativeness and diversity need --features FOLDER_OF_A_RUN."]
     sys.stdout.write("\n".join([*about, *missing, "", *screen(rows), ""]))
-    _deliver(options, rows, [row for a in found for row in pair_rows(a, analyst.real(a.manifest, a.asked.run).dataset)])
-    for error in errors:
-        sys.stderr.write(f"ddlight analyze: left out: {error}\n")
+    for file, text in ((chosen.out, csv_text(list(rows[0]), rows)), (chosen.pairs, csv_text(PAIRS, pairs))):
+        if file is not None:
+            write_bytes(Path(file), text.encode())
+            sys.stdout.write(f"{file}\n")
+    for failure in errors:
+        sys.stderr.write(f"ddlight analyze: left out: {failure}\n")
     return errors[0].code if errors else 0
 
 
@@ -127,28 +126,9 @@ def _check(options: Any) -> None:
         raise UsageError("Which sets? Give one or more folders of sets, or of runs: ddlight analyze FOLDER")
     if not -1 <= options.threshold <= 1:
         raise UsageError(f"threshold is a cosine, -1 to 1; given: {options.threshold}. For example --threshold=0.999")
-    for name in ("out", "pairs"):
+    for name in FILES:
         file = getattr(options, name)
         if file is not None and not file.endswith(".csv"):
             raise UsageError(
                 f"--{name} writes a CSV file; '{file}' was given: --{name}={Path(file).with_suffix('.csv')}"
             )
-
-
-def _analyse_all(analyst: Analyst, asked: Sequence[Asked]) -> tuple[list[Analysis], list[DDLightError]]:
-    found, errors = [], []
-    for number, one in enumerate(asked, 1):
-        if len(asked) > 1:
-            log.info("%d of %d: %s", number, len(asked), one.run or one.folder)
-        try:
-            found.append(analyst.analyse(one))
-        except DDLightError as error:
-            errors.append(error)
-    return found, errors
-
-
-def _deliver(options: Any, rows: list[dict[str, Any]], pairs: list[dict[str, Any]]) -> None:
-    for file, text in ((options.out, csv_text(list(rows[0]), rows)), (options.pairs, csv_text(PAIRS, pairs))):
-        if file is not None:
-            write_bytes(Path(file), text.encode())
-            sys.stdout.write(f"{file}\n")

@@ -18,20 +18,15 @@ SHARED = {"statistics": "statistics of real images", "patch_set": "patches", "mo
 class Cost:
     """Seconds and floating-point operations; None where they are not known.
 
-    Attributes:
-        seconds: making the set: synthesis or selection, its search, and the scoring run of a score-based method.
-        flops: likewise; of training networks and optimising images. One pass over the real images for their features,
-            and what a choice computes from scores or features, are not counted.
-        seconds_networks: all that, and training the teachers and other networks behind it.
-        flops_networks: likewise.
-        notes: what these numbers leave out.
+    Operations are of training networks and optimising images. One pass over the real images for their features, and
+    what a choice computes from scores or features, are not counted.
     """
 
-    seconds: float | None
+    seconds: float | None  # making the set: synthesis or selection, its search, a score-based method's scoring run
     flops: float | None
-    seconds_networks: float | None
+    seconds_networks: float | None  # all that, and training the teachers and other networks behind it
     flops_networks: float | None
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what these numbers leave out
 
 
 def cost(manifest: Mapping[str, Any]) -> Cost:
@@ -44,16 +39,15 @@ def cost(manifest: Mapping[str, Any]) -> Cost:
     m = manifest
     if m["method"] in UNRECORDED:
         return Cost(None, None, None, None, ("others made the set: what it cost is not recorded",))
-    scoring, teachers = (m.get("scoring_seconds", 0.0), m.get("flops_scoring", 0.0)), "recovery" in m
     seconds, flops = m["seconds"], m.get("flops_synthesis", 0.0 if _counted(m) else None)
-    notes = _left_out(m)
-    whole = _sum(seconds, scoring[0]), _sum(flops, scoring[1])
-    own = (seconds, flops) if teachers else whole
+    whole = _sum(seconds, m.get("scoring_seconds", 0.0)), _sum(flops, m.get("flops_scoring", 0.0))
+    made = (seconds, flops) if "recovery" in m else whole
+    notes = [f"seconds leave out: {title}, made once and shared" for key, title in SHARED.items() if m.get(key)]
     pretrained = [*_pretrained(m)]
     if pretrained:
         notes.append(f"training of {', '.join(pretrained)} is not recorded")
-    networks = (None, None) if pretrained else whole
-    return Cost(own[0], own[1], networks[0], networks[1], tuple(notes))
+    total = (None, None) if pretrained else whole
+    return Cost(made[0], made[1], total[0], total[1], tuple(notes))
 
 
 def _counted(manifest: Mapping[str, Any]) -> bool:
@@ -65,10 +59,6 @@ def _sum(first: float | None, second: float) -> float | None:
     return None if first is None else first + second
 
 
-def _left_out(manifest: Mapping[str, Any]) -> list[str]:
-    return [f"seconds leave out: {title}, made once and shared" for key, title in SHARED.items() if manifest.get(key)]
-
-
 def _pretrained(manifest: Mapping[str, Any]) -> Iterator[str]:
     """Names of the networks that came trained."""
     trained = bool(manifest.get("scoring")) and "recovery" in manifest
@@ -77,9 +67,8 @@ def _pretrained(manifest: Mapping[str, Any]) -> Iterator[str]:
     elif manifest.get("teachers") and not trained:
         yield from (f"teacher {teacher['name']}" for teacher in manifest["teachers"])
     else:
-        yield from (f"{found['class']} {str(found['weights'])[:12]}" for found in _weights(manifest["args"]))
-        if "concepts" in manifest and not any(_weights(manifest["args"])):
-            yield "CLIP"
+        networks = [f"{network['class']} {str(network['weights'])[:12]}" for network in _weights(manifest["args"])]
+        yield from networks or (["CLIP"] if "concepts" in manifest else [])
 
 
 def _weights(value: Any) -> Iterator[Mapping[str, Any]]:

@@ -25,22 +25,16 @@ PAIRS = 2**24
 
 @dataclass(frozen=True)
 class Nearest:
-    """How near images of a set and real ones are to each other.
+    """How near images of a set and real ones are to each other."""
 
-    Attributes:
-        cosines: float (n,): of each image of the set to the real image nearest to it.
-        where: int64 (n,): which that is.
-        covered: float (m,): cosine of each real image to the image of the set nearest to it.
-    """
-
-    cosines: Tensor
-    where: Tensor
-    covered: Tensor
+    cosines: Tensor  # float (n,): of each image of the set to the real image nearest to it
+    where: Tensor  # int64 (n,): which that is
+    covered: Tensor  # float (m,): cosine of each real image to the image of the set nearest to it
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Representativeness and diversity: of minimax form, and of mean coverage. Cosines in [-1, 1] and 1 less them.
+    """Representativeness and diversity: of minimax form, and of mean coverage. Cosines in [-1, 1], and 1 minus them.
 
     Diversity of fewer than two images is nan.
     """
@@ -95,16 +89,16 @@ def mean_cosine(images: Tensor) -> float:
     count = len(images)
     if count < 2:
         return math.nan
-    total, own = images.sum(0, dtype=torch.float64), images.square().sum(dtype=torch.float64)
-    return float((total.square().sum() - own) / (count * (count - 1)))
+    total, diagonal = images.sum(0, dtype=torch.float64), images.square().sum(dtype=torch.float64)
+    return float((total.square().sum() - diagonal) / (count * (count - 1)))
 
 
-def spread(images: Tensor, found: Nearest, pairs: int = PAIRS) -> Spread:
-    """Representativeness and diversity of images of length 1, (n, D), of which the nearest real ones are `found`."""
+def spread(images: Tensor, near: Nearest, pairs: int = PAIRS) -> Spread:
+    """Representativeness and diversity of images of length 1, (n, D), of which the nearest real ones are `near`."""
     return Spread(
-        rep_minimax=float(found.cosines.min()),
+        rep_minimax=float(near.cosines.min()),
         div_minimax=1 - closest_two(images, pairs),
-        rep_cov=float(found.covered.mean(dtype=torch.float64)),
+        rep_cov=float(near.covered.mean(dtype=torch.float64)),
         div_mean=1 - mean_cosine(images),
     )
 
@@ -121,15 +115,11 @@ def per_class(
         real_labels: their classes, int64 (m,).
         pairs: cosines in memory.
     """
-    found = []
+    spreads = []
     for label in np.intersect1d(labels, real_labels).tolist():
-        own, theirs = images[_rows(labels, label)], real[_rows(real_labels, label)]
-        found.append(spread(own, nearest(own, theirs, pairs), pairs))
-    return found
-
-
-def _rows(labels: np.ndarray, label: int) -> Tensor:
-    return torch.from_numpy(np.flatnonzero(labels == label))
+        mine, others = (torch.from_numpy(np.flatnonzero(of == label)) for of in (labels, real_labels))
+        spreads.append(spread(images[mine], nearest(images[mine], real[others], pairs), pairs))
+    return spreads
 
 
 def average(spreads: Sequence[Spread]) -> Spread:

@@ -26,35 +26,25 @@ KID_IMAGES = 10_000
 
 @dataclass(frozen=True)
 class Distance:
-    """How far a set is from the real images.
+    """How far a set is from the real images; numbers of fewer than two images are nan.
 
-    Attributes:
-        fid: Fréchet distance, at least 0; nan for fewer than two images.
-        kid: squared maximum mean discrepancy under the kernel (x.y / D + 1)^3, mean over draws; nan for fewer than two
-            images. Below 0 where the set is closer to the real images than a random draw of them is, as sets with the
-            same number of each class are.
-        kid_std: its standard deviation over draws.
-        images: of the set.
-        real: real images that FID compares with.
+    KID is below 0 where the set is closer to the real images than a random draw of them is, as sets with the same
+    number of images in each class are.
     """
 
-    fid: float
-    kid: float
-    kid_std: float
-    images: int
-    real: int
+    fid: float  # Fréchet distance, at least 0
+    kid: float  # squared maximum mean discrepancy under the kernel (x.y / D + 1)^3, mean over draws
+    kid_std: float  # its standard deviation over draws
+    images: int  # of the set
+    real: int  # real images that FID compares with
 
 
-class Given(nn.Module):
+class PassThrough(nn.Identity):
     """A feature extractor for torchmetrics that is handed features: (n, D) in, (n, D) out."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.num_features = width
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Features as they are."""
-        return features
 
 
 class Distances:
@@ -66,7 +56,7 @@ class Distances:
     """
 
     def __init__(self, width: int, real: int) -> None:
-        self.fid = FrechetInceptionDistance(Given(width), reset_real_features=False)
+        self.fid = FrechetInceptionDistance(PassThrough(width), reset_real_features=False)
         self.sampled = torch.zeros(real, dtype=torch.bool)
         self.sampled[torch.from_numpy(generator(0, "kid sample").permutation(real)[:KID_IMAGES])] = True
         self.sample: list[Tensor] = []
@@ -96,7 +86,7 @@ def kid(real: Tensor, features: Tensor) -> tuple[float, float]:
         warnings.filterwarnings("ignore", message="Metric `Kernel Inception Distance`")
         torch.default_generator.manual_seed(0)
         size = min(SUBSET_SIZE, len(real), len(features))
-        metric = KernelInceptionDistance(Given(features.shape[1]), subsets=SUBSETS, subset_size=size)
+        metric = KernelInceptionDistance(PassThrough(features.shape[1]), subsets=SUBSETS, subset_size=size)
         metric.update(real, real=True)
         metric.update(features, real=False)
         mean, std = metric.compute()

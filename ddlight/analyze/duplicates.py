@@ -14,19 +14,12 @@ from ddlight.analyze.coverage import Nearest
 
 @dataclass(frozen=True)
 class Pair:
-    """An image of a set and a real one that is like it.
+    """An image of a set and a real one that is like it."""
 
-    Attributes:
-        image: position in the set.
-        real: position in the split.
-        cosine: of their features; None where no network looked.
-        exact: whether every pixel is the same.
-    """
-
-    image: int
-    real: int
-    cosine: float | None
-    exact: bool
+    image: int  # position in the set
+    real: int  # position in the split
+    cosine: float | None  # of their features; None where no network looked
+    exact: bool  # whether every pixel is the same
 
 
 def digests(images: Tensor) -> list[bytes]:
@@ -41,27 +34,22 @@ def digests(images: Tensor) -> list[bytes]:
 
 def places(hashes: Iterable[bytes]) -> dict[bytes, list[int]]:
     """Positions of each hash."""
-    found: dict[bytes, list[int]] = defaultdict(list)
+    positions: dict[bytes, list[int]] = defaultdict(list)
     for position, content in enumerate(hashes):
-        found[content].append(position)
-    return dict(found)
+        positions[content].append(position)
+    return dict(positions)
 
 
-def exact_pairs(own: Sequence[bytes], real: Mapping[bytes, Sequence[int]]) -> list[tuple[int, int]]:
-    """Every image of a set and real image that have the same pixels.
-
-    Args:
-        own: hashes of the set's images.
-        real: positions of the real ones' hashes.
-    """
-    return [(image, position) for image, content in enumerate(own) for position in real.get(content, ())]
+def exact_pairs(hashes: Sequence[bytes], real: Mapping[bytes, Sequence[int]]) -> list[tuple[int, int]]:
+    """Every image of a set (by its hash) and real image (by its place among the hashes) that have the same pixels."""
+    return [(image, position) for image, content in enumerate(hashes) for position in real.get(content, ())]
 
 
-def near_pairs(found: Nearest, threshold: float) -> dict[tuple[int, int], float]:
+def near_pairs(near: Nearest, threshold: float) -> dict[tuple[int, int], float]:
     """Each image with the real one nearest to it, where the cosine of their features is at least `threshold`."""
-    images = torch.nonzero(found.cosines >= threshold).flatten()
-    pairs = zip(images.tolist(), found.where[images].tolist(), strict=True)
-    return dict(zip(pairs, found.cosines[images].tolist(), strict=True))
+    images = torch.nonzero(near.cosines >= threshold).flatten()
+    pairs = zip(images.tolist(), near.where[images].tolist(), strict=True)
+    return dict(zip(pairs, near.cosines[images].tolist(), strict=True))
 
 
 def merge(exact: Iterable[tuple[int, int]], near: Mapping[tuple[int, int], float]) -> list[Pair]:

@@ -1,5 +1,6 @@
 """The real images that the sets of one dataset are compared with, each looked at once."""
 
+import itertools
 from functools import cached_property
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 from ddlight.analyze.coverage import unit_length
 from ddlight.analyze.distances import Distances
 from ddlight.analyze.duplicates import digests, places
-from ddlight.analyze.pixels import embedded, real_images
+from ddlight.analyze.images import embedded, real_images
 from ddlight.data.base import RealDataset
 from ddlight.data.table import DatasetInfo
 from ddlight.networks.device import current_device
@@ -53,25 +54,24 @@ class Real:
     def distances(self) -> Distances:
         """The training split as FID and KID take it."""
         assert self.fid_network is not None
-        found: Distances | None = None
-        for part in embedded(self.fid_network, real_images(self.dataset, "train", self.fid_network)):
-            found = found or Distances(part.shape[1], len(self.dataset.index("train")))
-            found.add(part)
-        assert found is not None
-        return found
+        parts = embedded(self.fid_network, real_images(self.dataset, "train", self.fid_network))
+        first = next(parts)
+        distances = Distances(first.shape[1], len(self.dataset.index("train")))
+        for part in itertools.chain([first], parts):
+            distances.add(part)
+        return distances
 
     def lines(self) -> list[str]:
         """What numbers are relative to."""
         info = self.dataset.info
-        said = [f"{info.name}: {len(self.dataset.index('test')):,} test images"]
+        lines = [f"{info.name}: {len(self.dataset.index('test')):,} test images"]
         if self.network is not None:
-            said.append(
-                f"Representativeness, diversity and near duplicates: features of {_described(self.network, info)}"
-            )
+            measures = "Representativeness, diversity and near duplicates"
+            lines.append(f"{measures}: features of {_described(self.network, info)}")
         if self.fid_network is not None:
-            real = f"to the {len(self.dataset.index('train')):,} training images"
-            said.append(f"FID and KID {real}: features of {_described(self.fid_network, info)}")
-        return said
+            train = f"{len(self.dataset.index('train')):,} training images"
+            lines.append(f"FID and KID to the {train}: features of {_described(self.fid_network, info)}")
+        return lines
 
 
 def _described(teacher: Teacher, info: DatasetInfo) -> str:

@@ -14,18 +14,12 @@ from ddlight.sets.opened import RESULT, find
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A condensed set, and a run whose labels are asked about, if any.
+class LabelledSet:
+    """A condensed set, and a run that labelled it in its own way, if any."""
 
-    Attributes:
-        folder: of the set.
-        run: of the run.
-        result: of the run.
-    """
-
-    folder: Path
-    run: Path | None = None
-    result: Result | None = None
+    folder: Path  # of the set
+    run: Path | None = None  # folder of the run
+    result: Result | None = None  # of the run
 
     def manifest(self) -> dict[str, Any]:
         """The set's manifest. Raises DataError where it is no more, damaged, or not of the set that the run had."""
@@ -43,7 +37,7 @@ class Asked:
         return manifest
 
 
-def asked_sets(paths: Sequence[Path]) -> list[Asked]:
+def find_sets(paths: Sequence[Path]) -> list[LabelledSet]:
     """Find the sets, in the order of paths; each comes once, and once for every way in which runs labelled it.
 
     Args:
@@ -53,35 +47,32 @@ def asked_sets(paths: Sequence[Path]) -> list[Asked]:
         DataError: a path is missing, damaged or holds neither.
         UsageError: a path is something else that was sealed, such as a scoring run.
     """
-    found: dict[str, Asked] = {}
+    sets: dict[str, LabelledSet] = {}
     for path in paths:
-        for asked in [*_below(path)] if _holds_others(path) else [_one(find(path))]:
-            found.setdefault(_key(asked), asked)
-    return list(found.values())
+        holds_others = path.is_dir() and not any((path / name).is_file() for name in (MANIFEST, RESULT))
+        for one in _below(path) if holds_others else [_one(find(path))]:
+            sets.setdefault(_key(one), one)
+    return list(sets.values())
 
 
-def _holds_others(path: Path) -> bool:
-    return path.is_dir() and not any((path / name).is_file() for name in (MANIFEST, RESULT))
-
-
-def _one(folder: Path) -> Asked:
+def _one(folder: Path) -> LabelledSet:
     if (folder / RESULT).is_file():
         result = Result.read(folder)
-        return Asked(Path(result.set.path), folder, result)
+        return LabelledSet(Path(result.set.path), folder, result)
     manifest = read_manifest(folder)
     if not _is_set(manifest):
         raise UsageError(
             f"{folder} is no condensed set but: {manifest.get('what', 'something else')}. "
             "Give the folder of a set, or of a run: ddlight analyze FOLDER"
         )
-    return Asked(folder)
+    return LabelledSet(folder)
 
 
 def _is_set(manifest: dict[str, Any]) -> bool:
     return {"method", "kind", "ipc"} <= set(manifest)
 
 
-def _below(folder: Path) -> Iterator[Asked]:
+def _below(folder: Path) -> Iterator[LabelledSet]:
     """Every finished set and run below a folder, by name."""
     count = 0
     for place, inner, names in os.walk(folder):
@@ -96,11 +87,11 @@ def _below(folder: Path) -> Iterator[Asked]:
         )
 
 
-def _key(asked: Asked) -> str:
+def _key(one: LabelledSet) -> str:
     """Sets are told apart by folder; runs by that and by what labelled it."""
-    result = asked.result
+    result = one.result
     labels: list[object] = []
     if result is not None:
         teachers = [teacher.fingerprint for teacher in result.teachers]
         labels = [result.regime, result.recipe.get("temperature"), teachers]
-    return json.dumps([str(asked.folder.resolve()), labels])
+    return json.dumps([str(one.folder.resolve()), labels])

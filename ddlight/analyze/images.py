@@ -19,7 +19,7 @@ from ddlight.views.whiten import Whitening
 
 
 def parts_of(count: int, info: DatasetInfo, teacher: Teacher | None) -> Iterator[np.ndarray]:
-    """Positions of `count` images, so many at once as a network may take, or as may be decoded where there is none."""
+    """Positions of `count` images in parts that a network may take, or that may be decoded where there is none."""
     seen = info if teacher is None else replace(info, channels=3, size=max(info.size, teacher.input.size))
     size = eval_batch(seen)
     return (np.arange(start, min(start + size, count)) for start in range(0, count, size))

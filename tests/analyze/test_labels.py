@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from ddlight.analyze.entropy import mean_entropy, own_entropy
+from ddlight.analyze.labels import mean_entropy, own_entropy
 
 
 def test_known_distributions():

@@ -1,18 +1,19 @@
-"""How soft the labels are that a run's regime kept for its set: read where they lie, or made again where it is quick.
+"""How soft labels are: mean entropy in bits, of those of a set or of those that a run's regime kept for it.
 
 `SoftLabel` labels each image once: the teacher of the run's config does so again. `StoredLabel` left its labels in
 the cache of condensed sets. Regimes whose labels are made anew at every step keep none.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import entr, softmax
 
-from ddlight.analyze.entropy import mean_entropy, own_entropy
-from ddlight.analyze.pixels import set_images
-from ddlight.analyze.sets import Asked
+from ddlight.analyze.images import set_images
+from ddlight.analyze.sets import LabelledSet
 from ddlight.cli.parsing import parse_teacher
 from ddlight.core.artefact import read_manifest, verify
 from ddlight.core.errors import DataError
@@ -30,24 +31,53 @@ ROWS = 4096
 """Stored labels that are read at once."""
 
 
+def bits(probabilities: np.ndarray) -> np.ndarray:
+    """Entropy of each row of probabilities (n, K), in bits: (n,). Rows are brought to the sum 1 first."""
+    p = probabilities.astype(np.float64)
+    return np.asarray(entr(p / p.sum(1, keepdims=True)).sum(1) / math.log(2))
+
+
+def own_entropy(labels: np.ndarray, kind: str) -> float | None:
+    """Mean entropy of the labels that a set is stored with, in bits.
+
+    Args:
+        labels: classes (N,), or (N, K).
+        kind: of (N, K): "probabilities", "logits" (their softmax is taken), or another, which has no entropy: None.
+    """
+    if labels.ndim == 1:
+        return 0.0
+    if kind == "logits":
+        return mean_entropy([labels], 1.0)
+    return float(bits(labels).mean()) if kind == "probabilities" else None
+
+
+def mean_entropy(parts: Iterable[np.ndarray], temperature: float) -> float:
+    """Mean entropy in bits of softmax(logits / T) over parts (n, K), which need not be in memory together."""
+    total, count = 0.0, 0
+    for part in parts:
+        each = bits(softmax(part.astype(np.float64) / temperature, axis=1))
+        total, count = total + float(each.sum()), count + len(each)
+    return total / count
+
+
 def label_entropy(
-    asked: Asked, stored: StoredSet, dataset: RealDataset, whitening: Whitening | None
+    subject: LabelledSet, stored: StoredSet, dataset: RealDataset, whitening: Whitening | None
 ) -> tuple[float | None, str]:
     """Mean entropy in bits of a set's labels, or of those that a run's regime kept; None and why where there is none.
 
     Raises:
         DataError: the run's config is damaged, or its teacher is another by now.
     """
-    result = asked.result
+    result = subject.result
     regime = "HardLabel" if result is None else result.regime.partition("(")[0]
     if regime == "HardLabel":
         kind = stored.manifest["labels"]
-        found = own_entropy(stored.labels, kind)
-        return found, "" if found is not None else f"labels are {kind}: no probabilities, so no entropy"
-    assert result is not None and asked.run is not None
+        entropy = own_entropy(stored.labels, kind)
+        return entropy, f"labels are {kind}: no probabilities, so no entropy" if entropy is None else ""
+    assert result is not None and subject.run is not None
     if regime not in ("SoftLabel", "StoredLabel"):
         return None, f"{regime} makes labels anew at every step and keeps none"
-    config = run_arguments(asked.run, "model")
+    config = run_arguments(subject.run, "model")
     if regime == "SoftLabel":
         return _once(config, result, stored, dataset, whitening), ""
     return _kept(config, result)
@@ -75,11 +105,11 @@ def _kept(config: dict[str, Any], result: Result) -> tuple[float | None, str]:
     if config.get("published"):
         return None, "entropy of published labels is not read"
     folders = (cache_folder(config.get("cache")) / "labels").glob("*/manifest.json")
-    own = [path.parent for path in folders if _belong(read_manifest(path.parent), config, result)]
-    if not own:
+    folder = next((path.parent for path in folders if _belong(read_manifest(path.parent), config, result)), None)
+    if folder is None:
         return None, "the labels that the run stored are there no more"
     temperature = 1.0 if config.get("match") == "mse" else _temperature(result)
-    return mean_entropy(_logits(own[0]), temperature), ""
+    return mean_entropy(_logits(folder), temperature), ""
 
 
 def _belong(manifest: dict[str, Any], config: dict[str, Any], result: Result) -> bool:
@@ -95,13 +125,10 @@ def _belong(manifest: dict[str, Any], config: dict[str, Any], result: Result) ->
         "passes": min(config.get("labels_per_image") or passes, passes),
     }
     views = {key: value for key, value in manifest.get("augment", {}).items() if key != "class"}
+    augment = {key: list(value) if isinstance(value, tuple) else value for key, value in result.augment.items()}
     return all(manifest.get(key) == value for key, value in wanted.items()) and all(
-        _plain(result.augment.get(key)) == value for key, value in views.items()
+        augment.get(key) == value for key, value in views.items()
     )
-
-
-def _plain(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _logits(folder: Path) -> Iterator[np.ndarray]:
