@@ -17,7 +17,7 @@ from ddlight.regimes.losses import hard_classes, kl_divergence, mse_with_class
 from ddlight.sets import prune
 from ddlight.sets.labels import LabelPlan, LabelStore, Storage
 from ddlight.sets.module import CondensedDataModule, cache_folder
-from ddlight.sets.readers.fkd import PublishedLabels, open_labels
+from ddlight.sets.readers.fkd import PublishedLabels
 from ddlight.sets.readers.fkd import replay as published_view
 from ddlight.views.loader import Batch, RunLoader, rows_of_part
 from ddlight.views.view import View, Viewer
@@ -102,7 +102,7 @@ class StoredLabel(Regime):
         run = super().resolve_run(data, images, full_images)
         if self.published is None:
             return replace(run, replay=self._label_plan(run, data.dataset.num_classes, {}).kept())
-        found = open_labels(self.published, images, self.draws)
+        found = PublishedLabels(self.published, images, self.draws)
         plan = replace(run.plan, recipe=replace(run.plan.recipe, batch=found.batch_size))
         steps = plan.budget.total_steps(images, found.batch_size, full_images)
         passes = min(self.labels_per_image or found.epochs, found.epochs)
@@ -124,7 +124,7 @@ class StoredLabel(Regime):
     def label_bytes(self, run: ResolvedRun, classes: int) -> int:
         """Bytes of the stored labels that the run goes round; of published ones those of their files."""
         if self.published is not None and run.replay is not None:
-            sizes = open_labels(self.published, run.images, self.draws).sizes
+            sizes = PublishedLabels(self.published, run.images, self.draws).sizes
             return int(sizes[tuple(run.replay.T)].sum())
         return self._label_plan(run, classes, {}).size
 
@@ -150,7 +150,7 @@ class StoredLabel(Regime):
         data = self.data
         if data.space != "pixel":
             raise UsageError(f"Published labels belong to images, and this set lies in {data.space} space.")
-        found = open_labels(folder, self.run.images, self.draws)
+        found = PublishedLabels(folder, self.run.images, self.draws)
         if found.classes != data.dataset.num_classes:
             raise UsageError(
                 f"The labels in {folder} are of {found.classes} classes; {data.dataset.info.name} has "

@@ -16,7 +16,7 @@ from ddlight.core.errors import DataError, UsageError
 from ddlight.core.randomness import generator
 from ddlight.data.table import TABLE
 from ddlight.sets.readers import fkd
-from ddlight.sets.readers.fkd import SamplerOrder, StoredBatch, agreement, open_labels, replay
+from ddlight.sets.readers.fkd import PublishedLabels, SamplerOrder, StoredBatch, agreement, replay
 
 COUNT, CLASSES, BATCH, EPOCHS, SIZE = 23, 5, 5, 3, 24
 INFO = replace(TABLE["CIFAR10"], size=SIZE)
@@ -78,7 +78,7 @@ def test_views_and_labels_are_those_of_the_published_scripts(tmp_path, relabel, 
     images = pictures(*shape)
     options = {"epochs": EPOCHS, "batch": BATCH, "items": items, "mixing": mixing}
     seen = relabel(tmp_path, images, teacher, INFO, **options)
-    labels = open_labels(tmp_path, COUNT)
+    labels = PublishedLabels(tmp_path, COUNT)
     shape = (labels.items, labels.mixing, labels.epochs, labels.batches, labels.batch_size, labels.classes)
     assert shape == (items, mixing, EPOCHS, 5, BATCH, CLASSES)
     for (epoch, index), (ids, views) in seen.items():
@@ -95,7 +95,7 @@ def test_views_and_labels_are_those_of_the_published_scripts(tmp_path, relabel, 
 
 
 def test_the_share_is_that_of_the_box(folder):
-    labels = open_labels(folder, COUNT)
+    labels = PublishedLabels(folder, COUNT)
     for epoch, index in itertools.product(range(EPOCHS), range(5)):
         stored = labels.batch(epoch, index)
         board = np.ones((SIZE, SIZE))
@@ -107,7 +107,7 @@ def test_the_share_is_that_of_the_box(folder):
 
 def test_mixup_keeps_the_drawn_share(tmp_path, relabel):
     relabel(tmp_path, pictures(SIZE, SIZE), teacher, INFO, epochs=1, batch=BATCH, mixing="mixup", half=False)
-    stored = open_labels(tmp_path, COUNT).batch(0, 0)
+    stored = PublishedLabels(tmp_path, COUNT).batch(0, 0)
     assert stored.logits.dtype == torch.float32
     written = torch.load(tmp_path / "epoch_0" / "batch_0.tar", weights_only=True)
     view = replay(torch.from_numpy(pictures(SIZE, SIZE)), LABELS, stored, INFO)
@@ -115,7 +115,7 @@ def test_mixup_keeps_the_drawn_share(tmp_path, relabel):
 
 
 def test_parts_of_a_view_are_the_view_and_images_may_be_fetched(folder):
-    images, stored = torch.from_numpy(pictures(SIZE, SIZE)), open_labels(folder, COUNT).batch(1, 2)
+    images, stored = torch.from_numpy(pictures(SIZE, SIZE)), PublishedLabels(folder, COUNT).batch(1, 2)
     whole = replay(images, LABELS, stored, INFO)
     asked = []
 
@@ -130,7 +130,7 @@ def test_parts_of_a_view_are_the_view_and_images_may_be_fetched(folder):
 
 
 def test_a_box_beyond_the_views_is_refused(folder):
-    labels, small = open_labels(folder, COUNT), replace(INFO, size=4)
+    labels, small = PublishedLabels(folder, COUNT), replace(INFO, size=4)
     batches = (labels.batch(epoch, index) for epoch in range(EPOCHS) for index in range(5))
     stored = next(stored for stored in batches if max(stored.box) > 4)
     with pytest.raises(DataError, match="size that was relabelled"):
@@ -200,12 +200,12 @@ def test_naive_orders_are_wrong(tmp_path, relabel):
         true = torch.cat([seen[epoch, index][0] for index in range(5)]).numpy()
         assert (true != one_a_pass(epoch)).any() and (true != np.arange(COUNT)).any()
         np.testing.assert_array_equal(true, one_a_pass(2 * epoch))
-        read = [open_labels(tmp_path, COUNT).batch(epoch, index).ids for index in range(5)]
+        read = [PublishedLabels(tmp_path, COUNT).batch(epoch, index).ids for index in range(5)]
         np.testing.assert_array_equal(true, np.concatenate(read))
 
 
 def test_labels_in_the_right_order_agree_with_the_images(folder):
-    labels = open_labels(folder, COUNT)
+    labels = PublishedLabels(folder, COUNT)
     assert labels.check_order(KINDS) > 0.8
     counts = np.sum([agreement(labels.batch(2, index), KINDS) for index in range(5)], axis=0)
     assert counts[0] == COUNT and counts[1] > 0.8 * COUNT
@@ -214,26 +214,26 @@ def test_labels_in_the_right_order_agree_with_the_images(folder):
 
 def test_labels_in_the_order_of_another_rule_are_refused(folder):
     with pytest.raises(DataError, match=r"last passes .* draws=1"):
-        open_labels(folder, COUNT, draws=1).check_order(KINDS)
+        PublishedLabels(folder, COUNT, draws=1).check_order(KINDS)
 
 
 def test_labels_of_early_torch_need_the_other_rule(tmp_path, relabel):
     relabel(tmp_path, pictures(SIZE, SIZE), teacher, INFO, epochs=EPOCHS, batch=BATCH, sampler=OneDraw)
-    open_labels(tmp_path, COUNT, draws=1).check_order(KINDS)
+    PublishedLabels(tmp_path, COUNT, draws=1).check_order(KINDS)
     with pytest.raises(DataError, match="chance gives"):
-        open_labels(tmp_path, COUNT).check_order(KINDS)
+        PublishedLabels(tmp_path, COUNT).check_order(KINDS)
 
 
 def test_labels_of_a_set_in_another_order_are_refused(folder):
     with pytest.raises(DataError, match=r"last passes .* sorted by class folder"):
-        open_labels(folder, COUNT).check_order(KINDS[::-1] * 2 % CLASSES)
+        PublishedLabels(folder, COUNT).check_order(KINDS[::-1] * 2 % CLASSES)
 
 
 @pytest.mark.parametrize("items", [7, 8])
 def test_labels_that_name_their_images_need_no_rule(tmp_path, relabel, items):
     images = pictures(SIZE, SIZE)
     relabel(tmp_path, images, teacher, INFO, epochs=2, batch=BATCH, items=items, sampler=OneDraw)
-    labels = open_labels(tmp_path, COUNT)
+    labels = PublishedLabels(tmp_path, COUNT)
     assert labels.order is None
     labels.check_order(KINDS)
 
@@ -241,9 +241,9 @@ def test_labels_that_name_their_images_need_no_rule(tmp_path, relabel, items):
 def test_one_pass_is_checked_by_itself(tmp_path, relabel):
     relabel(tmp_path, pictures(SIZE, SIZE), teacher, INFO, epochs=1, batch=BATCH)
     for draws in (1, 2):  # pass 0 is the same by both rules
-        assert open_labels(tmp_path, COUNT, draws).check_order(KINDS) > 0.8
+        assert PublishedLabels(tmp_path, COUNT, draws).check_order(KINDS) > 0.8
     with pytest.raises(DataError, match="do not fit the images"):
-        open_labels(tmp_path, COUNT).check_order(KINDS[::-1] * 2 % CLASSES)
+        PublishedLabels(tmp_path, COUNT).check_order(KINDS[::-1] * 2 % CLASSES)
 
 
 def test_few_views_a_pass_are_judged_over_many_passes(tmp_path, relabel):
@@ -255,14 +255,14 @@ def test_few_views_a_pass_are_judged_over_many_passes(tmp_path, relabel):
         return logits[:, torch.from_numpy(rng.permutation(CLASSES))] if rng.random() < 0.5 else logits
 
     relabel(tmp_path, images, doubtful, INFO, epochs=40, batch=10)
-    assert 0.5 < open_labels(tmp_path, 10).check_order(KINDS[:10]) < 0.8
+    assert 0.5 < PublishedLabels(tmp_path, 10).check_order(KINDS[:10]) < 0.8
     with pytest.raises(DataError, match="of 390 views"):
-        open_labels(tmp_path, 10, draws=1).check_order(KINDS[:10])
+        PublishedLabels(tmp_path, 10, draws=1).check_order(KINDS[:10])
 
 
 def test_rules_that_do_not_exist_are_refused(folder):
     with pytest.raises(UsageError, match="1 or 2"):
-        open_labels(folder, COUNT, draws=3)
+        PublishedLabels(folder, COUNT, draws=3)
 
 
 # --- files ---
@@ -283,13 +283,13 @@ def content(path):
 
 def test_bytes_are_those_on_disk(folder):
     (folder / "sampler_indices_epoch.json").write_text("{}")  # LPLD leaves one beside the passes
-    labels = open_labels(folder, COUNT)
+    labels = PublishedLabels(folder, COUNT)
     assert labels.sizes.sum() == sum(path.stat().st_size for path in folder.rglob("*.tar"))
     assert labels.sizes[2, 4] == last(folder).stat().st_size
 
 
 def test_asking_for_what_is_not_stored_is_refused(folder):
-    labels = open_labels(folder, COUNT)
+    labels = PublishedLabels(folder, COUNT)
     for epoch, index in ((EPOCHS, 0), (-1, 0), (0, 5)):
         with pytest.raises(UsageError, match="passes 0 to 2 with batches 0 to 4"):
             labels.batch(epoch, index)
@@ -306,11 +306,11 @@ def renamed(path, old, new):
 
 
 def test_boxes_of_numpy_integers_are_read_from_numpy_1_and_2(folder):
-    before = open_labels(folder, COUNT).batch(0, 0).box
+    before = PublishedLabels(folder, COUNT).batch(0, 0).box
     assert b"numpy._core.multiarray" in first(folder).read_bytes()
     renamed(first(folder), b"numpy._core.multiarray", b"numpy.core.multiarray")
     assert b"numpy._core" not in first(folder).read_bytes()
-    after = open_labels(folder, COUNT).batch(0, 0).box
+    after = PublishedLabels(folder, COUNT).batch(0, 0).box
     assert before == after == tuple(content(first(folder))[4])
 
 
@@ -331,7 +331,7 @@ def test_a_file_that_would_run_code_is_refused_and_does_not_run_it(folder, tmp_p
     items[place] = Evil(mark)
     torch.save(items, last(folder))
     with pytest.raises(DataError, match=r"batch_4\.tar holds more than tensors and numbers"):
-        open_labels(folder, COUNT).batch(2, 4)
+        PublishedLabels(folder, COUNT).batch(2, 4)
     assert not mark.exists()
     torch.load(last(folder), weights_only=False)
     assert mark.exists()  # the file would have
@@ -340,7 +340,7 @@ def test_a_file_that_would_run_code_is_refused_and_does_not_run_it(folder, tmp_p
 def test_a_bare_pickle_is_refused_and_not_read(folder, tmp_path):
     first(folder).write_bytes(pickle.dumps(Evil(tmp_path / "ran")))
     with pytest.raises(DataError, match=r"not a file of torch\.save"):
-        open_labels(folder, COUNT)
+        PublishedLabels(folder, COUNT)
     assert not (tmp_path / "ran").exists()
 
 
@@ -348,14 +348,14 @@ def test_files_cut_short_are_refused(folder):
     whole = last(folder).read_bytes()
     last(folder).write_bytes(whole[:20])
     with pytest.raises(DataError, match=r"batch_4\.tar is truncated: 20 bytes"):
-        open_labels(folder, COUNT)
+        PublishedLabels(folder, COUNT)
     last(folder).write_bytes(whole[:-200])
     with pytest.raises(DataError, match=r"batch_4\.tar is damaged"):
-        open_labels(folder, COUNT).batch(2, 4)
+        PublishedLabels(folder, COUNT).batch(2, 4)
 
 
 def test_changed_bytes_are_found_wherever_numbers_lie(folder):
-    labels = open_labels(folder, COUNT)
+    labels = PublishedLabels(folder, COUNT)
     whole = last(folder).read_bytes()
     logits = content(last(folder))[5].numpy().tobytes()
     for start in (whole.index(logits), whole.index(logits) + len(logits) - 1, whole.index(b"_rebuild_tensor")):
@@ -373,11 +373,11 @@ def test_missing_files_are_named(folder, gone):
         file.unlink()
     named = gone if gone.endswith(".tar") else f"{gone}/batch_0.tar and 4 more"
     with pytest.raises(DataError, match=f"not complete: .*{named} is missing"):
-        open_labels(folder, COUNT)
+        PublishedLabels(folder, COUNT)
 
 
 def test_a_file_that_goes_away_is_named(folder):
-    labels = open_labels(folder, COUNT)
+    labels = PublishedLabels(folder, COUNT)
     last(folder).unlink()
     with pytest.raises(DataError, match=r"batch_4\.tar is missing"):
         labels.batch(2, 4)
@@ -385,17 +385,17 @@ def test_a_file_that_goes_away_is_named(folder):
 
 def test_folders_without_labels_are_refused(folder, tmp_path):
     with pytest.raises(DataError, match=r"There is no folder .*nowhere"):
-        open_labels(tmp_path / "nowhere", COUNT)
+        PublishedLabels(tmp_path / "nowhere", COUNT)
     with pytest.raises(DataError, match=r"Did you mean .*labels\?"):
-        open_labels(tmp_path, COUNT)
+        PublishedLabels(tmp_path, COUNT)
     (tmp_path / "empty" / "epoch_0").mkdir(parents=True)
     with pytest.raises(DataError, match=r"epoch_0/batch_0\.tar is missing"):
-        open_labels(tmp_path / "empty", COUNT)
+        PublishedLabels(tmp_path / "empty", COUNT)
 
 
 def test_labels_of_a_set_of_another_size_are_refused(folder):
     with pytest.raises(DataError, match="for 23 images; the condensed set has 25"):
-        open_labels(folder, 25)
+        PublishedLabels(folder, 25)
 
 
 def change(place, value):
@@ -435,7 +435,7 @@ WRONG = {
 def test_wrong_content_is_refused(folder, name):
     change, message = WRONG[name]
     torch.save(change(content(last(folder))), last(folder))
-    labels = open_labels(folder, COUNT)
+    labels = PublishedLabels(folder, COUNT)
     with pytest.raises(DataError, match=rf"batch_4\.tar.*{message}"):
         labels.batch(2, 4)
 
@@ -446,4 +446,4 @@ def test_positions_beyond_the_set_are_refused(tmp_path, relabel):
     items[6] = items[6] + COUNT
     torch.save(items, first(tmp_path))
     with pytest.raises(DataError, match="but the set has 23"):
-        open_labels(tmp_path, COUNT).batch(0, 0)
+        PublishedLabels(tmp_path, COUNT).batch(0, 0)

@@ -137,39 +137,48 @@ class SamplerOrder:
         return torch.randperm(self.images, generator=source).numpy()
 
 
-@dataclass(frozen=True)
 class PublishedLabels:
     """A folder of published labels. Batches are read one at a time, when they are needed.
 
+    All files must be there, and none smaller than its numbers; the first and the last batch of a pass are read to see
+    `batch_size` (the last batch may hold fewer images), `classes` K, how batches are mixed (`mixing`), and the number
+    of `items`: 6 (SRe2L, CDA, CV-DD, FADRM, LPLD), 7 (G-VBSM) or 8 (EDC).
+
     Args:
         folder: holds `epoch_0`, `epoch_1`, ...
-        images: size of the set, N.
-        batch_size: images of a batch; the last one of a pass may hold fewer.
-        classes: K.
-        items: 6 (SRe2L, CDA, CV-DD, FADRM, LPLD), 7 (G-VBSM) or 8 (EDC).
-        mixing: how all batches are mixed.
-        sizes: int64 (epochs, batches): bytes of the files.
-        order: of six-item labels; None where the labels name their images.
+        images: size of the set that the labels belong to, N.
+        draws: permutations that a pass of the published sampler consumed, 2 or 1; see `SamplerOrder`.
+
+    Raises:
+        DataError: the folder or files of it are missing, truncated or damaged, or belong to a set of another size.
+        UsageError: `draws` is neither 1 nor 2.
     """
 
-    folder: Path
-    images: int
-    batch_size: int
-    classes: int
-    items: int
-    mixing: Mixing
-    sizes: np.ndarray
-    order: SamplerOrder | None
-
-    @property
-    def epochs(self) -> int:
-        """Passes that are stored."""
-        return len(self.sizes)
-
-    @property
-    def batches(self) -> int:
-        """Batches of a pass."""
-        return self.sizes.shape[1]
+    def __init__(self, folder: Path | str, images: int, draws: int = 2) -> None:
+        if draws not in (1, 2):
+            raise UsageError(f"The published sampler draws 1 or 2 permutations a pass; draws={draws} was given.")
+        self.folder, self.images = Path(folder), images
+        self.sizes = _listing(self.folder)
+        """Bytes of the files, int64 (epochs, batches)."""
+        self.epochs, self.batches = self.sizes.shape
+        ends = [_file(self.folder, 0, 0), _file(self.folder, 0, self.batches - 1)]
+        contents = [_load(path) for path in ends]
+        first, last = (_parse(content, path, None) for content, path in zip(contents, ends, strict=True))
+        self.batch_size, self.classes = first.logits.shape
+        self.items, self.mixing = len(contents[0]), first.mixing
+        self.order = SamplerOrder(images, draws) if self.items == 6 else None  # others name their images
+        held = self.batch_size * (self.batches - 1) + len(last.logits)
+        if held != images:
+            raise DataError(
+                f"The labels in {folder} are for {held} images; the condensed set has {images}. {_OTHER_SET}"
+            )
+        needed = [sum(part.nbytes for part in (b.logits, b.crops, b.flips)) for b in (first, last)]
+        needed = [*[needed[0]] * (self.batches - 1), needed[1]]
+        for epoch, index in np.argwhere(self.sizes < needed)[:1].tolist():
+            raise DataError(
+                f"{_file(self.folder, epoch, index)} is truncated: {self.sizes[epoch, index]} bytes, and its numbers "
+                f"need {needed[index]}. {_AGAIN}"
+            )
 
     def batch(self, epoch: int, index: int) -> StoredBatch:
         """Read one batch.
@@ -226,45 +235,6 @@ class PublishedLabels:
                 f"{_OTHER_SET}"
             )
         return float(agreeing / views)
-
-
-def open_labels(folder: Path | str, images: int, draws: int = 2) -> PublishedLabels:
-    """Look through a folder of published labels.
-
-    All files must be there, and none smaller than its numbers; the first and the last batch are read.
-
-    Args:
-        folder: holds `epoch_0`, `epoch_1`, ...
-        images: size of the set that the labels belong to.
-        draws: permutations that a pass of the published sampler consumed, 2 or 1; see `SamplerOrder`.
-
-    Raises:
-        DataError: the folder or files of it are missing, truncated or damaged, or belong to a set of another size.
-        UsageError: `draws` is neither 1 nor 2.
-    """
-    if draws not in (1, 2):
-        raise UsageError(f"The published sampler draws 1 or 2 permutations a pass; draws={draws} was given.")
-    folder = Path(folder)
-    sizes = _listing(folder)
-    batches = sizes.shape[1]
-    ends = [_file(folder, 0, 0), _file(folder, 0, batches - 1)]
-    contents = [_load(path) for path in ends]
-    first, last = (_parse(content, path, None) for content, path in zip(contents, ends, strict=True))
-    held = len(first.flips) * (batches - 1) + len(last.flips)
-    if held != images:
-        raise DataError(f"The labels in {folder} are for {held} images; the condensed set has {images}. {_OTHER_SET}")
-    needed = [sum(part.nbytes for part in (b.logits, b.crops, b.flips)) for b in (first, last)]
-    needed = [*[needed[0]] * (batches - 1), needed[1]]
-    for epoch, index in np.argwhere(sizes < needed)[:1].tolist():
-        raise DataError(
-            f"{_file(folder, epoch, index)} is truncated: {sizes[epoch, index]} bytes, and its numbers need "
-            f"{needed[index]}. {_AGAIN}"
-        )
-    items = len(contents[0])
-    return PublishedLabels(
-        folder, images, len(first.flips), first.logits.shape[1], items, first.mixing, sizes,
-        order=SamplerOrder(images, draws) if items == 6 else None,
-    )  # fmt: skip
 
 
 def replay(
