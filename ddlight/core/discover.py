@@ -48,7 +48,7 @@ class Entry:
 
     @property
     def family(self) -> str:
-        """Name of the folder that the file lies in, such as "coresets"."""
+        """Name of the folder that the file lies in, such as "scores"."""
         return self.file.parent.name
 
     @property

@@ -18,16 +18,16 @@ def parameters(cls: type) -> dict[str, Parameter]:
     Args:
         cls: a class whose constructor, where it takes `**kwargs`, hands them to that of the next class of its MRO.
     """
-    found: dict[str, Parameter] = {}
+    arguments: dict[str, Parameter] = {}
     settled: set[str] = set()
     for init in (vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base)):
-        own = inspect.signature(init).parameters
-        named = {name: p for name, p in own.items() if name != "self" and p.kind not in VARIADIC}
-        found = {**{name: p for name, p in named.items() if name not in settled}, **found}
-        if not any(p.kind == Parameter.VAR_KEYWORD for p in own.values()):
+        signature = inspect.signature(init).parameters
+        named = {name: p for name, p in signature.items() if name != "self" and p.kind not in VARIADIC}
+        arguments = {**{name: p for name, p in named.items() if name not in settled}, **arguments}
+        if not any(p.kind == Parameter.VAR_KEYWORD for p in signature.values()):
             break
         settled |= _settled(init)
-    return found
+    return arguments
 
 
 def _settled(init: Any) -> set[str]:
@@ -50,8 +50,8 @@ def named(value: Any) -> Any:
     if hasattr(value, "fingerprint"):
         return {"class": type(value).__name__, "weights": value.fingerprint()}
     if is_dataclass(value) and not isinstance(value, type):
-        given = {f.name: getattr(value, f.name) for f in fields(value) if getattr(value, f.name) != _default(f)}
-        return {"class": type(value).__name__, **{name: named(v) for name, v in given.items()}}
+        changed = {f.name: getattr(value, f.name) for f in fields(value) if getattr(value, f.name) != _default(f)}
+        return {"class": type(value).__name__, **{name: named(v) for name, v in changed.items()}}
     if isinstance(value, list | tuple):
         return [named(v) for v in value]
     return value

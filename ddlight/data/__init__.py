@@ -13,28 +13,10 @@ if TYPE_CHECKING:
     from ddlight.data.table import TABLE, DatasetInfo, data_root, describe
 
 __all__ = [
-    "CIFAR10",
-    "CIFAR100",
-    "MNIST",
-    "SVHN",
-    "TABLE",
-    "DatasetInfo",
-    "Digits",
-    "FashionMNIST",
-    "FashionMNIST5k",
-    "ImageFolder",
-    "ImageNet1K",
-    "ImageNet100",
-    "ImageNette",
-    "ImageSet",
-    "ImageWoof",
-    "NoisyLabels",
-    "RealDataset",
-    "Split",
-    "TinyImageNet",
-    "data_root",
-    "describe",
-]
+    "CIFAR10", "CIFAR100", "MNIST", "SVHN", "TABLE", "DatasetInfo", "Digits", "FashionMNIST", "FashionMNIST5k",
+    "ImageFolder", "ImageNet1K", "ImageNet100", "ImageNette", "ImageSet", "ImageWoof", "NoisyLabels", "RealDataset",
+    "Split", "TinyImageNet", "data_root", "describe",
+]  # fmt: skip
 
 _MODULES = {
     **dict.fromkeys(("CIFAR10", "CIFAR100", "MNIST", "SVHN", "FashionMNIST", "FashionMNIST5k"), "arrays"),

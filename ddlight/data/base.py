@@ -67,8 +67,8 @@ class RealDataset(ABC):
 
     >>> from ddlight.data import Digits
     >>> data = Digits(held_out=10, size=8)
-    >>> data.split("train").images.shape, data.index("test").ids[0]
-    ((1338, 1, 8, 8), np.str_('test/00009'))
+    >>> data.split("train").images.shape, len(data.index("test"))
+    ((1338, 1, 8, 8), 359)
 
     Args:
         root: folder that holds the data; $DDLIGHT_DATA, else ~/.cache/ddlight/data, where it is not given.
@@ -110,7 +110,9 @@ class RealDataset(ABC):
         """
         check_split(name)
         if name not in self._splits:
-            self._splits.update({split: _freeze(images) for split, images in self._read(name).items()})
+            self._splits.update(self._read(name))
+            for split in self._splits.values():
+                freeze(split.images, split.labels, split.ids)
         return self._splits[name]
 
     def index(self, name: Split) -> Index:
@@ -234,7 +236,7 @@ def array_ids(part: Part, rows: np.ndarray) -> np.ndarray:
     return np.array([f"{part}/{row:05d}" for row in rows.tolist()], dtype=np.str_)
 
 
-def _freeze(images: ImageSet) -> ImageSet:
-    for array in (images.images, images.labels, images.ids):
+def freeze(*arrays: np.ndarray) -> None:
+    """Make arrays that several callers share read-only."""
+    for array in arrays:
         array.setflags(write=False)
-    return images

@@ -16,7 +16,7 @@ from ddlight.core.errors import DataError, UsageError
 from ddlight.core.files import cache_folder
 from ddlight.core.randomness import generator
 from ddlight.core.system import total_memory
-from ddlight.data.base import ImageSet, Index, RealDataset, Split, check_split, draw_held_out, draw_per_class
+from ddlight.data.base import ImageSet, Index, RealDataset, Split, check_split, draw_held_out, draw_per_class, freeze
 from ddlight.data.contents import content_hashes
 from ddlight.data.decoded import DecodedFile, decode_files, open_rgb
 from ddlight.data.table import TABLE, DatasetInfo
@@ -37,7 +37,7 @@ class Tree:
     test: Index
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImagePaths(Sequence[Path]):
     """Paths of images, each made when it is taken: a million at once would take seconds for every class.
 
@@ -53,7 +53,7 @@ class ImagePaths(Sequence[Path]):
         return len(self.ids)
 
     def __getitem__(self, row: Any) -> Any:
-        return ImagePaths(self.root, self.ids[row]) if isinstance(row, slice) else self.root / self.ids[row]
+        return ImagePaths(self.root, self.ids[row]) if isinstance(row, slice) else self.root / str(self.ids[row])
 
 
 class FolderDataset(RealDataset):
@@ -122,7 +122,10 @@ class FolderDataset(RealDataset):
     def _indices(self) -> dict[Split, Index]:
         train = self.tree.train
         kept = draw_held_out(train.labels, self.held_out, self.tree.classes)
-        return {"train": train.take(~kept), "held_out": train.take(kept), "test": self.tree.test}
+        indices: dict[Split, Index] = {"train": train.take(~kept), "held_out": train.take(kept), "test": self.tree.test}
+        for index in indices.values():
+            freeze(index.labels, index.ids)
+        return indices
 
     def take(self, name: Split, rows: np.ndarray) -> np.ndarray:
         """Return some images of a split: uint8 (len(rows), 3, size, size).
@@ -133,16 +136,13 @@ class FolderDataset(RealDataset):
         """
         if name not in self._splits and name != "train":
             if len(self.index(name)) * 3 * self.size**2 > KEPT_BYTES:
-                return self._decoded(name).take(rows)
+                path = cache_folder() / "decoded" / f"{naming.digest([self.identity(), name])}.u8"
+                return DecodedFile(path, self.encoded(name), (3, self.size, self.size), self.decode).take(rows)
             self.split(name)
         if name in self._splits:
             return self._splits[name].images[rows]
         files = self.encoded(name)
         return self.decode([files[row] for row in rows.tolist()])
-
-    def _decoded(self, name: Split) -> DecodedFile:
-        path = cache_folder() / "decoded" / f"{naming.digest([self.identity(), name])}.u8"
-        return DecodedFile(path, self.encoded(name), (3, self.size, self.size), self.decode)
 
     def encoded(self, name: Split) -> Sequence[Path]:
         """Return the image files of a split in the order of `split`."""
@@ -183,18 +183,15 @@ class FolderDataset(RealDataset):
         raise self._missing()
 
     def _scan(self, root: Path) -> Tree:
-        train, test = root / "train", self._test_folder(root)
+        train = root / "train"
+        test = next((root / name for name in self.test_names if (root / name).is_dir()), None)
+        if test is None:
+            raise DataError(
+                f"{root} has train/ but no {' or '.join(f'{name}/' for name in self.test_names)}. Add one with the "
+                f"same class folders, or let a share of train/ be the test split: root: {train}"
+            )
         classes = self._classes(train, test)
         return Tree(root, classes, list_images(root, train, classes), self._list_test(root, test, classes))
-
-    def _test_folder(self, root: Path) -> Path:
-        for name in self.test_names:
-            if (root / name).is_dir():
-                return root / name
-        raise DataError(
-            f"{root} has train/ but no {' or '.join(f'{name}/' for name in self.test_names)}. Add one with the same "
-            f"class folders, or let a share of train/ be the test split: root: {root / 'train'}"
-        )
 
     def _classes(self, train: Path, test: Path) -> tuple[str, ...]:
         """Return the class folders of both parts, which must be the same."""

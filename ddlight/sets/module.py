@@ -56,7 +56,7 @@ class CondensedDataModule(LightningDataModule):
     """Raised by hand when a method starts to make other sets from the same arguments."""
     space: ClassVar[str] = "pixel"
     """Space of float images: "pixel" in [0, 1], "normalised" by the dataset's mean and std, or whitened by a recipe of
-    `transforms.whiten`: then students train, and are tested, on images that are whitened alike."""
+    `views.whiten`: then students train, and are tested, on images that are whitened alike."""
     selected_on: ClassVar[str] = "none"
     """Where this method's choices are made: "none", "held_out" or "test"."""
     cost_recorded: ClassVar[bool] = True

@@ -16,7 +16,7 @@ from ddlight.core.artefact import Artefact, Unit, Workspace
 from ddlight.core.errors import UsageError
 from ddlight.data.base import RealDataset, Split
 from ddlight.data.table import TABLE
-from ddlight.views.whiten import RECIPES, Recipe, Whitening, fit_whitening
+from ddlight.views.whiten import WHITENINGS, Whitening, WhiteningKind, fit_whitening
 
 log = logging.getLogger("ddlight")
 
@@ -29,7 +29,7 @@ FREPO_STD = {"CIFAR10": (0.2470, 0.2435, 0.2616), "TinyImageNet": (0.2763, 0.268
 """Standard deviations of FRePo where they are not the dataset's own (lib/dataset/dataloader.py)."""
 
 
-def dataset_whitening(dataset: RealDataset, recipe: Recipe, cache: Path) -> Whitening:
+def dataset_whitening(dataset: RealDataset, recipe: WhiteningKind, cache: Path) -> Whitening:
     """Read a dataset's whitening, after fitting it where it was never fitted: seconds for grey images of 28 pixels,
     minutes for CIFAR's, much longer for 64 pixels.
 
@@ -38,7 +38,7 @@ def dataset_whitening(dataset: RealDataset, recipe: Recipe, cache: Path) -> Whit
 
     Args:
         dataset: the real dataset.
-        recipe: see `transforms.whiten`.
+        recipe: see `views.whiten`.
         cache: folder of condensed sets; whitenings lie in `whitening/` in it.
 
     Raises:
@@ -64,7 +64,7 @@ class FittedWhitening(Artefact):
 
     kind = "whitening"
 
-    def __init__(self, dataset: RealDataset, recipe: Recipe, cache: Path) -> None:
+    def __init__(self, dataset: RealDataset, recipe: WhiteningKind, cache: Path) -> None:
         super().__init__(cache / "whitening" / dataset.info.name)
         self.dataset, self.recipe = dataset, recipe
 
@@ -94,7 +94,7 @@ class FittedWhitening(Artefact):
 
 def set_whitening(space: str, dataset: RealDataset, cache: Path) -> Whitening | None:
     """The whitening of a set that lies in `space`; None where that is none. The rest is as `dataset_whitening`."""
-    recipe = next((recipe for recipe in RECIPES if recipe == space), None)
+    recipe = next((recipe for recipe in WHITENINGS if recipe == space), None)
     return None if recipe is None else dataset_whitening(dataset, recipe, cache)
 
 

@@ -50,7 +50,7 @@ class Viewer:
     Args:
         augment: the protocol's augmentation.
         info: of the dataset: size, mean, std.
-        space: where the set's images live: "pixel", "normalised" or a recipe of `transforms.whiten`.
+        space: where the set's images live: "pixel", "normalised" or a kind of whitening (`views.whiten`).
         batch: global batch.
         images: size of the condensed set.
         seed: of all draws.
@@ -209,7 +209,7 @@ def to_unit(images: Tensor, info: DatasetInfo, space: str, whitening: Whitening 
     Args:
         images: (B, C, H, W) uint8, or float32 in `space`.
         info: of the dataset: mean, std.
-        space: "pixel", "normalised" or a recipe of `transforms.whiten`.
+        space: "pixel", "normalised" or a kind of whitening (`views.whiten`).
         whitening: of a set that is whitened.
 
     Raises:

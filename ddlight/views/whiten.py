@@ -1,9 +1,9 @@
 """ZCA whitening: bring images from pixel values to the decorrelated space that some distilled sets live in, and back.
 
 W = U diag(s)^(-1/2) U^T with U, s the eigenvectors and eigenvalues of the training pixels' covariance, regularised.
-Three recipes were published with sets, and they give other images:
+Three kinds were published with sets, and they give other images:
 
-| recipe | before W | covariance | s |
+| kind | before W | covariance | s |
 |---|---|---|---|
 | `zca` | x - mean | 1 / (N - 1) | eigenvalues + 0.1 |
 | `zca_frepo` | x / channel's std, minus the mean | 1 / N | eigenvalues + 0.1 tr / d |
@@ -19,8 +19,8 @@ from torch import Tensor
 
 from ddlight.core.errors import UsageError
 
-Recipe = Literal["zca", "zca_frepo", "zca_kip"]
-RECIPES: tuple[Recipe, ...] = get_args(Recipe)
+WhiteningKind = Literal["zca", "zca_frepo", "zca_kip"]
+WHITENINGS: tuple[WhiteningKind, ...] = get_args(WhiteningKind)
 REGULARISATION = 0.1
 """Added to the eigenvalues, as a number (`zca`) or as a share of their mean (the others)."""
 
@@ -92,7 +92,7 @@ def centred(rows: Tensor) -> Tensor:
     return difference / difference.norm(dim=1, keepdim=True).clamp_min(1e-12)
 
 
-def fit_whitening(batches: Iterable[Tensor], recipe: Recipe, std: Sequence[float]) -> Whitening:
+def fit_whitening(batches: Iterable[Tensor], kind: WhiteningKind, std: Sequence[float]) -> Whitening:
     """Fit a whitening to images, once through.
 
     Sources: `zca`, kornia's ZCAWhitening(eps=0.1, compute_inv=True), as MTT, TESLA and DATM fit it to pixels in [0, 1];
@@ -103,15 +103,15 @@ def fit_whitening(batches: Iterable[Tensor], recipe: Recipe, std: Sequence[float
 
     Args:
         batches: (B, C, H, W) of training images, uint8 or in [0, 1].
-        recipe: see the module.
+        kind: see the module.
         std: per channel, of images in [0, 1]; only `zca_frepo` divides by it.
     """
-    count, mean, cov = _moments((centred(rows) if recipe == "zca_kip" else rows) for rows in map(flattened, batches))
+    count, mean, cov = _moments((centred(rows) if kind == "zca_kip" else rows) for rows in map(flattened, batches))
     size = len(mean)
-    if recipe == "zca_kip":
+    if kind == "zca_kip":
         values, vectors = _eigen(cov + torch.outer(mean, mean))
         return Whitening(torch.zeros(size), _power(values + _share(values), vectors, -0.5).float(), None)
-    if recipe == "zca":
+    if kind == "zca":
         values, vectors = _eigen(cov * (count / max(count - 1, 1)))
         scale, values = torch.ones(size, dtype=cov.dtype), values + REGULARISATION
     else:

@@ -8,20 +8,12 @@ import torch
 from torch import Tensor
 
 from ddlight.core.randomness import generator
-from ddlight.views import (
-    crop_boxes,
-    cutmix,
-    cutmix_draw,
-    dsa,
-    flip,
-    jitter,
-    lighting,
-    mixup,
-    normalise,
-    patch_orders,
-    resized_crop,
-    shuffle_patches,
-)
+from ddlight.views import dsa
+from ddlight.views.colour import jitter, lighting
+from ddlight.views.crop import crop_boxes, flip, resized_crop
+from ddlight.views.mix import cutmix, cutmix_draw, mixup
+from ddlight.views.normalise import normalise
+from ddlight.views.patches import patch_orders, shuffle_patches
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 

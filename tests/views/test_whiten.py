@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ddlight.core.errors import UsageError
-from ddlight.views.whiten import RECIPES, fit_whitening
+from ddlight.views.whiten import WHITENINGS, fit_whitening
 
 STD = (0.2, 0.3, 0.25)
 RNG = np.random.default_rng(0)
@@ -66,7 +66,7 @@ def fitted(recipe, train=TRAIN, batch=150):
     return fit_whitening(train.split(batch), recipe, STD)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", WHITENINGS)
 def test_each_recipe_is_its_formula(recipe):
     expected = FORMULAS[recipe](TRAIN, TEST)
     found = fitted(recipe).apply(TEST)
@@ -76,7 +76,7 @@ def test_each_recipe_is_its_formula(recipe):
     np.testing.assert_allclose(fitted(recipe, batch=7).apply(TEST).numpy(), expected, atol=2e-4)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", WHITENINGS)
 def test_directions_that_vary_get_variance_one_and_no_correlation(recipe):
     """A direction of variance v ends at v / (v + r); contrast is stretched, so that v is far above r for six."""
     wide = (TRAIN.float() / 255 - 0.5) * 30

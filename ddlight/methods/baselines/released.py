@@ -14,7 +14,7 @@ from ddlight.sets.module import CondensedDataModule
 from ddlight.sets.readers.released import read_released, source_digest
 from ddlight.sets.readers.released_set import ReleasedSet, Space
 from ddlight.sets.store import Selection, Synthesis
-from ddlight.views.whiten import RECIPES
+from ddlight.views.whiten import WHITENINGS
 
 log = logging.getLogger("ddlight")
 SAMPLE = Path(__file__).parents[2] / "data" / "released_digits.npz"
@@ -101,7 +101,7 @@ class Released(CondensedDataModule):
     @cached_property
     def arguments(self) -> dict[str, Any]:
         """The content of the files, not their place; what was asked for; and that they are whitened, if so."""
-        whitened = self.released.space if self.released.space in RECIPES else None
+        whitened = self.released.space if self.released.space in WHITENINGS else None
         given = {"ipc": self.asked, "space": self.given_space or whitened}
         content = source_digest(self._source())
         return {"source_sha256": content, **{name: value for name, value in given.items() if value is not None}}

@@ -44,7 +44,7 @@ from ddlight.sets.readers.kip_and_frepo import is_flax, read_checkpoint, read_np
 from ddlight.sets.readers.parquet import parquet_files, read_parquet
 from ddlight.sets.readers.released_set import ReleasedSet, Space
 from ddlight.sets.readers.tensors import file_beside, read_tensor_folder, read_tensors, tensor_files
-from ddlight.views.whiten import RECIPES
+from ddlight.views.whiten import WHITENINGS
 
 OF_CIFAR10 = ("images*.pt", "data.pt")
 """Layouts whose makers normalise CIFAR-100 with CIFAR-10's mean and std."""
@@ -148,7 +148,7 @@ def _check(content: ReleasedSet, path: Path, info: DatasetInfo) -> None:
             f"{path} holds images of shape {content.images.shape} and {count} labels; {info.name} needs as many labels "
             f"as images, of {info.channels} channels."
         )
-    if content.space in RECIPES and content.images.shape[2:] != (info.size, info.size):
+    if content.space in WHITENINGS and content.images.shape[2:] != (info.size, info.size):
         sides = content.images.shape[2:]
         raise DataError(f"{path} holds whitened images of {sides} pixels; {info.name} is whitened at {info.size}.")
     if content.images.dtype.kind == "f" and not np.isfinite(content.images).all():
