@@ -177,7 +177,7 @@ class RealDataset(ABC):
         """Return the error for data that are in none of the places."""
         row, root = TABLE[self.name], str(self._data_root())
         places = "".join(f"\n  {place}" for place in self._places())
-        expected, get = (text.replace("ROOT", root).replace("\n", "\n  ") for text in (row.found, row.get))
+        expected, get = (text.replace("ROOT", root).replace("\n", "\n  ") for text in (row.layout, row.get))
         other = "" if self.root is not None else f", or set {ROOT_VARIABLE} to the data root"
         return DataError(
             f"{row.name} was not found. Searched:{places}\nExpected:\n  {expected}\nGet it:\n  {get}\n"

@@ -242,7 +242,7 @@ class ImageFolder(FolderDataset):
     def _find_root(self) -> Path:
         if self.root is None:
             raise UsageError(
-                f"{self.name} needs a folder: set the dataset's `root`.\nExpected: {TABLE[self.name].found}"
+                f"{self.name} needs a folder: set the dataset's `root`.\nExpected: {TABLE[self.name].layout}"
             )
         if not self._data_root().is_dir():
             raise self._missing()

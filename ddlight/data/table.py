@@ -27,7 +27,7 @@ class DatasetInfo:
         train: number of training images, those held out not counted; 0 where only the files tell.
         test: number of test images; 0 where only the files tell.
         held_out: number of images held back from training by default.
-        found: the folders and files that are expected below the data root, written ROOT; "" where none are.
+        layout: the folders and files that are expected below the data root, written ROOT; "" where none are.
         get: the line that gets the data into ROOT.
         licence: the terms that its makers state.
         note: one sentence on what is special.
@@ -44,7 +44,7 @@ class DatasetInfo:
     train: int = 0
     test: int = 0
     held_out: int = 0
-    found: str = ""
+    layout: str = ""
     get: str
     licence: str
     note: str = ""
@@ -75,7 +75,7 @@ def describe(info: DatasetInfo) -> list[str]:
         "mean": ", ".join(map(str, info.mean)),
         "std": ", ".join(map(str, info.std)),
         "flip": "yes" if info.flip else "no",
-        "found": info.found.replace("ROOT", root),
+        "found": info.layout.replace("ROOT", root),
         "get": info.get.replace("ROOT", root),
         "licence": info.licence,
         "note": info.note,

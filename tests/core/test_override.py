@@ -2,6 +2,7 @@
 
 import doctest
 from dataclasses import dataclass, fields, replace
+from typing import Literal
 
 import pytest
 
@@ -24,7 +25,7 @@ def test_every_number_of_a_plan_can_be_replaced_and_no_other():
     names = {f.name for part in parts for f in fields(part)} - {"name"}
     assert {f.name for f in fields(Override)} == names
     assert all(f.default is None for f in fields(Override))
-    assert {f.name: f.type for f in fields(Override)}["lr"] == float | None
+    assert {f.name: f.type for f in fields(Override)}["lr"] == float | Literal["set"] | None
     assert "    lr: peak learning rate." in Override.__doc__.splitlines()
 
 
