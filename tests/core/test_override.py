@@ -26,7 +26,8 @@ def test_every_number_of_a_plan_can_be_replaced_and_no_other():
     assert {f.name for f in fields(Override)} == names
     assert all(f.default is None for f in fields(Override))
     assert {f.name: f.type for f in fields(Override)}["lr"] == float | Literal["set"] | None
-    assert "    lr: peak learning rate." in Override.__doc__.splitlines()
+    lines = Override.__doc__.splitlines()
+    assert '    lr: peak learning rate; "set" takes the one that was learned with the set.' in lines
 
 
 def test_numbers_of_an_inner_dataclass_are_replaced_there():
