@@ -19,6 +19,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ddlight.cli import parsing
 from ddlight.cli.dry_run import describe_run
+from ddlight.cli.regime import with_regime
 from ddlight.cli.tiny import changes, make_tiny, tiny_teachers
 from ddlight.core import files
 from ddlight.core.errors import BusyError, FinishedError, UsageError
@@ -134,7 +135,7 @@ class CLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, shrink where asked to, and choose the run folder."""
-        super().parse_arguments(parser, args)
+        super().parse_arguments(parser, with_regime(args))
         for key in ("model", "data"):
             if self.options.get(key) is not None:
                 parsing.check_class(key, self.options[key].class_path)

@@ -39,6 +39,7 @@ from typing import Any
 import yaml
 
 from ddlight.cli.configs import config_chain, contents, fragments
+from ddlight.cli.regime import regime_of
 from ddlight.core.errors import DataError, UsageError, nearest
 from ddlight.core.files import read_json, write_json
 from ddlight.core.result import FILE, Result
@@ -353,6 +354,8 @@ def _described(cell: Cell) -> dict[str, Any]:
     """The cell by axis, with dataset, method and so on as results name them where the study says so."""
     options = {key: cell.overrides.get(option) for key, option in NAMED.items()}
     known = {key: _class_name(value) for key, value in options.items() if value is not None}
+    if "protocol" in known and "regime" not in known:
+        known["regime"] = regime_of(cell.arguments)
     axes = {axis: value for axis, value in cell.values.items() if axis not in NAMED}
     return {"cell": {"name": cell.name, **axes, **known}, "arguments": list(cell.arguments)}
 

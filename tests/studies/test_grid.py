@@ -274,6 +274,14 @@ def test_a_failing_cell_is_written_down_and_the_others_go_on(read, capfd):
     assert set(frame.loc[frame["status"] == "failed", "set.method"]) == {"Random"}
 
 
+def test_a_cell_whose_regime_follows_from_its_protocol_is_written_down_with_both(read):
+    study = read(acting(a="error"), common={"model.protocol": "rded"})
+    assert go(study) == 1
+    assert "--model.protocol=rded" in study.cells[0].arguments
+    failed = json.loads(Path("runs/demo/a/failed.json").read_text())
+    assert (failed["cell"]["protocol"], failed["cell"]["regime"]) == ("rded", "TeacherLabel")
+
+
 def test_a_cell_that_succeeds_later_is_no_failure(read):
     study = read(acting(a="error", b=""))
     assert go(study) == 1
