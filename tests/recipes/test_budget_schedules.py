@@ -135,6 +135,15 @@ def test_wsd_holds_and_then_falls():
     assert values[155:] == pytest.approx([(200 - e) / 45 for e in range(155, 200)])
 
 
+def test_a_pass_in_which_the_warmup_ends_stays_at_the_peak_until_its_end():
+    linear = Schedule("linear", warmup=0.3, stepped="epoch")  # 20 steps, passes of 4: the rise ends in the second pass
+    factors = [linear.at(step, 20, 4) for step in range(20)]
+    assert factors[:6] == pytest.approx([0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6])
+    assert factors[6:8] == [1.0, 1.0]
+    for begin in (8, 12, 16):  # of 14 steps after the rise, those that are over when the pass begins
+        assert factors[begin : begin + 4] == pytest.approx([1 - (begin - 6) / 14] * 4)
+
+
 def test_after_the_warm_up_comes_the_whole_shape():
     cosine = Schedule("cosine", zeta=2.0, warmup=0.25, stepped="epoch")
     values = [cosine.at(step, 80, 8) for step in range(80)]  # passes of 8 steps; 20 steps of warm-up, by step
