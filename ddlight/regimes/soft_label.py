@@ -102,7 +102,7 @@ def own_labels(labels: Tensor, kind: str, temperature: float) -> Tensor:
     """A set's own soft labels as probabilities: float32 (N, K).
 
     Probabilities are taken as they are, logits as softmax(logits / T). Centred labels, those of kernel regression, are
-    a class's one-hot less 1 / K before they are learned: 1 / K is added, what is below 0 becomes 0, and the rest is
+    a class's one-hot minus 1 / K before they are learned: 1 / K is added, what is below 0 becomes 0, and the rest is
     scaled to sum 1.
 
     Args:

@@ -13,8 +13,8 @@ def of_class(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
 
     - `prob_true`: softmax probability of the own class.
     - `el2n`: ||softmax - one-hot||, in [0, sqrt 2]: EL2N of arXiv 2107.07075 for one network.
-    - `margin_prob`: probability of the own class less the largest other one, in [-1, 1].
-    - `margin_logit`: logit of the own class less the largest other one: AUM's margin, arXiv 2001.10528.
+    - `margin_prob`: probability of the own class minus the largest other one, in [-1, 1].
+    - `margin_logit`: logit of the own class minus the largest other one: AUM's margin, arXiv 2001.10528.
     - `correct`: 1 where the own class's logit is above all others, else 0.
 
     Args:
@@ -75,11 +75,11 @@ def entropy(logits: Tensor) -> Tensor:
 
 
 def least_confidence(logits: Tensor) -> Tensor:
-    """1 less the largest probability: float32 (B,)."""
+    """1 minus the largest probability: float32 (B,)."""
     return 1 - logits.float().softmax(1).amax(1)
 
 
 def top_margin(logits: Tensor) -> Tensor:
-    """Largest probability less the second largest: float32 (B,)."""
+    """Largest probability minus the second largest: float32 (B,)."""
     top = logits.float().softmax(1).topk(2, dim=1).values
     return top[:, 0] - top[:, 1]

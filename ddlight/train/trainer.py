@@ -22,7 +22,7 @@ from ddlight.networks.device import on_device
 from ddlight.sets.hand_out import hand_out
 from ddlight.sets.module import CondensedDataModule
 from ddlight.train.callbacks.checkpoint import RunCheckpoint, RunCheckpointIO
-from ddlight.train.callbacks.clock import Clock
+from ddlight.train.callbacks.clock import TrainingClock
 from ddlight.train.callbacks.curve import Curve
 from ddlight.train.callbacks.difficulty import Difficulty
 from ddlight.train.callbacks.ema import StudentEMA
@@ -81,7 +81,7 @@ class Trainer(lightning.Trainer):
     ) -> None:
         _require_precision(precision)
         keep_big_blocks()
-        self.run, self.resume, self.clock, self.evaluate_seconds = Path(run or "runs/run"), resume, Clock(), 0.0
+        self.run, self.resume, self.clock, self.evaluate_seconds = Path(run or "runs/run"), resume, TrainingClock(), 0.0
         own = [*([RunBar()] if progress else []), *self._own(), *(callbacks or [])]
         self.machine: dict[str, Any] = {
             "accelerator": accelerator,

@@ -6,7 +6,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 
-class Clock(Callback):
+class TrainingClock(Callback):
     """Counts the seconds between the first and the last step, over all processes that a run was continued in."""
 
     def __init__(self) -> None:

@@ -35,24 +35,24 @@ def require_finite(loss: float, step: int) -> None:
 class Curve(EachStep):
     """Reads the loss a hundred times per run and keeps the rows; nothing is read from the device in between.
 
-    The rows are part of the checkpoint, so that a continued run has the curve of one that was never stopped.
-
     Args:
         folder: run folder; `metrics.csv` is rewritten there at points, and when the run ends or breaks down.
     """
 
+    saved = ("rows", "sum", "count")
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.rows: list[dict[str, float]] = []
-        self._sum: Tensor | None = None
-        self._count = 0
+        self.sum: Tensor | None = None
+        self.count = 0
         self._rate = 0.0
         self._written = (0, -float("inf"))  # rows in the file, and when they were written
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start where the checkpoint ended."""
         super().on_train_start(trainer, pl_module)
-        self._sum = torch.zeros((), device=pl_module.device) if self._sum is None else self._sum.to(pl_module.device)
+        self.sum = torch.zeros((), device=pl_module.device) if self.sum is None else self.sum.to(pl_module.device)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Note the rate of this step; after it, the scheduler has moved on."""
@@ -62,23 +62,23 @@ class Curve(EachStep):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Add the loss, which Lightning has divided by the number of micro-batches."""
-        assert self._sum is not None
-        self._sum += outputs["loss"].detach()
+        assert self.sum is not None
+        self.sum += outputs["loss"].detach()
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def after_step(self, trainer: Trainer, model: Any, step: int) -> None:
         """At a point, read the loss."""
-        self._count += 1
+        self.count += 1
         total = int(trainer.estimated_stepping_batches)
         if step % max(1, total // POINTS) == 0 or step == total:
             self._point(trainer, model, step)
 
     def _point(self, trainer: Trainer, model: Any, step: int) -> None:
-        assert self._sum is not None
-        loss = float(trainer.strategy.reduce(self._sum / self._count, reduce_op="mean"))
+        assert self.sum is not None
+        loss = float(trainer.strategy.reduce(self.sum / self.count, reduce_op="mean"))
         require_finite(loss, step)
         self.rows.append({"step": step, "images": model.images_seen(step), "loss": loss, "lr": self._rate})
-        self._sum, self._count = torch.zeros_like(self._sum), 0
+        self.sum, self.count = torch.zeros_like(self.sum), 0
         if time.monotonic() - self._written[1] >= WRITE_SECONDS:
             self._write(trainer)
         for logger in trainer.loggers if trainer.is_global_zero else ():
@@ -86,8 +86,8 @@ class Curve(EachStep):
 
     def check(self, trainer: Trainer) -> None:
         """Raise TrainingError where the loss since the last point is not a number: no checkpoint may keep that."""
-        if self._sum is not None:
-            require_finite(float(trainer.strategy.reduce(self._sum, reduce_op="sum")), trainer.global_step)
+        if self.sum is not None:
+            require_finite(float(trainer.strategy.reduce(self.sum, reduce_op="sum")), trainer.global_step)
 
     def _write(self, trainer: Trainer) -> None:
         if not trainer.is_global_zero or self._written[0] == len(self.rows):
@@ -109,11 +109,3 @@ class Curve(EachStep):
                 "The last update left weights that are infinite or not numbers. Lower the learning rate "
                 "(--model.recipe.lr=...)."
             )
-
-    def state_dict(self) -> dict[str, Any]:
-        """Rows and the running sum, as plain types."""
-        return {"rows": list(self.rows), "sum": self._sum, "count": self._count}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a checkpoint."""
-        self.rows, self._sum, self._count = list(state_dict["rows"]), state_dict["sum"], state_dict["count"]

@@ -27,13 +27,14 @@ class Difficulty(EachStep):
     soft; where a regime has soft labels of clean images, `el2n_sl` is EL2N-SL, Definition 1 of the paper, both at the
     recipe's temperature. A row of the file holds the mean of one score over the images and its deciles.
 
-    Training is the same with and without it. The rows are part of the checkpoint, so that a continued run has those of
-    one that was never stopped. It is always among the Trainer's callbacks and does nothing where the regime asks for
-    no curve.
+    Training is the same with and without it. It is always among the Trainer's callbacks and does nothing where the
+    regime asks for no curve.
 
     Args:
         folder: run folder; `difficulty.csv` is rewritten there at each reading.
     """
+
+    saved = ("rows",)
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -64,14 +65,6 @@ class Difficulty(EachStep):
                     found.setdefault(name, torch.zeros(len(images), device=model.device))[rows] = values
         model.train()
         return {name: trainer.strategy.reduce(values, reduce_op="sum") for name, values in found.items()}  # type: ignore[misc]
-
-    def state_dict(self) -> dict[str, Any]:
-        """The rows so far, as plain types."""
-        return {"rows": list(self.rows)}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a checkpoint."""
-        self.rows = list(state_dict["rows"])
 
 
 def _scores(model: Any, rows: Tensor) -> dict[str, Tensor]:

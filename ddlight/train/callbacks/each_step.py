@@ -1,6 +1,7 @@
 """EachStep: what callbacks share that act after optimiser steps."""
 
-from typing import Any
+from copy import copy
+from typing import Any, ClassVar
 
 from lightning import Callback, LightningModule, Trainer
 
@@ -8,6 +9,8 @@ from lightning import Callback, LightningModule, Trainer
 class EachStep(Callback):
     """Hears of every optimiser step once, however many micro-batches it has, and of none again after a restart."""
 
+    saved: ClassVar[tuple[str, ...]] = ()
+    """Attributes that a checkpoint holds, so that a continued run has what one that was never stopped has."""
     _seen = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -25,6 +28,15 @@ class EachStep(Callback):
     def after_step(self, trainer: Trainer, model: Any, step: int) -> None:
         """What is done after optimiser step `step`, counted from 1."""
         raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is saved, as plain types and tensors."""
+        return {name: copy(getattr(self, name)) for name in self.saved}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a checkpoint."""
+        for name in self.saved:
+            setattr(self, name, state_dict[name])
 
 
 def is_due(step: int, total: int, times: int) -> bool:

@@ -23,6 +23,8 @@ class StudentEMA(EachStep):
     It is always among the Trainer's callbacks and does nothing where the recipe's decay, `ema`, is 0.
     """
 
+    saved = ("steps", "average")
+
     def __init__(self) -> None:
         self.steps = 0
         self._decay = 0.0
@@ -83,21 +85,7 @@ class StudentEMA(EachStep):
         """Go on with the student."""
         self.swap_out(pl_module)
 
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluate the average."""
-        self.swap_in(pl_module)
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go on with the student."""
-        self.swap_out(pl_module)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The average and its number of steps, as plain tensors."""
-        return {"steps": self.steps, "average": dict(self.average)}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a checkpoint."""
-        self.steps, self.average = state_dict["steps"], dict(state_dict["average"])
+    on_test_start, on_test_end = on_validation_start, on_validation_end
 
 
 @contextmanager

@@ -22,6 +22,7 @@ class TestCurve(EachStep):
             by the student, acc in percent.
     """
 
+    saved = ("readings",)
     __test__ = False  # not a test class, whatever pytest thinks of its name
 
     def __init__(self, folder: Path) -> None:
@@ -59,11 +60,3 @@ class TestCurve(EachStep):
         if self.readings and trainer.is_global_zero:
             lines = [f"{r['step']},{model.images_seen(r['step'])},{r['acc']}" for r in self.readings]
             files.write_bytes(self.folder / "test_curve.csv", "\n".join(["step,images,acc", *lines, ""]).encode())
-
-    def state_dict(self) -> dict[str, Any]:
-        """The readings so far."""
-        return {"readings": list(self.readings)}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a checkpoint."""
-        self.readings = list(state_dict["readings"])
