@@ -6,8 +6,8 @@ from typing import Literal, get_args
 
 from ddlight.core.errors import UsageError
 
-Unit = Literal["steps", "epochs", "images", "full_epochs"]
-UNITS: tuple[Unit, ...] = get_args(Unit)
+BudgetUnit = Literal["steps", "epochs", "images", "full_epochs"]
+UNITS: tuple[BudgetUnit, ...] = get_args(BudgetUnit)
 
 
 @dataclass(frozen=True)
@@ -32,22 +32,22 @@ class Budget:
     full_epochs: float | None = None
 
     def __post_init__(self) -> None:
-        given = [unit for unit in UNITS if getattr(self, unit) is not None]
-        if len(given) != 1:
-            own = f"--model.budget.{given[0]}={getattr(self, given[0])}" if given else "--model.budget.epochs=300"
-            example = f"--model.budget=null {own} drops what a config gives" if given else own
+        units = [unit for unit in UNITS if getattr(self, unit) is not None]
+        if len(units) != 1:
+            option = f"--model.budget.{units[0]}={getattr(self, units[0])}" if units else "--model.budget.epochs=300"
+            example = f"--model.budget=null {option} drops what a config gives" if units else option
             raise UsageError(
-                f"A budget has exactly one unit; given: {', '.join(given) or 'none'}. "
+                f"A budget has exactly one unit; given: {', '.join(units) or 'none'}. "
                 f"Allowed: {', '.join(UNITS)}. For example: {example}"
             )
-        value = getattr(self, given[0])
+        value = getattr(self, self.unit)
         if value <= 0:
-            raise UsageError(f"The budget must be positive; given: {given[0]}={value}.")
-        if given[0] in ("epochs", "full_epochs"):
-            object.__setattr__(self, given[0], float(value))  # 60 and 60.0 are one budget, which names one run
+            raise UsageError(f"The budget must be positive; given: {self.unit}={value}.")
+        if self.unit in ("epochs", "full_epochs"):
+            object.__setattr__(self, self.unit, float(value))  # 60 and 60.0 are one budget, which names one run
 
     @property
-    def unit(self) -> Unit:
+    def unit(self) -> BudgetUnit:
         """The unit that is set."""
         return next(unit for unit in UNITS if getattr(self, unit) is not None)
 

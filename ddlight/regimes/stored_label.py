@@ -102,12 +102,12 @@ class StoredLabel(Regime):
         run = super().resolve_run(data, images, full_images)
         if self.published is None:
             return replace(run, replay=self._label_plan(run, data.dataset.num_classes, {}).kept())
-        found = PublishedLabels(self.published, images, self.draws)
-        plan = replace(run.plan, recipe=replace(run.plan.recipe, batch=found.batch_size))
-        steps = plan.budget.total_steps(images, found.batch_size, full_images)
-        passes = min(self.labels_per_image or found.epochs, found.epochs)
-        replay = prune.kept(passes, found.batches, self.keep, self.seed)
-        return replace(run, plan=plan, batch=found.batch_size, steps=steps, replay=replay)
+        labels = PublishedLabels(self.published, images, self.draws)
+        plan = replace(run.plan, recipe=replace(run.plan.recipe, batch=labels.batch_size))
+        steps = plan.budget.total_steps(images, labels.batch_size, full_images)
+        passes = min(self.labels_per_image or labels.epochs, labels.epochs)
+        replay = prune.kept(passes, labels.batches, self.keep, self.seed)
+        return replace(run, plan=plan, batch=labels.batch_size, steps=steps, replay=replay)
 
     def images_seen(self, step: int) -> int:
         """Images that the student saw in `step` optimiser steps, over all ranks."""
@@ -150,15 +150,15 @@ class StoredLabel(Regime):
         data = self.data
         if data.space != "pixel":
             raise UsageError(f"Published labels belong to images, and this set lies in {data.space} space.")
-        found = PublishedLabels(folder, self.run.images, self.draws)
-        if found.classes != data.dataset.num_classes:
+        labels = PublishedLabels(folder, self.run.images, self.draws)
+        if labels.classes != data.dataset.num_classes:
             raise UsageError(
-                f"The labels in {folder} are of {found.classes} classes; {data.dataset.info.name} has "
+                f"The labels in {folder} are of {labels.classes} classes; {data.dataset.info.name} has "
                 f"{data.dataset.num_classes}."
             )
-        share = found.check_order(hard_classes(torch.from_numpy(data.require().labels)).numpy())
+        share = labels.check_order(hard_classes(torch.from_numpy(data.require().labels)).numpy())
         log.info("the labels in %s are right about %.0f %% of the views that were checked", folder, 100 * share)
-        return found
+        return labels
 
     def _names(self) -> dict[str, Any]:
         """What the labels depend on beside the views' seed: set, teachers and how they answer, augmentation."""
@@ -186,12 +186,12 @@ class StoredLabel(Regime):
         seed_torch(int(generator(self.run.seed, "teacher", *place).integers(2**63)), self.device)
         recipe, images = self.run.plan.recipe, self.unit_images(view.images)
         rows = [rows_of_part(len(images), part, self._parts) for part in range(self._parts)]
-        found = [images[start:stop] for start, stop in rows if stop > start]
-        return torch.cat([mean_logits(self.all_teachers, x, recipe.balance, recipe.batch_statistics) for x in found])
+        parts = [images[start:stop] for start, stop in rows if stop > start]
+        return torch.cat([mean_logits(self.all_teachers, x, recipe.balance, recipe.batch_statistics) for x in parts])
 
     @property
     def _parts(self) -> int:
-        """Into so many parts a batch is cut for teachers whose answer depends on what else they see, as in training."""
+        """Number of parts that a batch is cut into for teachers whose answer depends on what else is in the batch."""
         recipe = self.run.plan.recipe
         if not (recipe.balance or recipe.batch_statistics):
             return 1
@@ -205,8 +205,8 @@ class StoredLabel(Regime):
             raise UsageError("Stored labels are read only in fit, which opens them first.")
         if isinstance(self.labels, PublishedLabels):
             assert batch.images is not None and batch.labels is not None
-            found = self.labels.batch(batch.epoch, batch.index)
-            return published_view(batch.images, batch.labels, found, self.data.dataset.info, batch.rows)
+            stored_batch = self.labels.batch(batch.epoch, batch.index)
+            return published_view(batch.images, batch.labels, stored_batch, self.data.dataset.info, batch.rows)
         rows = self.labels.read(batch.epoch, batch.index)[slice(*batch.rows)]
         stored = torch.from_numpy(np.array(rows)).to(self.device).float()  # numpy would take longer to widen fp16
         return replace(super().view(batch, step), stored=stored)

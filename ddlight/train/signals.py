@@ -29,14 +29,14 @@ def of_class(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
     rest = weights.sum(1, keepdim=True)
     total = rest + mine
     prob, missing = mine / total, rest / total  # 1 - prob, without its rounding
-    found = {
+    columns = {
         "prob_true": prob,
         "el2n": torch.hypot(torch.linalg.vector_norm(weights, dim=1, keepdim=True) / total, missing),
         "margin_prob": prob - (rival - top).exp() / total,
         "margin_logit": logit - rival,
         "correct": (logit > rival).float(),
     }
-    return {name: column[:, 0] for name, column in found.items()}
+    return {name: column[:, 0] for name, column in columns.items()}
 
 
 def el2n_sl(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:

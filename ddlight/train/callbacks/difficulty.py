@@ -58,13 +58,13 @@ class Difficulty(EachStep):
         rank, ranks = trainer.global_rank, trainer.world_size
         model.eval()
         model.share_buffers()
-        found: dict[str, Tensor] = {}
+        scores: dict[str, Tensor] = {}
         with trainer.precision_plugin.forward_context():
             for rows in torch.arange(rank, len(images), ranks).split(eval_batch(model.data.dataset.info)):
                 for name, values in _scores(model, rows).items():
-                    found.setdefault(name, torch.zeros(len(images), device=model.device))[rows] = values
+                    scores.setdefault(name, torch.zeros(len(images), device=model.device))[rows] = values
         model.train()
-        return {name: trainer.strategy.reduce(values, reduce_op="sum") for name, values in found.items()}  # type: ignore[misc]
+        return {name: trainer.strategy.reduce(values, reduce_op="sum") for name, values in scores.items()}  # type: ignore[misc]
 
 
 def _scores(model: Any, rows: Tensor) -> dict[str, Tensor]:
@@ -75,10 +75,10 @@ def _scores(model: Any, rows: Tensor) -> dict[str, Tensor]:
     place = rows.to(model.device)
     student = to_input(part, data.dataset.info, data.whitening) if data.space == "pixel" else part
     logits, targets = model.forward(student), model.soft_labels(part, place)
-    found = {"el2n": signals.of_class(logits, hard_classes(labels[place]))["el2n"]}
+    scores = {"el2n": signals.of_class(logits, hard_classes(labels[place]))["el2n"]}
     if targets is not None:
-        found["el2n_sl"] = signals.el2n_sl(logits, targets, model.run.plan.recipe.temperature)
-    return found
+        scores["el2n_sl"] = signals.el2n_sl(logits, targets, model.run.plan.recipe.temperature)
+    return scores
 
 
 def row(step: int, progress: float, score: str, values: np.ndarray) -> dict[str, Any]:
