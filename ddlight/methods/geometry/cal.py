@@ -12,17 +12,14 @@ from ddlight.methods.scoring.features import Features
 
 
 def contrast(features: np.ndarray, logits: np.ndarray, k: int) -> np.ndarray:
-    """Mean over the k nearest neighbours of the symmetric KL divergence, 0.5 KL(p || q) + 0.5 KL(q || p), in nats.
+    """Mean over the k nearest neighbours of the symmetric KL divergence, 0.5 KL(p || q) + 0.5 KL(q || p): (n,), nats.
 
-    Logarithms are those of the log-softmax, finite where a probability is 0.
+    Logarithms are those of the log-softmax, finite where a probability is 0. One image alone has 0.
 
     Args:
         features: (n, D); neighbours are nearest in Euclidean distance, an image not its own.
         logits: (n, C).
         k: neighbours; all others where there are fewer.
-
-    Returns:
-        float64 (n,); 0 for one image alone.
     """
     k = min(k, len(features) - 1)
     if k == 0:

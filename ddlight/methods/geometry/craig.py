@@ -15,12 +15,7 @@ def craig(gradients: Gradients, count: int) -> np.ndarray:
     location on what each distance leaves of the largest. All are divided by that one, so that the order does not depend
     on how small the gradients of a trained network are.
 
-    Args:
-        gradients: of n images.
-        count: at most n.
-
-    Returns:
-        int64 (count,): positions; a smaller count gives a prefix.
+    Returns positions, int64 (count,), of which a smaller count gives a prefix.
     """
     closeness = gradients.distances()
     closeness /= -max(closeness.max(), np.finfo(np.float64).tiny)

@@ -14,12 +14,7 @@ def herding(points: np.ndarray, count: int) -> np.ndarray:
 
     Pick i is the x that is nearest to (i + 1) mu - sum of those chosen before, which makes the next mean nearest to mu.
 
-    Args:
-        points: float32 or float64 (n, D).
-        count: at most n.
-
-    Returns:
-        int64 (count,): positions; a smaller count gives a prefix.
+    Returns positions among the points (n, D), int64 (count,), of which a smaller count gives a prefix.
     """
     cloud, mean = Cloud(points), points.mean(0, dtype=np.float64)
     free, place, order = np.ones(len(points), bool), np.zeros_like(mean), []

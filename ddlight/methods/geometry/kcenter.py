@@ -23,13 +23,7 @@ def kcenter(points: np.ndarray, count: int, first: int) -> np.ndarray:
 
     Only the distance to the nearest centre is kept, O(n), and each pick costs one matrix-vector product.
 
-    Args:
-        points: float32 or float64 (n, D).
-        count: at most n.
-        first: position of the first centre.
-
-    Returns:
-        int64 (count,): positions; a smaller count gives a prefix.
+    Returns positions among the points (n, D), int64 (count,), `first` first, of which a smaller count gives a prefix.
     """
     cloud, order = Cloud(points), [first]
     nearest, error = np.full(len(points), np.inf), np.zeros(len(points))

@@ -16,14 +16,13 @@ from ddlight.methods.scoring.vectors import Cloud, unit_length
 def kmeans_medoids(points: np.ndarray, count: int, n_init: int, seed: int) -> np.ndarray:
     """For each of `count` k-means centres, the largest cluster's first, the nearest point that is not taken yet.
 
+    Returns positions among the points (n, D), int64 (count,); another count gives other clusters, not a prefix.
+
     Args:
-        points: float32 or float64 (n, D).
+        points: float32 or float64.
         count: clusters, at most n; where there are fewer distinct points, several centres are equal.
         n_init: k-means++ starts, of which the one with the least inertia is kept.
         seed: of the starts.
-
-    Returns:
-        int64 (count,): positions. Another count gives other clusters, not a prefix.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters

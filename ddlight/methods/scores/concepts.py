@@ -19,12 +19,12 @@ from ddlight.core.files import cache_folder
 from ddlight.core.randomness import generator
 from ddlight.methods.base import Selector
 from ddlight.methods.scores.aum import MarginSpace
+from ddlight.methods.scores.ccs import Binning, ccs
 from ddlight.methods.scoring import samplers
 from ddlight.methods.scoring.clip import Clip
 from ddlight.methods.scoring.cost import operations_per_second
 from ddlight.methods.scoring.embeddings import Embeddings
 from ddlight.methods.scoring.phrases import Phrases
-from ddlight.methods.scoring.samplers import Binning
 from ddlight.methods.scoring.table import COLUMNS, IDS, ScoreTable, read_table
 from ddlight.networks.device import current_device
 from ddlight.train import signals
@@ -158,8 +158,8 @@ class Concepts(Selector):
     def select(self, unit: Unit, candidates: np.ndarray) -> np.ndarray:
         """CCS of one class's images."""
         rng = generator(self.seed, "Concepts", unit.number)
-        how = {"cutoff": self.cutoff, "bins": self.bins, "binning": self.binning, "even": self.even}
-        return candidates[samplers.ccs(self.difficulty[candidates], self.ipc, rng, **how)]  # type: ignore[arg-type]
+        strata = (self.cutoff, self.bins, self.binning, self.even)
+        return candidates[ccs(self.difficulty[candidates], self.ipc, rng, *strata)]
 
     # --- making it ---
 

@@ -8,9 +8,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from ddlight.core.errors import UsageError
 from ddlight.methods.scores.aum import aum
-from ddlight.methods.scores.ccs import SCORES
+from ddlight.methods.scores.ccs import SCORES, easiest_share
 from ddlight.methods.scores.selector import ScoreSelector
-from ddlight.methods.scoring import samplers
 from ddlight.methods.scoring.run import ScoringRun
 from ddlight.methods.scoring.table import ScoreTable
 from ddlight.methods.scoring.vectors import unit_length
@@ -113,7 +112,7 @@ class D2(ScoreSelector):
 
     def sample(self, rows: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
         """Drop the hardest, then pass messages among the others, which come in a drawn order: it breaks ties."""
-        left = rng.permutation(rows[samplers.easiest_share(aum(self.table)[rows], count, rng, self.cutoff)])
+        left = rng.permutation(rows[easiest_share(aum(self.table)[rows], count, rng, self.cutoff)])
         features = self.features_of(left)
         near = closeness(unit_length(features) if self.normalise else features, self.k)
         difficulty = self.scores[left]

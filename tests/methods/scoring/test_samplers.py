@@ -5,6 +5,7 @@ import pytest
 
 from ddlight.core.errors import DataError, UsageError
 from ddlight.methods.scores import dual
+from ddlight.methods.scores.ccs import allocate, ccs, easiest_share
 from ddlight.methods.scores.dual import beta, weighted
 from ddlight.methods.scores.moderate import middle
 from ddlight.methods.scoring import samplers
@@ -70,59 +71,59 @@ def test_ccs_draws_exactly_the_budget_after_dropping_the_hardest(seed):
     cutoff = float(draw.choice([0.0, 0.1, 0.35]))
     difficulty = np.round(draw.normal(size=n) ** 3, 1) - 5  # negative, skewed, with ties
     count = int(draw.integers(1, n - int(cutoff * n) + 1))
-    picked = samplers.ccs(difficulty, count, rng(seed), cutoff, bins)
+    picked = ccs(difficulty, count, rng(seed), cutoff, bins)
     assert len(set(picked.tolist())) == count
     dropped = int(cutoff * n)
     if dropped:
         limit = np.sort(difficulty)[n - dropped]
         assert difficulty[picked].max() <= limit
-    assert picked.tolist() == samplers.ccs(difficulty, count, rng(seed), cutoff, bins).tolist()
+    assert picked.tolist() == ccs(difficulty, count, rng(seed), cutoff, bins).tolist()
 
 
 def test_ccs_takes_from_each_stratum_what_the_released_allocation_says():
     difficulty = np.concatenate([np.full(3, 0.05), np.full(40, 0.15), np.full(7, 0.55), np.full(50, 0.95), [0.0, 1.0]])
-    picked = samplers.ccs(difficulty, 30, rng(), bins=10)
+    picked = ccs(difficulty, 30, rng(), bins=10)
     place = np.minimum((difficulty * 10).astype(int), 9)
     sizes = [int((place == b).sum()) for b in range(10) if (place == b).any()]
     taken = [int((place[picked] == b).sum()) for b in range(10) if (place == b).any()]
     assert taken == released_allocation(sizes, 30)
-    assert samplers.allocate(sizes, 30) == released_allocation(sizes, 30)
+    assert allocate(sizes, 30) == released_allocation(sizes, 30)
 
 
 def test_ccs_with_fewer_images_than_strata_takes_the_fullest_or_spreads_evenly():
     difficulty = np.concatenate([np.linspace(0, 0.5, 90), np.linspace(0.5, 1, 10)])
-    dense = samplers.ccs(difficulty, 4, rng(), bins=20)
-    spread = samplers.ccs(difficulty, 4, rng(), bins=20, even=True)
+    dense = ccs(difficulty, 4, rng(), bins=20)
+    spread = ccs(difficulty, 4, rng(), bins=20, even=True)
     assert difficulty[dense].max() <= 0.56
     assert np.sort(np.floor(difficulty[spread] * 4)).tolist() in ([0, 1, 2, 3], [0, 1, 2, 4])
 
 
 def test_ccs_keeps_the_hardest_where_all_scores_are_negative():
-    picked = samplers.ccs(np.array([-3.0, -2.0, -1.0]), 3, rng(), bins=3)
+    picked = ccs(np.array([-3.0, -2.0, -1.0]), 3, rng(), bins=3)
     assert sorted(picked.tolist()) == [0, 1, 2]
 
 
 def test_ccs_of_constant_scores_is_a_uniform_draw():
     counts = np.zeros(10)
     for seed in range(300):
-        counts[samplers.ccs(np.ones(10), 3, rng(seed))] += 1
+        counts[ccs(np.ones(10), 3, rng(seed))] += 1
     assert counts.min() > 60 and counts.max() < 120
 
 
 def test_ccs_drops_by_another_score_where_one_is_given():
     difficulty, by = np.arange(10.0), -np.arange(10.0)
-    assert samplers.ccs(difficulty, 8, rng(), 0.2, prune_by=by).min() == 2
+    assert ccs(difficulty, 8, rng(), 0.2, prune_by=by).min() == 2
 
 
 @pytest.mark.parametrize(("cutoff", "dropped"), [(0.0, 0), (0.09, 0), (0.1, 1), (0.35, 3), (0.38, 3), (0.4, 4)])
 def test_a_cutoff_drops_whole_images_and_never_more_than_its_share(cutoff, dropped):
-    left = samplers.easiest_share(np.arange(10.0), 1, rng(), cutoff)
+    left = easiest_share(np.arange(10.0), 1, rng(), cutoff)
     assert left.tolist() == list(range(9 - dropped, -1, -1))
 
 
 def test_a_cutoff_that_leaves_too_few_is_refused_with_the_largest_allowed():
     with pytest.raises(UsageError, match=r"0 to 0\.400"):
-        samplers.ccs(np.arange(10.0), 6, rng(), cutoff=0.5)
+        ccs(np.arange(10.0), 6, rng(), cutoff=0.5)
 
 
 def test_beta_moves_to_easy_images_as_less_is_kept():

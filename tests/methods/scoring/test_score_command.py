@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddlight.methods.scoring.table import import_scores, read_table
+from ddlight.methods.scores.score_file import import_scores
+from ddlight.methods.scoring.table import read_table
 
 NET = ["--data.scoring.student=ConvNet", "--data.scoring.student.depth=2", "--data.scoring.student.width=4"]
 SCORING = [*NET, "--data.scoring.budget.steps=4", "--data.scoring.ring=2", "--data.scoring.clean=2"]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from ddlight.core.errors import DataError, UsageError
-from ddlight.methods.scoring.table import ScoreTable, import_scores
+from ddlight.methods.scores.score_file import import_scores
+from ddlight.methods.scoring.table import ScoreTable
 
 IDS = np.array(["train/n01/a.jpg", "train/n01/b.jpg", "train/n02/c.jpg"])
 
