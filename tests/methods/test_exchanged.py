@@ -9,14 +9,14 @@ import torch
 from ddlight.core.errors import DataError
 from ddlight.data import Digits
 from ddlight.methods.baselines.random import Random
-from ddlight.methods.geometry.herding import Herding
 from ddlight.methods.recovery.engine.gathered import RealStatistics
+from ddlight.methods.scores.ccs import CCS
 from ddlight.methods.scores.concepts import Concepts
 from ddlight.methods.scoring.clip import Clip
 from ddlight.methods.scoring.embeddings import Embeddings
 from ddlight.methods.scoring.phrases import Phrases
 from ddlight.methods.scoring.run import Scoring, ScoringRun
-from ddlight.methods.scoring.search import Search, Trials
+from ddlight.methods.scoring.search import Search
 from ddlight.networks.students import MLP, ConvNet
 from ddlight.recipes.budget import Budget
 from ddlight.recipes.plan import Override
@@ -47,9 +47,11 @@ def sets(home):
     return [data.artefact for data in made], lambda: made[0].setup("fit")
 
 
+SCORING = Scoring(ConvNet(2, 5, "batch"), recipe=Override(batch=400), budget=Budget(steps=8), ring=2, dual=2, clean=0)
+
+
 def scoring(home):
-    how = Scoring(ConvNet(2, 5, "batch"), recipe=Override(batch=400), budget=Budget(steps=8), ring=2, dual=2, clean=0)
-    return [ScoringRun(how, DIGITS, 1, seed, home) for seed in (0, 1)]
+    return [ScoringRun(SCORING, DIGITS, 1, seed, home) for seed in (0, 1)]
 
 
 def scoring_runs(home):
@@ -63,11 +65,9 @@ def teachers(home):
 
 
 def searches(home):
-    data = Digits(size=8, held_out=2)
-    candidates = [Random(data, ipc=1, cache=str(home)), Herding(data, ipc=1, cache=str(home))]
-    how = Search(MLP(8, 2), budget=Budget(steps=1))
-    trials = [Trials(how, candidates, seed, home / "search") for seed in (0, 1)]
-    return trials, trials[0].choice
+    options = {"ipc": 1, "cache": str(home), "scoring": SCORING, "search": Search(MLP(8, 2), budget=Budget(steps=1))}
+    made = [CCS(Digits(size=8, held_out=2), seed=seed, cutoffs=(0.0, 0.4), **options).searched for seed in (0, 1)]
+    return made, lambda: made[0].choice
 
 
 def embeddings(home):
@@ -85,7 +85,7 @@ def margins(home):
 def phrases(home):
     (home / "hooks.py").write_text(HOOKS)
     made = [Phrases(f"hooks:{name}", 1, DIGITS, home) for name in ("one", "two")]
-    return [one.answer for one in made], made[0].read
+    return made, made[0].read
 
 
 def statistics(home):

@@ -37,8 +37,8 @@ Hook = Callable[[list[str], dict[str, np.ndarray]], Mapping[str, list[str]]]
 """(class names, {class: images uint8 (n, C, H, W)}) -> {class: concepts}."""
 
 
-class Phrases:
-    """Concepts of a dataset's classes, and what names them.
+class Phrases(Artefact):
+    """Concepts of a dataset's classes, and what names them. A hook's answer is kept on disk: it is called once.
 
     Args:
         source: a JSON file, "module:function", or None for the shipped list.
@@ -47,8 +47,12 @@ class Phrases:
         cache: folder of condensed sets; a hook's answer lies in <cache>/<dataset>/phrases/<fingerprint>.
     """
 
+    kind = "folder of concepts"
+    suffix = ".json"
+
     def __init__(self, source: str | None, examples: int, dataset: RealDataset, cache: Path) -> None:
-        self.source, self.examples, self.dataset, self.cache = source, examples, dataset, cache
+        super().__init__(cache / dataset.info.name / "phrases")
+        self.source, self.examples, self.dataset = source, examples, dataset
 
     @cached_property
     def hook(self) -> str | None:
@@ -69,6 +73,11 @@ class Phrases:
         named = [function, files.sha256(source_file(module)), self.examples, self.dataset.identity()]
         return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the hook's source and of what it is shown."""
+        return self.digest[:16]
+
     def _file(self) -> Path:
         path = GENERIC if self.source is None else Path(self.source).expanduser()
         if not path.is_file():
@@ -77,11 +86,6 @@ class Phrases:
                 "(--data.concepts=my_module:function), or leave it out for the shipped list."
             )
         return path
-
-    @cached_property
-    def answer(self) -> "HookAnswer":
-        """What the hook said, on disk."""
-        return HookAnswer(self)
 
     def read(self) -> tuple[str, ...]:
         """All concepts, each once: those of the first class first. A hook is called where it never was.
@@ -96,48 +100,20 @@ class Phrases:
         if self.hook is None:
             concepts, source = files.read_json(self._file()), str(self._file())
         else:
-            self.answer.ensure()
-            self.answer.verified()
-            concepts, source = files.read_json(self.answer.folder / TEXTS), self.hook
+            self.ensure()
+            self.verified()
+            concepts, source = files.read_json(self.folder / TEXTS), self.hook
         checked = check_concepts(concepts, self.dataset.info.classes, source)
         return tuple(dict.fromkeys(phrase for phrases in checked.values() for phrase in phrases))
 
-    def shown(self) -> dict[str, np.ndarray]:
-        """What a hook is shown: some training images of each class, uint8 (n, C, H, W)."""
-        labels, names = self.dataset.index("train").labels, self.dataset.info.classes
-        draws = [generator(0, "phrases", c).permutation(np.flatnonzero(labels == c)) for c in range(len(names))]
-        return {
-            name: self.dataset.take("train", drawn[: self.examples]) for name, drawn in zip(names, draws, strict=True)
-        }
-
-
-class HookAnswer(Artefact):
-    """Concepts that a hook named, on disk: it is called once.
-
-    Args:
-        phrases: those that come from a hook.
-    """
-
-    kind = "folder of concepts"
-    suffix = ".json"
-
-    def __init__(self, phrases: Phrases) -> None:
-        super().__init__(phrases.cache / phrases.dataset.info.name / "phrases")
-        self.phrases = phrases
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the hook's source and of what it is shown."""
-        return self.phrases.digest[:16]
-
     def make_unit(self, work: Workspace, unit: Unit) -> None:
         """Ask the hook. Raises UsageError where it raises, DataError where what it says are no concepts."""
-        hook, classes = self.phrases.hook, self.phrases.dataset.info.classes
+        hook, classes = self.hook, self.dataset.info.classes
         assert hook is not None
         log.info("asking %s for concepts of %d classes", hook, len(classes))
         call = load_hook(hook)
         try:
-            answer = call(list(classes), self.phrases.shown())
+            answer = call(list(classes), self.shown())
         except DDLightError:
             raise
         except Exception as error:  # the user's code, whatever it raises
@@ -151,8 +127,15 @@ class HookAnswer(Artefact):
 
     def details(self) -> dict[str, Any]:
         """The hook, and what it was shown."""
-        phrases = self.phrases
-        return {"hook": phrases.hook, "examples": phrases.examples, "digest": phrases.digest}
+        return {"hook": self.hook, "examples": self.examples, "digest": self.digest}
+
+    def shown(self) -> dict[str, np.ndarray]:
+        """What a hook is shown: some training images of each class, uint8 (n, C, H, W)."""
+        labels, names = self.dataset.index("train").labels, self.dataset.info.classes
+        draws = [generator(0, "phrases", c).permutation(np.flatnonzero(labels == c)) for c in range(len(names))]
+        return {
+            name: self.dataset.take("train", drawn[: self.examples]) for name, drawn in zip(names, draws, strict=True)
+        }
 
 
 def check_concepts(concepts: Any, classes: tuple[str, ...], source: str) -> dict[str, list[str]]:
