@@ -9,19 +9,5 @@ from ddlight.report.collect import collect
 from ddlight.report.html import html
 from ddlight.report.latex import latex
 from ddlight.report.markdown import markdown
-from ddlight.report.statistics import Sample, Verdict, judge
 
-__all__ = [
-    "Column",
-    "Sample",
-    "TableCell",
-    "Verdict",
-    "collect",
-    "compare",
-    "csv",
-    "html",
-    "judge",
-    "latex",
-    "long_form",
-    "markdown",
-]
+__all__ = ["Column", "TableCell", "collect", "compare", "csv", "html", "latex", "long_form", "markdown"]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from ddlight.report.cells import Column, TableCell
-from ddlight.report.printed import MISSING, UNKNOWN, Head, Note, PrintedCell, PrintedTable
+from ddlight.report.printed import MISSING, UNKNOWN, Head, PrintedCell, PrintedTable
 from ddlight.report.statistics import ALPHA, FEW_SETS, FULL, RANDOM
 from ddlight.report.tables import Table, accuracy, agrees, budget, size
 
@@ -63,27 +63,20 @@ def _lengths(table: Table) -> list[str]:
     return lines
 
 
-def _notes(table: Table, line: str) -> list[Note]:
+def _notes(table: Table, line: str) -> list[str]:
     """What the marks mean, and everything that a reader must know before comparing; a `line` holds one setting."""
     tests = sum(cell.p is not None for cell in table.cells)
     notes = [
-        Note(
-            f"† significantly above {RANDOM} of the same {line}: Welch's t-test on sets, Holm over all tests of this "
-            f"table ({tests}), adjusted p < {ALPHA}. Cells of fewer than two sets are not tested."
-        ),
-        Note(
-            f": highest mean of its {line}, or not significantly below it (Welch, each test by itself), where several "
-            f"methods have three sets; {FULL} and cells of fewer sets are left out.",
-            strong="Bold",
-        ),
-        Note(
-            f"{UNKNOWN} no standard deviation from fewer than three sets; {MISSING} not run. "
-            "Equal compute means equal student images seen."
-        ),
+        f"† significantly above {RANDOM} of the same {line}: Welch's t-test on sets, Holm over all tests of this "
+        f"table ({tests}), adjusted p < {ALPHA}. Cells of fewer than two sets are not tested.",
+        f"Bold: highest mean of its {line}, or not significantly below it (Welch, each test by itself), where several "
+        f"methods have three sets; {FULL} and cells of fewer sets are left out.",
+        f"{UNKNOWN} no standard deviation from fewer than three sets; {MISSING} not run. "
+        "Equal compute means equal student images seen.",
     ]
     shown = [(cell, column) for (_, column), cell in table.places.items() if column in table.columns]
     if any(cell.status == "done" and table.unequal(cell, column) for cell, column in shown):
-        notes.append(Note(f"‡ saw another number of images than its {line}: not compared."))
+        notes.append(f"‡ saw another number of images than its {line}: not compared.")
     cells = table.cells
     reads = _listed(f"{cell.row} ({cell.test_reads} times)" for cell in cells if (cell.test_reads or 0) > 1)
     with_random = {cell.column for cell in cells if cell.method == RANDOM}
@@ -100,7 +93,7 @@ def _notes(table: Table, line: str) -> list[Note]:
         f"No {RANDOM} to compare with in: {{}}.": "; ".join(alone),
         "Some runs failed and are not in the numbers: {}.": _listed(_partly_failed(table)),
     }
-    return notes + [Note(sentence.format(items)) for sentence, items in sentences.items() if items]
+    return notes + [sentence.format(items) for sentence, items in sentences.items() if items]
 
 
 def _arguments(cells: Iterable[TableCell]) -> str:

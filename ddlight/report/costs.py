@@ -1,18 +1,6 @@
 """What a number cost (time to make the set, bytes, operations of every part) and what choosing on test would gain."""
 
-from collections.abc import Callable
-
-from ddlight.report.cells import TableCell
-from ddlight.report.printed import (
-    METHOD_AND_COLUMN,
-    UNKNOWN,
-    Head,
-    Note,
-    PrintedCell,
-    PrintedTable,
-    signed,
-    words,
-)
+from ddlight.report.printed import UNKNOWN, Head, PrintedTable, number, signed
 from ddlight.report.tables import Table
 
 SECONDS = ((1.0, "s"), (60.0, "min"), (3600.0, "h"), (86400.0, "d"))
@@ -24,11 +12,15 @@ OPERATIONS = ("student", "teachers", "scoring", "synthesis")
 def printed(table: Table) -> PrintedTable:
     """What every cell that is done cost."""
     heads = [
-        *METHOD_AND_COLUMN,
         Head("condense"),
         *(Head(name, "bytes of") for name in BYTES),
         *(Head(name, "FLOPs of") for name in OPERATIONS),
     ]
+    rows = []
+    for cell in table.cells:
+        sizes = [number(getattr(cell, f"bytes_{name}"), lambda value: si(value, "B"), UNKNOWN) for name in BYTES]
+        operations = [number(getattr(cell, f"flops_{name}"), si, UNKNOWN) for name in OPERATIONS]
+        rows.append((cell, [number(cell.seconds_condense, duration, UNKNOWN), *sizes, *operations]))
     notes = [
         "condense: wall-clock time to make the set on the machine that made it, its scoring run included.",
         "student and teachers: operations of one training. scoring and synthesis: of making one set. The training of "
@@ -36,20 +28,7 @@ def printed(table: Table) -> PrintedTable:
         f"{UNKNOWN} not known: others made the set and did not say.",
     ]
     caption = "Means over sets. Sizes are those on disk; an index of real images is small."
-    return PrintedTable("Cost", caption, heads, [_row(table, c) for c in table.cells], notes=[*map(Note, notes)])
-
-
-def _row(table: Table, cell: TableCell) -> list[PrintedCell]:
-    return [
-        *words(cell.row, table.head(cell.column).title),
-        _amount(cell.seconds_condense, duration),
-        *(_amount(getattr(cell, f"bytes_{name}"), lambda value: si(value, "B")) for name in BYTES),
-        *(_amount(getattr(cell, f"flops_{name}"), si) for name in OPERATIONS),
-    ]
-
-
-def _amount(value: float | None, text: Callable[[float], str]) -> PrintedCell:
-    return PrintedCell(UNKNOWN, weak=True) if value is None else PrintedCell(text(value), value)
+    return table.by_cell("Cost", caption, heads, rows, notes)
 
 
 def duration(seconds: float) -> str:
@@ -76,18 +55,21 @@ def best_on_test(table: Table) -> PrintedTable:
 
     Both are of the same trainings, averaged by set: those of a cell that read the test split once are in neither.
     """
+    one_decimal = "{:.1f}".format
     rows = [
-        [
-            *words(cell.row, table.head(cell.column).title),
-            PrintedCell(str(cell.test_reads), cell.test_reads),
-            PrintedCell(f"{cell.best_on_test - cell.inflation:.1f}", cell.best_on_test - cell.inflation),
-            PrintedCell(f"{cell.best_on_test:.1f}", cell.best_on_test),
-            PrintedCell(signed(cell.inflation, 1), cell.inflation),
-        ]
+        (
+            cell,
+            [
+                number(cell.test_reads, str),
+                number(cell.best_on_test - cell.inflation, one_decimal),
+                number(cell.best_on_test, one_decimal),
+                number(cell.inflation, lambda value: signed(value, 1)),
+            ],
+        )
         for cell in table.cells
         if cell.best_on_test is not None and cell.inflation is not None
     ]
-    heads = [*METHOD_AND_COLUMN, *map(Head, ("readings", "last", "best on test", "inflation"))]
+    heads = map(Head, ("readings", "last", "best on test", "inflation"))
     caption = "Test accuracy in percent: of the last step, and the best of all readings of the test split."
-    notes = [Note("The best reading is chosen on test. The inflation is what tables that report it gain by that.")]
-    return PrintedTable("Last step against best on test", caption, heads, rows, notes=notes)
+    notes = ["The best reading is chosen on test. The inflation is what tables that report it gain by that."]
+    return table.by_cell("Last step against best on test", caption, heads, rows, notes)

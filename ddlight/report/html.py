@@ -12,7 +12,7 @@ import pandas as pd
 
 from ddlight.core.result import Machine, Versions
 from ddlight.report.cells import Record, TableCell, records
-from ddlight.report.printed import MISSING, Head, Losses, PrintedCell, PrintedTable, words
+from ddlight.report.printed import Head, PrintedCell, PrintedTable, note, number, words
 from ddlight.report.sections import losses, sections
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
@@ -59,16 +59,20 @@ def html(cells: Sequence[TableCell], frame: pd.DataFrame, figures: Mapping[str, 
         frame: as `collect` returns it.
         figures: SVG text by title; ids inside are unique over all of them.
     """
-    tables = [
-        (f"table-{number}", section.title, "\n".join(map(_titled_table, section.tables)))
-        for number, section in enumerate(sections(cells), 1)
-    ]
     parts = [
-        *tables,
-        *_figures(figures),
-        *map(_losses, losses(cells)),
-        *_runs(records(frame[frame["status"] == "done"])),
+        (f"table-{k}", title, "\n".join(map(_titled_table, tables)))
+        for k, (title, tables) in enumerate(sections(cells), 1)
     ]
+    drawn = [
+        f'<figure role="group" aria-label="{escape(title)}">{svg}<figcaption>{escape(title)}</figcaption></figure>'
+        for title, svg in figures.items()
+    ]
+    parts += [("figures", "Figures", "\n".join(drawn))] if drawn else []
+    for title, items in losses(cells):
+        heads = [Head(name, number=False, sentence=name == "error") for name in ("file", "run", "error")]
+        lost = PrintedTable(title, "", heads, [words(*item) for item in items])
+        parts.append((title.split()[0].lower(), title, _table(lost)))
+    parts += _runs(records(frame[frame["status"] == "done"]))
     contents = "".join(f'<li><a href="#{name}">{escape(title)}</a></li>' for name, title, _ in parts)
     body = "\n".join(
         f'<section id="{name}">\n<h2>{escape(title)}</h2>\n{text}\n</section>' for name, title, text in parts
@@ -103,20 +107,6 @@ def _asset(name: str) -> str:
     return (resources.files("ddlight.report") / name).read_text()
 
 
-def _figures(figures: Mapping[str, str]) -> list[Part]:
-    drawn = [
-        f'<figure role="group" aria-label="{escape(title)}">{svg}<figcaption>{escape(title)}</figcaption></figure>'
-        for title, svg in figures.items()
-    ]
-    return [("figures", "Figures", "\n".join(drawn))] if drawn else []
-
-
-def _losses(lost: Losses) -> Part:
-    heads = [Head(name, number=False, sentence=name == "error") for name in ("file", "run", "error")]
-    table = PrintedTable(f"{lost.title}: {len(lost.items)}", "", heads, [words(*item) for item in lost.items])
-    return lost.title.split()[0].lower(), table.title, _table(table)
-
-
 def _runs(done: Sequence[Record]) -> list[Part]:
     """Every run, one row each, whose last cell leads to its request; each request once; where the runs were trained."""
     if not done:
@@ -125,13 +115,13 @@ def _runs(done: Sequence[Record]) -> list[Part]:
     rows = []
     for record in done:
         key = tuple(record[name] for name in REQUEST.values())
-        number, _ = requests.setdefault(key, (len(requests) + 1, record))
-        rows.append(_run(record, number))
+        request, _ = requests.setdefault(key, (len(requests) + 1, record))
+        rows.append(_run(record, request))
     heads = [Head("run", number=False), *(Head(name, number=key in NUMBERS) for name, key in LISTED.items())]
     heads += [Head("test accuracy"), Head("asked", number=False)]
     caption = "One training of one student on one condensed set each. Accuracy in percent, of the last step."
     runs = PrintedTable(f"Runs: {len(rows)}", caption, heads, rows)
-    details = "\n".join(_request(number, record) for number, record in requests.values())
+    details = "\n".join(_request(k, record) for k, record in requests.values())
     machines = _environment(done)
     return [
         ("runs", runs.title, f"<p>{caption}</p>\n{_table(runs)}"),
@@ -144,22 +134,20 @@ def _run(record: Record, request: int) -> list[PrintedCell]:
     folder = PurePosixPath(record["file"]).parent.as_posix()
     cells = [PrintedCell(record["run"] if folder == "." else folder)]
     for name in LISTED.values():
-        if record[name] is None:
-            cells.append(PrintedCell(MISSING, weak=True))
-        elif name in NUMBERS:
-            cells.append(PrintedCell(str(int(record[name])), record[name]))
+        if record[name] is None or name in NUMBERS:
+            cells.append(number(record[name], lambda value: str(int(value))))
         else:
             cells.append(PrintedCell(str(record[name])))
-    acc = record["acc.test"]
-    return [*cells, PrintedCell(f"{acc:.2f}", acc), PrintedCell(f"asked {request}", target=f"asked-{request}")]
+    accuracy = number(record["acc.test"], "{:.2f}".format)
+    return [*cells, accuracy, PrintedCell(f"asked {request}", target=f"asked-{request}")]
 
 
-def _request(number: int, record: Record) -> str:
+def _request(k: int, record: Record) -> str:
     parts = {name: json.loads(record[key]) if key in OBJECTS else record[key] for name, key in REQUEST.items()}
     length = f"{record['budget.asked']:,.10g} {record['budget.unit'].replace('_', ' ')}"
-    title = f"{number}: {record['set.method']}, {record['regime']}, {record['protocol']}, {length}"
+    title = f"{k}: {record['set.method']}, {record['regime']}, {record['protocol']}, {length}"
     text = escape(json.dumps(parts, indent=1, ensure_ascii=False))
-    return f'<details id="asked-{number}"><summary>{escape(title)}</summary><pre>{text}</pre></details>'
+    return f'<details id="asked-{k}"><summary>{escape(title)}</summary><pre>{text}</pre></details>'
 
 
 def _environment(done: Sequence[Record]) -> PrintedTable:
@@ -174,8 +162,7 @@ def _environment(done: Sequence[Record]) -> PrintedTable:
 def _titled_table(table: PrintedTable) -> str:
     """Title, caption, table and notes."""
     title = f"<h3>{escape(table.title)}</h3>" if table.title else ""
-    strong = [f"<strong>{escape(note.strong)}</strong>" if note.strong else "" for note in table.notes]
-    notes = [f"{first}{escape(note.text)}" for first, note in zip(strong, table.notes, strict=True)]
+    notes = [note(text, escape, lambda word: f"<strong>{word}</strong>") for text in table.notes]
     parts = [title, f"<p>{escape(table.caption)}</p>", _list(map(escape, table.intro)), _table(table), _list(notes)]
     return "\n".join(filter(None, parts))
 
@@ -204,9 +191,9 @@ def _heads(table: PrintedTable) -> str:
         for group, width in table.groups()
     )
     labels = "".join(
-        f'<th scope="col" data-column="{number}"{_classes(number=head.number)}>'
+        f'<th scope="col" data-column="{k}"{_classes(number=head.number)}>'
         f'<button type="button">{escape(head.label)}</button></th>'
-        for number, head in enumerate(table.heads)
+        for k, head in enumerate(table.heads)
     )
     return f"{f'<tr>{groups}</tr>' if groups else ''}<tr>{labels}</tr>"
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from ddlight.report.cells import TableCell
-from ddlight.report.printed import Losses, PrintedCell, PrintedTable
+from ddlight.report.printed import PrintedCell, PrintedTable, note
 from ddlight.report.sections import losses, sections
 
 PAGE = 40
@@ -43,11 +43,11 @@ def latex(cells: Sequence[TableCell]) -> str:
     columns may be wider than the text: `table*` in a paper of two columns, or a page in landscape, has room for it.
     """
     lines = ["% Needs \\usepackage{booktabs}"]
-    for section in sections(cells):
-        for table in section.tables:
-            lines += _floats(section.title, table)
-    for lost in losses(cells):
-        lines += _list(lost)
+    for title, tables in sections(cells):
+        for table in tables:
+            lines += _floats(title, table)
+    for title, items in losses(cells):
+        lines += _list(title, items)
     return "\n".join(lines) + "\n"
 
 
@@ -104,16 +104,15 @@ def _cell(cell: PrintedCell) -> str:
 
 def _notes(table: PrintedTable) -> list[str]:
     """The sentences of a table as small paragraphs under it."""
-    strong = [rf"\textbf{{{escaped(note.strong)}}}" if note.strong else "" for note in table.notes]
-    notes = [f"{first}{escaped(note.text)}" for first, note in zip(strong, table.notes, strict=True)]
+    notes = [note(text, escaped, lambda word: rf"\textbf{{{word}}}") for text in table.notes]
     texts = [rf"{text}\par" for text in [*map(escaped, table.intro), *notes]]
     return ["", r"\medskip", r"\begin{minipage}{\linewidth}\raggedright", *texts, r"\end{minipage}"]
 
 
-def _list(lost: Losses) -> list[str]:
+def _list(title: str, files: Iterable[tuple[str, str, str]]) -> list[str]:
     items = [
         rf"\item \texttt{{{escaped(file)}}}: {escaped(f'{cell}: {error}' if cell else error)}"
-        for file, cell, error in lost.items
+        for file, cell, error in files
     ]
-    title = rf"\paragraph{{{escaped(lost.title)}: {len(lost.items)}}}"
-    return [title, r"\begin{itemize}\footnotesize\raggedright", *items, r"\end{itemize}", ""]
+    head = [rf"\paragraph{{{escaped(title)}}}", r"\begin{itemize}\footnotesize\raggedright"]
+    return [*head, *items, r"\end{itemize}", ""]

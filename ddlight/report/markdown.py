@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from ddlight.report.cells import TableCell
-from ddlight.report.printed import Losses, PrintedCell, PrintedTable
+from ddlight.report.printed import PrintedCell, PrintedTable, note
 from ddlight.report.sections import losses, sections
 
 LISTED = 20
@@ -13,10 +13,14 @@ BAR, ESCAPED_BAR = "|", r"\|"
 def markdown(cells: Sequence[TableCell]) -> str:
     """One section for every dataset and student; then what failed and what is damaged."""
     parts = [
-        "\n".join([f"## {section.title}", "", *(line for table in section.tables for line in _table(table))])
-        for section in sections(cells)
+        "\n".join([f"## {title}", "", *(line for table in tables for line in _table(table))])
+        for title, tables in sections(cells)
     ]
-    return "\n".join([*parts, *map(_losses, losses(cells))])
+    for title, items in losses(cells):
+        lines = [f"- {file}: {f'{cell}: {error}' if cell else error}" for file, cell, error in items[:LISTED]]
+        more = [f"- and {len(items) - LISTED} more"] if len(items) > LISTED else []
+        parts.append("\n".join([f"## {title}", "", *lines, *more, ""]))
+    return "\n".join(parts)
 
 
 def _table(table: PrintedTable) -> list[str]:
@@ -30,7 +34,7 @@ def _table(table: PrintedTable) -> list[str]:
             _row("---:" if head.number else "---" for head in table.heads),
             *(_row(map(_cell, row)) for row in table.rows),
         ],
-        [f"- {_inline((f'**{note.strong}**' if note.strong else '') + note.text)}" for note in table.notes],
+        [f"- {note(text, _inline, lambda word: f'**{word}**')}" for text in table.notes],
     ]
     return [line for block in blocks if block for line in [*block, ""]]
 
@@ -45,11 +49,3 @@ def _cell(cell: PrintedCell) -> str:
 
 def _inline(text: str) -> str:
     return text.replace("\n", " ")
-
-
-def _losses(lost: Losses) -> str:
-    """Count and names of files without a result, and the first line of what each says."""
-    lines = [f"- {file}: {f'{cell}: {error}' if cell else error}" for file, cell, error in lost.items[:LISTED]]
-    if len(lost.items) > LISTED:
-        lines.append(f"- and {len(lost.items) - LISTED} more")
-    return "\n".join([f"## {lost.title}: {len(lost.items)}", "", *lines, ""])

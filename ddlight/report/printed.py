@@ -1,8 +1,9 @@
-"""What a report says before it becomes Markdown, LaTeX or HTML: sections of printed tables, whose cells are text."""
+"""What a report says before it becomes Markdown, LaTeX or HTML: printed tables, whose cells are text."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Any
 
 MISSING = "–"
 UNKNOWN = "—"
@@ -36,14 +37,6 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Note:
-    """One sentence below a table; `strong` comes first, in bold."""
-
-    text: str
-    strong: str = ""
-
-
-@dataclass(frozen=True)
 class PrintedTable:
     """One printed table."""
 
@@ -52,7 +45,7 @@ class PrintedTable:
     heads: Sequence[Head]  # of the columns; the first column names the row
     rows: Sequence[Sequence[PrintedCell]]
     intro: Sequence[str] = ()  # sentences above it
-    notes: Sequence[Note] = ()  # sentences below it
+    notes: Sequence[str] = ()  # sentences below it; where one begins with the word "Bold", that word is bold
 
     def turned(self, corner: str) -> "PrintedTable":
         """The same with rows as columns; `corner` heads what was the columns' headings."""
@@ -67,29 +60,20 @@ class PrintedTable:
         return spans if any(group for group, _ in spans) else []
 
 
-@dataclass(frozen=True)
-class Section:
-    """All printed tables of one dataset and student."""
-
-    title: str
-    tables: Sequence[PrintedTable]
-
-
-@dataclass(frozen=True)
-class Losses:
-    """Files without a result: (file, which cell it was as far as it says, error) each."""
-
-    title: str
-    items: Sequence[tuple[str, str, str]]
-
-
-METHOD_AND_COLUMN = (Head("method", number=False), Head("column", number=False))
-"""First headings of a table of which each row is one cell of the main table."""
-
-
 def words(*texts: str) -> list[PrintedCell]:
     """Cells that are only text."""
     return [PrintedCell(text) for text in texts]
+
+
+def number(value: float | None, text: Callable[[Any], str], missing: str = MISSING) -> PrintedCell:
+    """The cell of a number, which `text` writes; `missing` where it is None."""
+    return PrintedCell(missing, weak=True) if value is None else PrintedCell(text(value), value)
+
+
+def note(text: str, escape: Callable[[str], str], bold: Callable[[str], str]) -> str:
+    """A note as a format writes it."""
+    first = "Bold" if text.startswith("Bold") else ""
+    return (bold(first) if first else "") + escape(text.removeprefix(first))
 
 
 def signed(value: float, digits: int) -> str:

@@ -1,10 +1,10 @@
 """Layout of results: which tables there are, their columns and rows in order, and which cell stands where."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ddlight.report.cells import Column, TableCell, column_order, row_order
-from ddlight.report.printed import UNKNOWN, Head
+from ddlight.report.printed import UNKNOWN, Head, PrintedCell, PrintedTable, words
 from ddlight.report.statistics import FEW_SETS, FULL, RANDOM, same_compute
 
 
@@ -50,6 +50,19 @@ class Table:
         if len(same) > 1:
             label.append(budget(column))
         return Head(" ".join(filter(None, label)), " ".join(filter(None, group)))
+
+    def by_cell(
+        self,
+        title: str,
+        caption: str,
+        heads: Iterable[Head],
+        rows: Iterable[tuple[TableCell, Sequence[PrintedCell]]],
+        notes: Sequence[str],
+    ) -> PrintedTable:
+        """A printed table of which each row is about one cell: its method and column, then what the row says of it."""
+        heads = [Head("method", number=False), Head("column", number=False), *heads]
+        lines = [[*words(cell.row, self.head(cell.column).title), *row] for cell, row in rows]
+        return PrintedTable(title, caption, heads, lines, notes=notes)
 
 
 def tables(cells: Sequence[TableCell]) -> list[Table]:

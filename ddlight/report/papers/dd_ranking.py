@@ -3,7 +3,7 @@
 Which runs stand for which quantity, for a cell of a table (one method in one column) and its size of set:
 
 Acc(real, hard): the highest mean of `FullData` under `HardLabel` in the same table (dataset and student), in any
-    protocol and budget: DD-Ranking takes one number a dataset and student, of a full training.
+    protocol and budget: DD-Ranking takes one number per dataset and student, of a full training.
 Acc(syn, hard): the cell itself where its regime is `HardLabel`; otherwise the highest mean under `HardLabel` of the
     same method with the same arguments, at the same size of set.
 Acc(syn, own): the cell itself.
@@ -23,7 +23,7 @@ import math
 from collections.abc import Iterable
 
 from ddlight.report.cells import TableCell
-from ddlight.report.printed import METHOD_AND_COLUMN, MISSING, Head, Note, PrintedCell, PrintedTable, signed, words
+from ddlight.report.printed import MISSING, Head, PrintedTable, number, signed
 from ddlight.report.statistics import FULL, RANDOM
 from ddlight.report.tables import Table, budget
 
@@ -114,31 +114,20 @@ def printed(table: Table) -> PrintedTable:
     for cell in table.cells:
         values = measures(cell, table.cells)
         if cell.method != FULL and (values["LRS"], values["ARS"]) != (None, None):
-            title = table.head(cell.column).title
-            rows.append([*words(cell.row, title), *(_measure(name, value) for name, value in values.items())])
-    heads = [*METHOD_AND_COLUMN, *map(Head, ("HLR", "IOR", "LRS", "ARS"))]
+            differences = [number(values[name], lambda value: signed(value, 3)) for name in ("HLR", "IOR")]
+            rows.append((cell, [*differences, *(number(values[name], "{:.3f}".format) for name in ("LRS", "ARS"))]))
+    full = full_data(table.cells)
+    reference = []  # which run stands for the full data: it may be a short one
+    if full is not None:
+        how = f"{full.column.protocol}, {budget(full.column)}, {full.images_seen or 0:,.0f} images seen"
+        reference = [f"Full data of HLR: {full.mean:.1f} % ({how}). DD-Ranking means a full training."]
     caption = (
         "HLR: full data minus the method, both under hard labels. IOR: the method minus Random in its own column. LRS "
         "joins the two, ARS the gains over Random with and without augmentation; both in [0, 1], higher is better."
     )
     notes = [
-        *_reference(table),
-        Note("Accuracies are fractions after the last step; DD-Ranking takes the best reading of the test split."),
-        Note(f"{MISSING} a run that the measure needs is missing."),
+        *reference,
+        "Accuracies are fractions after the last step; DD-Ranking takes the best reading of the test split.",
+        f"{MISSING} a run that the measure needs is missing.",
     ]
-    return PrintedTable("DD-Ranking's measures", caption, heads, rows, notes=notes)
-
-
-def _reference(table: Table) -> list[Note]:
-    """Which run stands for the full data: it may be a short one."""
-    full = full_data(table.cells)
-    if full is None:
-        return []
-    how = f"{full.column.protocol}, {budget(full.column)}, {full.images_seen or 0:,.0f} images seen"
-    return [Note(f"Full data of HLR: {full.mean:.1f} % ({how}). DD-Ranking means a full training.")]
-
-
-def _measure(name: str, value: float | None) -> PrintedCell:
-    if value is None:
-        return PrintedCell(MISSING, weak=True)
-    return PrintedCell(signed(value, 3) if name in ("HLR", "IOR") else f"{value:.3f}", value)
+    return table.by_cell("DD-Ranking's measures", caption, map(Head, ("HLR", "IOR", "LRS", "ARS")), rows, notes)
