@@ -55,7 +55,7 @@ WORDS = {
     "teacher": ([TEACHER[0], "--model.teacher=RunTeachr"], "Unknown teacher 'RunTeachr'. Did you mean RunTeacher"),
     "family": (["--data=Digits"], "Unknown method 'Digits'.", "Allowed: "),
     "base of methods": (["--data=Selector"], "Unknown method 'Selector'.", "Allowed: ", "AUM, "),
-    "half a method": (["--data=MosaicSynthesiser"], "Unknown method 'MosaicSynthesiser'.", "RDED"),
+    "half a method": (["--data=PatchSynthesiser"], "Unknown method 'PatchSynthesiser'.", "RDED"),
     "base of regimes": (["--model=Regime"], "Unknown regime 'Regime'.", "Allowed: ", "HardLabel, "),
     "flag": (["--tinny"], "Unknown option 'tinny'. Did you mean tiny"),
     "seed": (["--seed=3"], "Unknown option 'seed'. Did you mean data.seed or model.seed?"),

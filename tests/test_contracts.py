@@ -1,6 +1,5 @@
 """What every method, regime and student must do, whoever wrote it; found by reading the source folders, not by name."""
 
-import copy
 import inspect
 import shutil
 import threading
@@ -77,9 +76,9 @@ def method(command, home, tiny_teacher, scored):
             built[key] = run(["condense", "--tiny", "--dry-run", *words]).datamodule
             for teacher in built[key].all_teachers:
                 tiny_teacher(teacher.run)
-        data = copy.copy(built[key])
-        data.cache = str(home / cache)
-        return data
+        kind = type(built[key])
+        options = {name: getattr(built[key], name) for name in naming.parameters(kind)}
+        return kind(**{**options, "cache": str(home / cache)})
 
     return build
 

@@ -5,6 +5,7 @@ are pure functions of one unit, so that ranks, job arrays, a resumed run and two
 """
 
 import logging
+from collections.abc import Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,11 +13,13 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from lightning import LightningDataModule
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
-from ddlight.core import naming
+from ddlight.core import files, naming
 from ddlight.core.artefact import Artefact, Unit, Workspace, working_folder
-from ddlight.core.errors import MissingSetError, UsageError
+from ddlight.core.errors import DataError, MissingSetError, UsageError
 from ddlight.core.files import cache_folder
 from ddlight.core.naming import named
 from ddlight.core.randomness import generator
@@ -94,8 +97,28 @@ class CondensedDataModule(LightningDataModule):
         """Make one unit. A pure function of the arguments, the data and the unit."""
         raise NotImplementedError
 
-    def checkpoint(self, unit: Unit) -> Path:
-        """File in which `make` may keep the progress of a long unit; it goes when the set is sealed."""
+    def save_progress(self, unit: Unit, tensors: Mapping[str, Tensor]) -> None:
+        """Keep the progress of a long unit in place of what was saved before; it goes when the set is sealed.
+
+        Args:
+            unit: the unit that `make` is at.
+            tensors: what `make` needs to go on from here, by name, on any device.
+        """
+        content = save({name: tensor.contiguous().cpu() for name, tensor in tensors.items()})
+        files.write_bytes(self._progress_file(unit), files.sealed(content))
+
+    def load_progress(self, unit: Unit) -> dict[str, Tensor] | None:
+        """What a stopped process saved last of a unit, on the CPU; None where there is nothing, or it is damaged."""
+        path = self._progress_file(unit)
+        if not path.exists():
+            return None
+        try:
+            return load(files.unsealed(path.read_bytes()))
+        except (DataError, SafetensorError):
+            log.warning("%s is damaged: unit %d begins anew", path, unit.number)
+            return None
+
+    def _progress_file(self, unit: Unit) -> Path:
         return self.working / f"{unit.number:06d}.progress"
 
     def prepare(self) -> None:

@@ -8,15 +8,9 @@ from ddlight.sets.store import Selection
 
 
 class FullData(CondensedDataModule):
-    """All training images.
+    """All training images; `ipc` is the column that this row stands in, from which protocols take their rules.
 
     Paper: the "full" rows of arXiv 2604.18811 (Table 1), trained at the same budget as the subsets.
-
-    Args:
-        dataset: the real dataset.
-        ipc: the column that this row stands in: protocols take their rules from it; every image is used.
-        seed: without effect on the set; kept so that it can be swept like any other method's.
-        cache: folder of condensed sets.
     """
 
     def units(self) -> list[Unit]:

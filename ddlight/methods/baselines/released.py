@@ -9,7 +9,6 @@ import numpy as np
 
 from ddlight.core.artefact import Unit
 from ddlight.core.errors import DataError, UsageError
-from ddlight.data.base import RealDataset
 from ddlight.sets.module import CondensedDataModule
 from ddlight.sets.readers.released import read_released, source_digest
 from ddlight.sets.readers.released_set import ReleasedSet, Space
@@ -24,17 +23,15 @@ class Released(CondensedDataModule):
     """Images and labels from a published folder, archive, tensor file or index list; it says what it found.
 
     Paper: whatever the files come from; their layouts are listed in ddlight/sets/readers/released.py.
+    `seed` names a replicate; it has no effect on the images.
     Numbered class folders of an ImageNet-1K set are cut to the dataset's classes where that has fewer (as arXiv
     2606.18209 does for ImageNet-100).
 
     Args:
-        dataset: the real dataset that the set condenses.
         path: the file or folder, which must be given.
-        ipc: images per class: the first so many of each; null takes all.
+        ipc: images per class: the first of each; null takes all.
         space: of float images where names, values and layout do not tell: pixel, normalised, zca (as MTT, TESLA and
             DATM whiten), zca_frepo or zca_kip. Test images are brought to the same space.
-        seed: names a replicate; it has no effect on the images.
-        cache: folder of condensed sets; null means $DDLIGHT_CACHE or ~/.cache/ddlight/condensed.
     """
 
     recipe_version: ClassVar[int] = 2
@@ -42,15 +39,10 @@ class Released(CondensedDataModule):
     tiny: ClassVar[dict[str, Any]] = {"path": str(SAMPLE)}
 
     def __init__(
-        self,
-        dataset: RealDataset,
-        path: str = "",
-        ipc: int | None = None,
-        space: Space | None = None,
-        seed: int = 0,
-        cache: str | None = None,
+        self, *args: Any, path: str = "", ipc: int | None = None, space: Space | None = None, **kwargs: Any
     ) -> None:
-        super().__init__(dataset, 1 if ipc is None else ipc, seed, cache)
+        kwargs["ipc"] = 1 if ipc is None else ipc
+        super().__init__(*args, **kwargs)
         self.path, self.asked, self.given_space = path, ipc, space
 
     @cached_property

@@ -13,36 +13,25 @@ from scipy.optimize import linear_sum_assignment
 
 from ddlight.core.artefact import Unit
 from ddlight.core.randomness import generator
-from ddlight.data.base import RealDataset
-from ddlight.methods.patches.pruned import PrunedSynthesiser
-from ddlight.methods.patches.rded import RDED, Patches, PoolSize
+from ddlight.methods.patches.mosaic import MosaicLayout
+from ddlight.methods.patches.rded import BestCrops, PatchSynthesiser
 from ddlight.methods.scores.cad_prune import CADPrune, CadScore
-from ddlight.methods.scoring.run import Scoring
+from ddlight.methods.scoring.run import Scoring, ScoringRun
 from ddlight.networks.layers import embed_with_logits
-from ddlight.networks.teachers import Teacher
 from ddlight.recipes.budget import Budget
 from ddlight.views.loader import eval_batch
 
 
-class CA2D(PrunedSynthesiser, RDED):
+class CA2D(PatchSynthesiser):
     """Mosaics of the most realistic patches of the images that CAD-Prune keeps for the student's budget.
 
     Paper: arXiv 2604.18811.
     The paper leaves open the pool, the crops, the teacher and the patches per image; all are options, RDED's values
-    the defaults (guess). On small classes a pool of 300 is most of them and the result is RDED's: take 4 ipc or less.
+    the defaults (guess). The pool holds the images of largest CAD; with pool_size "exact" the ranking of patches is
+    void. On small classes a pool of 300 is most of them and the result is RDED's: take 4 ipc or less.
 
     Args:
-        dataset: the real dataset; crops are cut from its whole pictures where it consists of files.
-        ipc: images per class.
-        seed: of the scoring run, where that has none of its own, and of the crops.
-        cache: folder of condensed sets.
-        teacher: scores the patches; it must know the dataset's classes, in its order.
         factor: patches per side of a mosaic; null takes 2 from 96 pixels on and 1 below.
-        crops: random crops of each image.
-        crop_scale: area of a crop, as a fraction of its image's.
-        pool_size: images of each class that crops are taken from, those of largest CAD: a number, a share of the class
-            between 0 and 1, "exact" for as many as there are patches (the ranking of patches is void then), or "rded"
-            for 300.
         patch_score: "ce_true": the patches of lowest loss; "cad_rank": the best patch of each image in the order of
             CAD.
         stitch_order: "rded": by rank; "shuffled": drawn; "diverse": by rank, but each further patch of a rank goes to
@@ -64,15 +53,8 @@ class CA2D(PrunedSynthesiser, RDED):
 
     def __init__(
         self,
-        dataset: RealDataset,
-        ipc: int = 10,
-        seed: int = 0,
-        cache: str | None = None,
-        teacher: Teacher | None = None,
+        *args: Any,
         factor: int | None = None,
-        crops: int = 5,
-        crop_scale: tuple[float, float] = (0.08, 1.0),
-        pool_size: PoolSize = "rded",
         patch_score: Literal["ce_true", "cad_rank"] = "ce_true",
         stitch_order: Literal["rded", "shuffled", "diverse"] = "rded",
         scoring: Scoring = Scoring(protocol="ht_small_hard"),
@@ -85,28 +67,32 @@ class CA2D(PrunedSynthesiser, RDED):
         w: int = 2,
         exclude_top: float = 0.0,
         include_last_epoch: bool = False,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(dataset, ipc, seed, cache, teacher, factor, crops, crop_scale, pool_size)
+        super().__init__(*args, **kwargs)
+        self.factor, self.layout = factor, MosaicLayout(self, factor)
         self.patch_score, self.stitch_order = patch_score, stitch_order
         self.scoring, self.budget, self.score, self.k_mode, self.k = scoring, budget, score, k_mode, k
         self.j_mode, self.j, self.w = j_mode, j, w
         self.exclude_top, self.include_last_epoch = exclude_top, include_last_epoch
 
     @cached_property
-    def pruner(self) -> CADPrune:  # type: ignore[override]
+    def pruner(self) -> CADPrune:
         """CAD-Prune for a student of this set's own size."""
         names = ("scoring", "budget", "score", "k_mode", "k", "j_mode", "j", "w", "exclude_top", "include_last_epoch")
-        own = {name: getattr(self, name) for name in names}
-        return CADPrune(self.dataset, self.ipc, self.seed, self.cache, **own)
+        options = {name: getattr(self, name) for name in names}
+        return CADPrune(self.dataset, self.ipc, self.seed, self.cache, **options)
 
     def pool(self, unit: Unit, candidates: np.ndarray) -> np.ndarray:
         """The images of largest CAD, largest first: positions in the training split."""
         draw = generator(self.seed, "pool", unit.number)
         return self.pruner.sample(candidates, self.pool_count(len(candidates)), draw)
 
-    def rank(self, best: Patches, pool: np.ndarray) -> np.ndarray:
+    def rank(self, best: BestCrops, pool: np.ndarray) -> np.ndarray:
         """Order the patches by loss, or as the pool is ordered: positions in `best`."""
-        return np.searchsorted(best.rows, pool) if self.patch_score == "cad_rank" else super().rank(best, pool)
+        if self.patch_score == "cad_rank":
+            return np.searchsorted(best.rows, pool)
+        return np.argsort(best.losses, kind="stable")
 
     def arranged(self, unit: Unit, patches: np.ndarray) -> np.ndarray:
         """Patches in the order that `mosaics` takes."""
@@ -114,16 +100,32 @@ class CA2D(PrunedSynthesiser, RDED):
             return patches[generator(self.seed, "stitch", unit.number).permutation(len(patches))]
         return patches[diverse(self.features(patches), self.ipc)] if self.stitch_order == "diverse" else patches
 
-    def estimate_seconds(self) -> float:
-        """Time of the scoring run, where it is missing, and of the teacher's forward passes."""
-        return super().estimate_seconds() + RDED.estimate_seconds(self)
-
     @torch.no_grad()
     def features(self, patches: np.ndarray) -> np.ndarray:
         """What enters the teacher's last layer for patches uint8 (n, C, s, s) on their canvases: float32 (n, D)."""
         teacher, parts = self.loaded_teachers[0], torch.from_numpy(patches).split(eval_batch(self.dataset.info))
-        seen = (teacher.preprocess(self.canvases(part)) for part in parts)
-        return torch.cat([embed_with_logits(teacher.network, part)[0].float().cpu() for part in seen]).numpy()
+        views = (teacher.preprocess(self.canvases(part)) for part in parts)
+        return torch.cat([embed_with_logits(teacher.network, view)[0].float().cpu() for view in views]).numpy()
+
+    # --- the scoring run ---
+
+    @property
+    def scoring_runs(self) -> list[ScoringRun]:
+        """Everything that `ddlight score` trains for this method."""
+        return self.pruner.scoring_runs
+
+    def prepare(self) -> None:
+        """Check and prepare as RDED, then make the scoring run."""
+        super().prepare()
+        self.pruner.prepare()
+
+    def estimate_seconds(self) -> float:
+        """Time of the scoring run, where it is missing, and of the teacher's forward passes."""
+        return self.pruner.estimate_seconds() + super().estimate_seconds()
+
+    def facts(self) -> dict[str, Any]:
+        """What CAD-Prune and RDED add to the manifest."""
+        return {**self.pruner.facts(), **super().facts()}
 
 
 def diverse(features: np.ndarray, count: int) -> np.ndarray:

@@ -1,12 +1,9 @@
-"""MosaicSynthesiser: what methods share whose images are mosaics of f x f pieces of real ones."""
-
-from abc import abstractmethod
+"""Mosaics of f x f pieces of real images, one class at a time."""
 
 import numpy as np
 
 from ddlight.core.artefact import Unit
 from ddlight.core.errors import UsageError
-from ddlight.data.base import RealDataset
 from ddlight.methods.base import Synthesiser, smallest_class
 from ddlight.sets.store import Synthesis
 from ddlight.views.crop import tile_sides
@@ -15,83 +12,53 @@ MOSAIC_SIDE = 96
 """From this many pixels on, images are mosaics of 2 x 2 unless something else is asked for."""
 
 
-class MosaicSynthesiser(Synthesiser):
-    """Makes mosaics, each of whose pieces comes from an image of its own.
+class MosaicLayout:
+    """How many pieces a class has and how large they are; each comes from an image of its own.
 
     Args:
-        dataset: the real dataset.
-        ipc: images per class.
-        seed: of every draw.
-        cache: folder of condensed sets.
-        factor: pieces per side of a mosaic; null takes 2 from 96 pixels on and 1 below.
+        data: the set of mosaics.
+        factor: f, pieces per side of a mosaic; None takes 2 from 96 pixels on and 1 below.
     """
 
-    def __init__(
-        self,
-        dataset: RealDataset,
-        ipc: int = 10,
-        seed: int = 0,
-        cache: str | None = None,
-        factor: int | None = None,
-    ) -> None:
-        super().__init__(dataset, ipc, seed, cache)
+    def __init__(self, data: Synthesiser, factor: int | None) -> None:
         if factor is not None and factor < 1:
             raise UsageError(f"factor is at least 1; given: {factor}.")
-        self.factor = factor
-
-    @abstractmethod
-    def make(self, unit: Unit) -> Synthesis:
-        """Make the mosaics of one unit."""
-
-    @property
-    def tile_factor(self) -> int:  # type: ignore[override]
-        """f, pieces per side."""
-        return self.factor or (2 if self.dataset.info.size >= MOSAIC_SIDE else 1)
-
-    @property
-    def pieces(self) -> int:
-        """Pieces of a class: m f^2."""
-        return self.ipc * self.tile_factor**2
-
-    @property
-    def side(self) -> int:
-        """s, of a piece in pixels."""
-        return self.dataset.info.size // self.tile_factor
-
-    def candidates(self, unit: Unit) -> np.ndarray:
-        """All images of the unit's class: ascending positions in the training split, int64 (N,)."""
-        return np.flatnonzero(self.dataset.index("train").labels == unit.classes[0])
+        size = data.dataset.info.size
+        self.dataset, self.ipc, self.size = data.dataset, data.ipc, size
+        self.factor = factor or (2 if size >= MOSAIC_SIDE else 1)
+        self.pieces, self.side = self.ipc * self.factor**2, size // self.factor  # m f^2 of s x s pixels
 
     def stitched(self, unit: Unit, pieces: np.ndarray) -> Synthesis:
-        """The unit's mosaics of pieces uint8 (m f^2, C, s, s) in the order that `mosaics` takes."""
-        images = mosaics(pieces, self.tile_factor, self.dataset.info.size)
+        """The mosaics of a class from pieces uint8 (m f^2, C, s, s) in the order that `mosaics` takes."""
+        images = mosaics(pieces, self.factor, self.size)
         return Synthesis(images, np.full(self.ipc, unit.classes[0], np.int64), self.pieces)
 
-    def prepare(self) -> None:
-        """Look at the classes before anything costly begins.
-
-        Raises:
-            UsageError: a class has fewer images than there are pieces, or a piece would have no pixels.
-        """
+    def require(self) -> None:
+        """Raise UsageError where a class has fewer images than there are pieces, or a piece would have no pixels."""
         info = self.dataset.info
         if self.side < 1:
             raise UsageError(
                 f"factor {self.factor} cuts images of {info.size} pixels into pieces without one. "
                 f"Use --data.factor={info.size} or less."
             )
-        label, there = smallest_class(self.dataset)
-        self.require_pieces(there, f"class '{info.classes[label]}' has {there}")
+        label, count = smallest_class(self.dataset)
+        self.require_pieces(count, f"class '{info.classes[label]}' has {count}")
 
-    def require_pieces(self, there: int, found: str) -> None:
-        """Raise UsageError, saying what was found, where `there` images do not fill the mosaics of a class."""
-        if there >= self.pieces:
+    def require_pieces(self, count: int, reason: str) -> None:
+        """Raise UsageError, saying why there are no more, where `count` images do not fill the mosaics of a class."""
+        if count >= self.pieces:
             return
-        f = self.tile_factor
-        way_out = f"--data.ipc={there // f**2} or less" if there >= f**2 else "--data.factor=1"
+        f = self.factor
+        way_out = f"--data.ipc={count // f**2} or less" if count >= f**2 else "--data.factor=1"
         raise UsageError(
             f"ipc={self.ipc}{f' mosaics of {f} x {f}' * (f > 1)} takes {self.pieces} different images of each class; "
-            f"{found}. Use {way_out}."
+            f"{reason}. Use {way_out}."
         )
+
+
+def of_class(data: Synthesiser, unit: Unit) -> np.ndarray:
+    """All images of a unit's class: ascending positions in the training split, int64 (N,)."""
+    return np.flatnonzero(data.dataset.index("train").labels == unit.classes[0])
 
 
 def mosaics(pieces: np.ndarray, factor: int, size: int) -> np.ndarray:
@@ -108,13 +75,11 @@ def mosaics(pieces: np.ndarray, factor: int, size: int) -> np.ndarray:
     Returns:
         (m, C, size, size).
     """
-    sides = tile_sides(size, factor)
+    sides, side = tile_sides(size, factor), pieces.shape[-1]
+    nearest = {length: np.arange(length) * side // length for length in sides}
     places = iter(np.split(pieces, factor**2))
-    rows = [np.concatenate([_stretched(next(places), high, wide) for wide in sides], -1) for high in sides]
+    rows = [
+        np.concatenate([next(places)[..., nearest[high][:, None], nearest[wide]] for wide in sides], -1)
+        for high in sides
+    ]
     return np.concatenate(rows, -2)
-
-
-def _stretched(pieces: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Pieces (m, C, s, s) at another size, nearest pixels."""
-    side = pieces.shape[-1]
-    return pieces[..., (np.arange(height) * side // height)[:, None], np.arange(width) * side // width]

@@ -7,15 +7,12 @@ The smallest crop falls from the whole image to 8 % of its area over the first M
 so that images get their global shape first and their details last.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from ddlight.core.errors import UsageError
-from ddlight.data.base import RealDataset
-from ddlight.methods.recovery.engine.options import Recovery, RecoveryOverride
-from ddlight.methods.recovery.engine.recovered import Init
-from ddlight.methods.recovery.sre2l import SRe2L
+from ddlight.methods.recovery.engine import STARTS, Init, RecoveredSynthesiser, Recovery, Teachers
 from ddlight.methods.scoring.run import Scoring
 from ddlight.networks.teachers import Teacher
 
@@ -28,44 +25,38 @@ def smallest_crop(x: np.ndarray, mode: Mode, last: float) -> np.ndarray:
     return np.where(x < 1, np.minimum(last + (1 - last) * begun, 1.0), last)
 
 
-class CDA(SRe2L):
+class CDA(RecoveredSynthesiser):
     """SRe2L whose crops shrink while it recovers, from whole images to small parts.
 
     Paper: arXiv 2311.18838; numbers from its code (github.com/VILA-Lab/SRe2L, CDA), images up to 64 pixels as its
     Tiny-ImageNet script has them. That code leaves the curriculum out unless it is given a milestone.
+    A smaller set is a prefix of a larger one.
     Deviation: images are kept as PNG, not as JPEG of quality 75.
 
     Args:
-        dataset: the real dataset.
-        ipc: images per class; a smaller set is a prefix of a larger one.
-        seed: of the teacher that is trained for it, where that has none of its own, and of every draw.
-        cache: folder of condensed sets.
         teacher: a trained network with BatchNorm layers; null takes torchvision's ResNet-18 (IMAGENET1K_V1) for
             ImageNet-1K and trains one on any other dataset.
         squeeze: how the teacher is trained where none is given; a null student takes a ResNet-18.
-        recovery: numbers that replace the published ones; min_crop is where the curriculum ends.
         init: images begin as noise, as published, or as random real ones.
-        mode: how crops shrink: cosine, linear, or step (whole images until the milestone).
+        mode: how crops shrink to `recovery.min_crop`: cosine, linear, or step (whole images until the milestone).
         milestone: M, the fraction of the iterations that the curriculum takes, above 0 and at most 1.
     """
 
     def __init__(
         self,
-        dataset: RealDataset,
-        ipc: int = 10,
-        seed: int = 0,
-        cache: str | None = None,
+        *args: Any,
         teacher: Teacher | None = None,
         squeeze: Scoring = Scoring(clean=0),
-        recovery: RecoveryOverride = RecoveryOverride(),  # noqa: B008  frozen
         init: Init = "noise",
         mode: Mode = "cosine",
         milestone: float = 1.0,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(dataset, ipc, seed, cache, teacher, squeeze, recovery, init)
+        super().__init__(*args, **kwargs)
         if not 0 < milestone <= 1:
             raise UsageError(f"milestone is {milestone}; allowed: above 0, at most 1. SRe2L has no curriculum.")
-        self.mode, self.milestone = mode, milestone
+        self.teacher, self.squeeze, self.init, self.mode, self.milestone = teacher, squeeze, init, mode, milestone
+        self.networks, self.start = Teachers(self, [teacher], [squeeze]), STARTS[init](self)
 
     def published(self) -> Recovery:
         """4,000 iterations; Tiny-ImageNet's numbers for small images."""

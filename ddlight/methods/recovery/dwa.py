@@ -7,17 +7,25 @@ Before a block's first step, with S its real images under the first view, K time
 Then SRe2L's loop on f_theta, with a weight of its own for the variances of its BatchNorm statistics.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ddlight.core.artefact import Unit
 from ddlight.core.errors import UsageError
-from ddlight.data.base import RealDataset
-from ddlight.methods.recovery.engine.loop import Block, recover
-from ddlight.methods.recovery.engine.observer import Observer
-from ddlight.methods.recovery.engine.options import Recovery, RecoveryOverride
-from ddlight.methods.recovery.engine.recovered import Carried, Init, RecoveredSynthesiser
+from ddlight.methods.recovery.engine import (
+    STARTS,
+    Carried,
+    Init,
+    Objective,
+    Observer,
+    RecoveredSynthesiser,
+    Recovery,
+    Teachers,
+    recover,
+)
 from ddlight.methods.scoring.run import Scoring
 from ddlight.networks.teachers import Teacher
 
@@ -47,7 +55,7 @@ class DWA(RecoveredSynthesiser):
     """Real images that are changed to suit a network which was moved away from them (directed weight adjustment).
 
     Paper: arXiv 2409.17612; numbers from its code (github.com/AngusDujw/Diversity-Driven-Synthesis): those of CIFAR up
-    to 32 pixels, of Tiny-ImageNet up to 64, of ImageNet-1K above.
+    to 32 pixels, of Tiny-ImageNet up to 64, of ImageNet-1K above. A smaller set is a prefix of a larger one.
     Deviation: each block of classes moves the teacher as it was trained, as the paper describes it; the code never
     undoes a move within one ipc index, so that they add up (carry_state).
     Deviation: weights' gradients of the recovery do not enter the moves of later blocks, nor those of the moves the
@@ -58,14 +66,9 @@ class DWA(RecoveredSynthesiser):
     rolls them.
 
     Args:
-        dataset: the real dataset.
-        ipc: images per class; a smaller set is a prefix of a larger one.
-        seed: of the teacher that is trained for it, where that has none of its own, and of every draw.
-        cache: folder of condensed sets.
         teacher: a trained network with BatchNorm layers; null takes torchvision's ResNet-18 (IMAGENET1K_V1) for
             ImageNet-1K and trains one on any other dataset.
         squeeze: how the teacher is trained where none is given; a null student takes a ResNet-18.
-        recovery: numbers that replace the published ones.
         init: images begin as random real ones, as published, or as noise.
         steps: K, moves of the weights; null takes 15 for images above 64 pixels and 12 below, 0 moves nothing.
         rho: distance of all moves of a block together.
@@ -74,23 +77,21 @@ class DWA(RecoveredSynthesiser):
 
     def __init__(
         self,
-        dataset: RealDataset,
-        ipc: int = 10,
-        seed: int = 0,
-        cache: str | None = None,
+        *args: Any,
         teacher: Teacher | None = None,
         squeeze: Scoring = Scoring(clean=0),
-        recovery: RecoveryOverride = RecoveryOverride(),  # noqa: B008  frozen
         init: Init = "real",
         steps: int | None = None,
         rho: float = 0.015,
         carry_state: bool = False,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(dataset, ipc, seed, cache, [teacher] if teacher else [], [squeeze], recovery)
+        super().__init__(*args, **kwargs)
         if rho < 0 or (steps is not None and steps < 0):
             raise UsageError(f"steps and rho are 0 or more; given: steps={steps}, rho={rho}.")
         self.teacher, self.squeeze, self.init = teacher, squeeze, init
         self.steps, self.rho, self.carry_state = steps, rho, carry_state
+        self.networks, self.start = Teachers(self, [teacher], [squeeze]), STARTS[init](self)
 
     def published(self) -> Recovery:
         """The numbers of ImageNet-1K, Tiny-ImageNet or CIFAR, by the images' size."""
@@ -111,11 +112,11 @@ class DWA(RecoveredSynthesiser):
         """The blocks of each ipc index: the code has a fresh teacher for each."""
         return [[block for block in self.blocks() if block.images == (k,)] for k in range(self.ipc)]
 
-    def recover(self, block: Block, images: Tensor, carried: Carried | None) -> tuple[Tensor, Carried]:
+    def recover(self, objective: Objective, images: Tensor, carried: Carried) -> tuple[Tensor, Carried]:
         """Move the teacher, from where the block before left it where state is carried, then recover from it."""
-        (observer,) = block.observers
+        (observer,) = objective.observers
         if carried:
             observer.network.load_state_dict(carried)
-        views = block.views(images, 0, observer.size_of(block.whole, block.whole))
-        ascend(observer, views, block.labels, self.moves, self.rho)
-        return recover(block, images), observer.network.state_dict() if self.carry_state else {}
+        views = objective.views(images, 0, observer.size_of(objective.whole, objective.whole))
+        ascend(observer, views, objective.labels, self.moves, self.rho)
+        return recover(objective, images), observer.network.state_dict()

@@ -11,8 +11,6 @@ One cosine over all T iterations, views of D_j pixels. FADRM asks one network, F
 from stage to stage. Labels come later, from the same networks in training mode (protocols fadrm and fadrm_plus).
 """
 
-from abc import abstractmethod
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -21,11 +19,18 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ddlight.core.errors import UsageError
-from ddlight.data.base import RealDataset
-from ddlight.methods.recovery.engine.loop import Block, recover
-from ddlight.methods.recovery.engine.options import Recovery, RecoveryOverride
-from ddlight.methods.recovery.engine.patched import PatchedSynthesiser, Start
-from ddlight.methods.recovery.engine.recovered import TINY_SQUEEZE, Carried
+from ddlight.methods.recovery.engine import (
+    TINY_TEACHERS,
+    Carried,
+    Objective,
+    Part,
+    Patches,
+    PatchImages,
+    RecoveredSynthesiser,
+    Recovery,
+    Teachers,
+    recover,
+)
 from ddlight.methods.scoring.run import Scoring
 from ddlight.networks.students import ConvNet, ResNet, Student, Torchvision
 from ddlight.networks.teachers import Teacher
@@ -34,8 +39,6 @@ SMALL = 64
 """Up to this many pixels all stages have the images' own size."""
 LOW = 200 / 224
 """Size of the smaller stages above that, as a fraction of the images'."""
-
-
 MODELS = ("resnet18", "densenet121", "shufflenet_v2_x1_0", "mobilenet_v2")
 """FADRM+'s networks, in their turn."""
 FEWEST = ("resnet18", "mobilenet_v2", "shufflenet_v2_x1_0", "alexnet")
@@ -54,56 +57,29 @@ def residual(images: Tensor, patches: Tensor, size: int, alpha: float) -> Tensor
     return alpha * resized(images, size) + (1 - alpha) * resized(patches, size)
 
 
-class ResidualSynthesiser(PatchedSynthesiser):
-    """What FADRM and FADRM+ share: stages of several sizes with the patches blended in between.
+class Stages(Part):
+    """Stages of several sizes with the patches blended in between.
 
     Args:
-        dataset: the real dataset.
-        ipc: images per class.
-        seed: of every draw.
-        cache: folder of condensed sets.
-        teachers: networks that were trained before.
-        squeezes: how teachers are trained where none are given.
-        recovery: numbers that replace the published ones.
-        patches: difficulty of the patches.
-        sizes: D_1..D_K in pixels; None takes the published ones.
+        data: the set that is recovered in them.
+        sizes: D_1..D_K in pixels.
         alpha: weight of the images beside the patches.
     """
 
-    def __init__(
-        self,
-        dataset: RealDataset,
-        ipc: int,
-        seed: int,
-        cache: str | None,
-        teachers: Sequence[Teacher],
-        squeezes: Sequence[Scoring],
-        recovery: RecoveryOverride,
-        patches: Start,
-        sizes: list[int] | None,
-        alpha: float,
-    ) -> None:
-        super().__init__(dataset, ipc, seed, cache, teachers, squeezes, recovery, patches)
+    data: RecoveredSynthesiser
+
+    def __init__(self, data: RecoveredSynthesiser, sizes: list[int], alpha: float) -> None:
+        super().__init__(data)
         if not 0 <= alpha <= 1:
             raise UsageError(f"alpha is {alpha}; allowed: 0 (the patches alone) to 1 (no residual), such as 0.5.")
-        self.sizes, self.alpha = sizes, alpha
-
-    @abstractmethod
-    def published(self) -> Recovery:
-        """The paper's numbers for this dataset and ipc."""
-
-    def published_sizes(self) -> list[int]:
-        """200, 224, 200, 224; in proportion for other sizes above 64 pixels, four times the whole size up to there."""
-        whole = self.dataset.info.size
-        return [whole] * 4 if whole <= SMALL else [round(LOW * whole), whole] * 2
+        self.whole, self.sizes, self.alpha = data.dataset.info.size, sizes, alpha
 
     @cached_property
-    def stages(self) -> list[tuple[int, int, int]]:
+    def all(self) -> list[tuple[int, int, int]]:
         """Size, first iteration and end of each stage. Raises UsageError where they do not fit the images."""
-        sizes, whole = self.sizes or self.published_sizes(), self.dataset.info.size
+        sizes, whole, numbers, count = self.sizes, self.whole, self.data.numbers, len(self.sizes)
         if sizes[-1] != whole:
             raise UsageError(f"sizes is {sizes}; the last stage has the size of the images, {whole}: [..., {whole}].")
-        numbers, count = self.numbers, len(sizes)
         numbers.check_size(min(sizes))
         if numbers.iterations < count:
             raise UsageError(
@@ -113,64 +89,64 @@ class ResidualSynthesiser(PatchedSynthesiser):
         ends = [numbers.iterations * j // count for j in range(count + 1)]
         return list(zip(sizes, ends[:-1], ends[1:], strict=True))
 
-    def recover(self, block: Block, images: Tensor, carried: Carried | None) -> tuple[Tensor, Carried]:
-        """Recover a block's images stage by stage, with the patches that they began as blended in between."""
-        patches, images = images, resized(images, self.stages[0][0])
-        for size, first, end in self.stages:
-            if first:
-                images = residual(images, patches, size, self.alpha)
-            images = recover(block, images, first, end)
-        return images, {}
+    @property
+    def view_area(self) -> float:
+        """Mean area of the views over the iterations, as a fraction of the images'."""
+        total = self.all[-1][2]
+        return sum((end - first) * (size / self.whole) ** 2 for size, first, end in self.all) / total
 
-    def prepare(self) -> None:
-        """Look at the stages, then prepare as `PatchedSynthesiser`. Raises UsageError where they do not fit."""
-        _ = self.stages
-        super().prepare()
+    def check(self) -> None:
+        """Look at the stages. Raises UsageError where they do not fit the images."""
+        _ = self.all
 
-    def _require_layers(self) -> None:
-        super()._require_layers()
-        for teacher in self.loaded_teachers:
+    def make(self) -> None:
+        """Show each teacher the views of all stages. Raises UsageError where one takes no such views."""
+        for teacher in self.data.loaded_teachers:
             self._require_views(teacher)
 
     @torch.no_grad()
     def _require_views(self, teacher: Teacher) -> None:
-        taken, whole, network = teacher.input, self.dataset.info.size, teacher.network
+        taken, network = teacher.input, teacher.network
         device = next(network.parameters()).device
-        for size in sorted({size for size, _, _ in self.stages}):
-            side = round(size * taken.size / whole)
+        for size in sorted(set(self.sizes)):
+            side = round(size * taken.size / self.whole)
             try:
                 network(torch.zeros(1, len(taken.mean), side, side, device=device))
             except RuntimeError as error:
                 raise UsageError(
                     f"The teacher {teacher.name} takes no views of {side} pixels, which a stage of {size} shows it "
-                    f"({error}). Give --data.sizes={[whole] * len(self.stages)}, or a teacher that averages over "
+                    f"({error}). Give --data.sizes={[self.whole] * len(self.sizes)}, or a teacher that averages over "
                     "places, such as a ResNet."
                 ) from None
 
-    @property
-    def view_area(self) -> float:  # type: ignore[override]
-        """Mean area of the views over the iterations, as a fraction of the images'."""
-        whole, total = self.dataset.info.size, self.numbers.iterations
-        return sum((end - first) * (size / whole) ** 2 for size, first, end in self.stages) / total
+    def recover(self, objective: Objective, patches: Tensor) -> Tensor:
+        """Recover images stage by stage, with the patches that they begin as blended in between."""
+        images = resized(patches, self.sizes[0])
+        for size, first, end in self.all:
+            if first:
+                images = residual(images, patches, size, self.alpha)
+            images = recover(objective, images, first, end)
+        return images
 
 
-class FADRM(ResidualSynthesiser):
+def published_sizes(whole: int) -> list[int]:
+    """200, 224, 200, 224; in proportion for other sizes above 64 pixels, four times the whole size up to there."""
+    return [whole] * 4 if whole <= SMALL else [round(LOW * whole), whole] * 2
+
+
+class FADRM(RecoveredSynthesiser):
     """Patches of real images that a trained network changes in stages, each of which begins half a patch again.
 
     Paper: arXiv 2506.24125 (NeurIPS 2025); numbers from its code (github.com/Jiacheng8/FADRM): those of CIFAR-100 up to
     32 pixels, of Tiny-ImageNet up to 64, of ImageNet-1K above, with the rate of its own that ImageNette has.
     Deviation: mixed precision, which images above 64 pixels have, is bf16, not fp16 with scaled losses.
     Paper and code differ in the evaluation: the code's is protocol fadrm, the paper says EDC's (protocol edc).
+    `recovery.iterations` are those of all stages together. A smaller set is a prefix of a larger one.
 
     Args:
-        dataset: the real dataset.
-        ipc: images per class; a smaller set is a prefix of a larger one.
-        seed: of the teacher that is trained for it, where that has none of its own, and of every draw.
-        cache: folder of condensed sets.
         teacher: a trained network with BatchNorm layers; null takes torchvision's ResNet-18 (IMAGENET1K_V1) for
             ImageNet-1K and trains one on any other dataset.
         squeeze: how the teacher is trained where none is given; a null student takes a ResNet-18.
-        recovery: numbers that replace the published ones; iterations are those of all stages together.
         patches: difficulty of the patches that images begin as: easy, medium (as published) or hard, see
             `RealPatches`; "whole" takes random whole images.
         sizes: side of the images in each stage, in pixels, the last of them the dataset's own; null takes 200, 224,
@@ -178,22 +154,25 @@ class FADRM(ResidualSynthesiser):
         alpha: weight of the images beside the patches where the two are blended; 1 blends nothing.
     """
 
+    tiny: ClassVar[dict[str, Any]] = {**RecoveredSynthesiser.tiny, "patches": "whole"}
+
     def __init__(
         self,
-        dataset: RealDataset,
-        ipc: int = 10,
-        seed: int = 0,
-        cache: str | None = None,
+        *args: Any,
         teacher: Teacher | None = None,
         squeeze: Scoring = Scoring(clean=0),
-        recovery: RecoveryOverride = RecoveryOverride(),  # noqa: B008  frozen
-        patches: Start = "medium",
+        patches: Patches = "medium",
         sizes: list[int] | None = None,
         alpha: float = 0.5,
+        **kwargs: Any,
     ) -> None:
-        given = [teacher] if teacher else []
-        super().__init__(dataset, ipc, seed, cache, given, [squeeze], recovery, patches, sizes, alpha)
+        super().__init__(*args, **kwargs)
         self.teacher, self.squeeze = teacher, squeeze
+        self.patches, self.sizes, self.alpha = patches, sizes, alpha
+        whole = self.dataset.info.size
+        published = [whole] * 2 if 32 < whole <= SMALL else published_sizes(whole)  # Tiny-ImageNet has two stages
+        self.networks, self.stages = Teachers(self, [teacher], [squeeze]), Stages(self, sizes or published, alpha)
+        self.start, self.parts = PatchImages(self, self.networks, patches), [self.stages]
 
     def published(self) -> Recovery:
         """2,000 iterations in four stages; Tiny-ImageNet has 1,000 in two."""
@@ -204,13 +183,17 @@ class FADRM(ResidualSynthesiser):
             return Recovery(1000, lr=0.01, roll=4)
         return Recovery(2000, lr=0.05 if info.name == "ImageNette" else 0.25, precision="bf16")
 
-    def published_sizes(self) -> list[int]:
-        """As both have them, but for Tiny-ImageNet's two stages."""
-        whole = self.dataset.info.size
-        return [whole] * 2 if 32 < whole <= SMALL else super().published_sizes()
+    @property
+    def view_area(self) -> float:  # type: ignore[override]
+        """Mean area of the views over the iterations, as a fraction of the images'."""
+        return self.stages.view_area
+
+    def recover(self, objective: Objective, images: Tensor, carried: Carried) -> tuple[Tensor, Carried]:
+        """Recover a block's images stage by stage."""
+        return self.stages.recover(objective, images), {}
 
 
-class FADRMPlus(ResidualSynthesiser):
+class FADRMPlus(RecoveredSynthesiser):
     """FADRM (FADRM+) with several networks, which are asked in turn.
 
     Paper: arXiv 2506.24125 (NeurIPS 2025); numbers from its code (github.com/Jiacheng8/FADRM).
@@ -220,17 +203,13 @@ class FADRMPlus(ResidualSynthesiser):
     Deviation: mixed precision, which images above 64 pixels have, is bf16, not fp16 with scaled losses. Up to 64 pixels
     the code has small versions of the four, of which there is only a ResNet-18 here: it and a ConvNet are trained.
     Paper and code differ in the evaluation: the code's is protocol fadrm_plus, the paper says EDC's (protocol edc).
+    `recovery.iterations` are those of all stages together.
 
     Args:
-        dataset: the real dataset.
-        ipc: images per class.
-        seed: of the teachers that are trained for it, where those have none of their own, and of every draw.
-        cache: folder of condensed sets.
         teachers: trained networks, of which one has BatchNorm layers; the first scores the patches. Null takes
             torchvision's for ImageNet-1K and trains others.
         squeezes: how teachers are trained where none are given, one entry each; a null student takes a ResNet-18. Null
             takes the four architectures above 64 pixels, ResNet-18 and a ConvNet with BatchNorm up to there.
-        recovery: numbers that replace the published ones; iterations are those of all stages together.
         patches: difficulty of the patches that images begin as: easy, medium (as published) or hard, see
             `RealPatches`; "whole" takes random whole images.
         sizes: side of the images in each stage, in pixels, the last of them the dataset's own; null takes 200, 224,
@@ -238,36 +217,40 @@ class FADRMPlus(ResidualSynthesiser):
         alpha: weight of the images beside the patches where the two are blended; 1 blends nothing.
     """
 
-    tiny: ClassVar[dict[str, Any]] = {
-        "squeezes": [TINY_SQUEEZE, {**TINY_SQUEEZE, "budget": {"steps": 20}}],
-        "teachers": None,
-        "recovery": {"iterations": 5},
-        "patches": "whole",
-    }
+    tiny: ClassVar[dict[str, Any]] = {**TINY_TEACHERS, "recovery": {"iterations": 5}, "patches": "whole"}
 
     def __init__(
         self,
-        dataset: RealDataset,
-        ipc: int = 10,
-        seed: int = 0,
-        cache: str | None = None,
+        *args: Any,
         teachers: list[Teacher] | None = None,
         squeezes: list[Scoring] | None = None,
-        recovery: RecoveryOverride = RecoveryOverride(),  # noqa: B008  frozen
-        patches: Start = "medium",
+        patches: Patches = "medium",
         sizes: list[int] | None = None,
         alpha: float = 0.5,
+        **kwargs: Any,
     ) -> None:
-        trained = squeezes or [Scoring(student, clean=0) for student in trained_students(dataset.info.size)]
-        super().__init__(dataset, ipc, seed, cache, teachers or [], trained, recovery, patches, sizes, alpha)
+        super().__init__(*args, **kwargs)
         self.teachers, self.squeezes = teachers, squeezes
-        self.torchvision = FEWEST if ipc < 10 else MODELS
+        self.patches, self.sizes, self.alpha = patches, sizes, alpha
+        whole, models = self.dataset.info.size, FEWEST if self.ipc < 10 else MODELS
+        self.networks = Teachers(self, teachers, squeezes, models, trained_students(whole))
+        self.stages = Stages(self, sizes or published_sizes(whole), alpha)
+        self.start, self.parts = PatchImages(self, self.networks, patches), [self.stages]
 
     def published(self) -> Recovery:
         """2,000 iterations in four stages."""
         if self.dataset.info.size <= SMALL:
             return Recovery(2000, lr=0.25, roll=4)
         return Recovery(2000, lr=0.25, precision="bf16")
+
+    @property
+    def view_area(self) -> float:  # type: ignore[override]
+        """Mean area of the views over the iterations, as a fraction of the images'."""
+        return self.stages.view_area
+
+    def recover(self, objective: Objective, images: Tensor, carried: Carried) -> tuple[Tensor, Carried]:
+        """Recover a block's images stage by stage."""
+        return self.stages.recover(objective, images), {}
 
 
 def trained_students(size: int) -> list[Student]:

@@ -9,9 +9,9 @@ network f remembers of the real images. Labels come later, from f, under the reg
 protocol sre2l as published).
 """
 
-from ddlight.data.base import RealDataset
-from ddlight.methods.recovery.engine.options import Recovery, RecoveryOverride
-from ddlight.methods.recovery.engine.recovered import Init, RecoveredSynthesiser
+from typing import Any
+
+from ddlight.methods.recovery.engine import STARTS, Init, RecoveredSynthesiser, Recovery, Teachers
 from ddlight.methods.scoring.run import Scoring
 from ddlight.networks.teachers import Teacher
 
@@ -20,34 +20,27 @@ class SRe2L(RecoveredSynthesiser):
     """Noise that is moved until a trained network knows its class and its BatchNorm layers see what they remember.
 
     Paper: arXiv 2306.13092; numbers from its code (github.com/VILA-Lab/SRe2L), images up to 64 pixels as its
-    Tiny-ImageNet script has them.
+    Tiny-ImageNet script has them. A smaller set is a prefix of a larger one.
     Deviation: images are kept as PNG, not as JPEG of quality 75.
 
     Args:
-        dataset: the real dataset.
-        ipc: images per class; a smaller set is a prefix of a larger one.
-        seed: of the teacher that is trained for it, where that has none of its own, and of every draw.
-        cache: folder of condensed sets.
         teacher: a trained network with BatchNorm layers; null takes torchvision's ResNet-18 (IMAGENET1K_V1) for
             ImageNet-1K and trains one on any other dataset.
         squeeze: how the teacher is trained where none is given; a null student takes a ResNet-18.
-        recovery: numbers that replace the published ones.
         init: images begin as noise, as published, or as random real ones.
     """
 
     def __init__(
         self,
-        dataset: RealDataset,
-        ipc: int = 10,
-        seed: int = 0,
-        cache: str | None = None,
+        *args: Any,
         teacher: Teacher | None = None,
         squeeze: Scoring = Scoring(clean=0),
-        recovery: RecoveryOverride = RecoveryOverride(),  # noqa: B008  frozen
         init: Init = "noise",
+        **kwargs: Any,
     ) -> None:
-        super().__init__(dataset, ipc, seed, cache, [teacher] if teacher else [], [squeeze], recovery)
+        super().__init__(*args, **kwargs)
         self.teacher, self.squeeze, self.init = teacher, squeeze, init
+        self.networks, self.start = Teachers(self, [teacher], [squeeze]), STARTS[init](self)
 
     def published(self) -> Recovery:
         """4,000 iterations; Tiny-ImageNet's numbers for small images."""

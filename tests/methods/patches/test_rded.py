@@ -140,7 +140,7 @@ def test_one_patch_of_each_image_at_most(build):
     rows = class_rows(data)
     best = data.best_crops(UNIT, rows, np.sort(data.pool(UNIT, rows)))
     assert len(best.images) == len(set(best.rows.tolist())) == 13
-    cut = data._cut(best.rows, generator(0, "patches", 3).random((len(rows), 5, CROP_UNIFORMS))[:13])
+    cut = data.cut(best.rows, generator(0, "patches", 3).random((len(rows), 5, CROP_UNIFORMS))[:13])
     assert len(cut) == 65
 
 
@@ -150,7 +150,7 @@ def test_pictures_are_cropped_whole(home, pictures, patch_teacher):
     dataset = ImageFolder(str(pictures), size=16)
     data = RDED(dataset, ipc=2, teacher=judge, factor=2, crops=3, cache=str(home / "cache"))
     rows, draws = np.arange(12), generator(0, "patches", 0).random((12, 3, CROP_UNIFORMS))
-    cut = data._cut(rows, draws).numpy().reshape(12, 3, 3, 8, 8)
+    cut = data.cut(rows, draws).numpy().reshape(12, 3, 3, 8, 8)
     for row, path in enumerate(dataset.encoded("train")[:12]):
         with Image.open(path) as image:
             for k, (top, left, h, w) in enumerate(crop_boxes(draws[row], image.size[::-1], (0.08, 1), (1, 1)).tolist()):

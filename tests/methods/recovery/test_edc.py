@@ -12,8 +12,8 @@ from ddlight.core.errors import UsageError
 from ddlight.data import Digits
 from ddlight.methods.patches.rded import RDED
 from ddlight.methods.recovery.edc import EDC, Flatness, draw
-from ddlight.methods.recovery.engine.matching import CategoryStatistics
 from ddlight.methods.recovery.engine.options import RecoveryOverride
+from ddlight.methods.recovery.engine.statistics import CategoryStatistics
 from ddlight.recipes.plan import Setting
 from ddlight.recipes.table import resolve
 from ddlight.sets import store
@@ -50,8 +50,8 @@ def test_the_paper_is_the_default_and_alexnet_is_asked_too():
     data = of_dataset("ImageNet1K")
     assert (data.length, data.numbers.iterations, data.patch_targets) == ("paper", 2000, "right")
     names = ["resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5", "alexnet"]
-    assert [t.model for t in data.ready_made] == names
-    assert data.mosaics.teacher is data.ready_made[0]
+    assert [t.model for t in data.networks.ready_made] == names
+    assert data.start.patches.teacher is data.networks.ready_made[0]
     few = [run.student for run in of_dataset("ImageNette").scoring_runs]
     assert [getattr(student, "name", "resnet18") for student in few] == names[:4]
 
@@ -97,11 +97,11 @@ def as_bytes(data, block):
 def test_images_begin_as_mosaics_of_their_class(make_matched, teacher):
     data = make_matched(EDC, ipc=4, numbers={"batch": 6})
     found = begun(data)
-    mosaics = RDED(Digits(size=8), 4, 0, data.cache, teacher)
-    assert mosaics.folder == data.mosaics.folder and artefact.is_sealed(mosaics.folder)
+    mosaics = RDED(Digits(size=8), 4, 0, data.cache, teacher=teacher)
+    assert mosaics.folder == data.start.patches.folder and artefact.is_sealed(mosaics.folder)
     stored = store.load(mosaics.folder)
     for label in range(10):
-        rows, mirrored = data.drawn(label, 4)
+        rows, mirrored = data.start.drawn(label, 4)
         assert not mirrored.any()  # digits are not
         expected = stored.images[stored.labels == label][rows]
         np.testing.assert_array_equal(found[4 * label : 4 * label + 4], expected)
@@ -124,7 +124,7 @@ def test_images_that_may_be_are_mirrored_one_by_one(home, teacher):
     turned = 0
     for label in range(10):
         pool = np.flatnonzero(train.labels == label)
-        rows, mirrored = data.drawn(label, len(pool))
+        rows, mirrored = data.start.drawn(label, len(pool))
         for k in range(4):
             image = torch.tensor(train.images[pool[rows[k]]])
             expected = functional.hflip(image) if mirrored[k] else image
@@ -176,7 +176,7 @@ def test_flatness_can_be_left_out_and_begins_anew_with_each_block(make_matched):
     assert (first.weight, first.beta, first.tau) == (0.25, 0.99, 4.0)
     plain = make_matched(EDC, flatness=0.0)
     assert plain.losses(plain.blocks()[0]) == {}
-    assert plain._operations() < data._operations()
+    assert plain.operations() < data.operations()
 
 
 # --- statistics of classes ---
@@ -189,7 +189,7 @@ def test_blocks_aim_at_their_own_classes(make_matched):
     data.places = lambda block: np.array([4, 5, 6, 7, 8, 9])
     block = data.blocks()[1]
     for number, observer in enumerate(data.observers(block)):
-        aims, real = observer.statistics, data.real_statistics[number]
+        aims, real = observer.statistics, data.gathered.real[number]
         assert isinstance(aims, CategoryStatistics)
         assert (aims.share, aims.momentum, aims.first, aims.patch) == (0.5, 0.8, 10.0, 4)
         rows = real.of_classes(np.array([1, 2, 3]), data.device)
@@ -276,4 +276,4 @@ def test_more_images_than_there_are_to_begin_with_are_refused_before_anything_is
     data = make_matched(EDC, ipc=1000)
     with pytest.raises(UsageError, match=r"ipc=1000 takes 1000 different images of each class.*--data.ipc="):
         data.condense()
-    assert not list(data.real_statistics[0].place.glob("*"))
+    assert not list(data.gathered.real[0].place.glob("*"))

@@ -18,6 +18,7 @@ from ddlight.methods.recovery import fadrm
 from ddlight.methods.recovery.engine.loop import recover
 from ddlight.methods.recovery.engine.observer import Observer
 from ddlight.methods.recovery.engine.options import RecoveryOverride
+from ddlight.methods.recovery.engine.parts import real_rows
 from ddlight.methods.recovery.engine.views import Views
 from ddlight.methods.recovery.fadrm import FADRM, FADRMPlus, residual, resized
 from ddlight.methods.recovery.sre2lpp import SRe2LPlusPlus
@@ -58,7 +59,9 @@ def plus(home):
     def build(teachers, ipc=2, seed=0, cache="cache", iterations=8, numbers=None, **options):
         recovery = RecoveryOverride(**{"iterations": iterations, "roll": 1, **(numbers or {})})
         options = {"patches": "whole", **options}
-        return FADRMPlus(Digits(size=SIZE), ipc, seed, str(home / cache), teachers, None, recovery, **options)
+        return FADRMPlus(
+            Digits(size=SIZE), ipc, seed, str(home / cache), teachers=teachers, recovery=recovery, **options
+        )
 
     return build
 
@@ -89,9 +92,9 @@ def test_published_numbers_are_the_defaults(method, dataset, expected, stages):
     n = data.numbers
     assert (n.iterations, n.lr, n.batch, n.roll, n.precision) == expected
     assert (n.stat_weight, n.first_weight, n.min_crop, n.betas, n.symmetric_roll) == (0.01, 10, 0.08, (0.5, 0.9), False)
-    assert data.stages[:2] == stages
-    assert len(data.stages) == (2 if expected[0] == 1000 else 4)
-    assert data.stages[-1][2] == expected[0] and data.stages[-1][0] == data.dataset.info.size
+    assert data.stages.all[:2] == stages
+    assert len(data.stages.all) == (2 if expected[0] == 1000 else 4)
+    assert data.stages.all[-1][2] == expected[0] and data.stages.all[-1][0] == data.dataset.info.size
     assert data.alpha == 0.5 and data.patches == "medium"
 
 
@@ -103,18 +106,18 @@ def test_sre2l_plus_plus_is_sre2l_from_patches():
 
 def test_stages_share_the_iterations_and_other_sizes_are_in_proportion(make):
     data = make(FADRM, iterations=10, sizes=[6, 8, 7, 8])
-    assert data.stages == [(6, 0, 2), (8, 2, 5), (7, 5, 7), (8, 7, 10)]
+    assert data.stages.all == [(6, 0, 2), (8, 2, 5), (7, 5, 7), (8, 7, 10)]
     large = FADRM(Digits(size=128))
-    assert [size for size, _, _ in large.stages] == [114, 128, 114, 128]
+    assert [size for size, _, _ in large.stages.all] == [114, 128, 114, 128]
     assert make(FADRM).view_area == 1
     assert data.view_area == pytest.approx((2 * 36 + 3 * 64 + 2 * 49 + 3 * 64) / 640)
 
 
 def test_networks_of_imagenet_are_the_published_ones_in_their_turn():
-    found = [[t.model for t in of_dataset(FADRMPlus, "ImageNet1K", ipc=ipc).ready_made] for ipc in (1, 10, 50)]
+    found = [[t.model for t in of_dataset(FADRMPlus, "ImageNet1K", ipc=ipc).networks.ready_made] for ipc in (1, 10, 50)]
     assert found[0] == ["resnet18", "mobilenet_v2", "shufflenet_v2_x1_0", "alexnet"]
     assert found[1] == found[2] == ["resnet18", "densenet121", "shufflenet_v2_x1_0", "mobilenet_v2"]
-    assert [t.model for t in of_dataset(FADRM, "ImageNet1K", ipc=1).ready_made] == ["resnet18"]
+    assert [t.model for t in of_dataset(FADRM, "ImageNet1K", ipc=1).networks.ready_made] == ["resnet18"]
     trained = [run.student for run in of_dataset(FADRMPlus, "ImageNette").scoring_runs]
     assert [getattr(s, "name", type(s).__name__) for s in trained] == ["ResNet", *found[1][1:]]
     small = [run.student for run in of_dataset(FADRMPlus, "CIFAR10").scoring_runs]
@@ -202,7 +205,7 @@ def test_the_stages_are_those_of_a_loop_written_out(plus, options, sizes, ends, 
     data = plus(teachers, numbers={"lr": 0.1, "stat_weight": 0.1}, **options)
     data.prepare()
     block = data.units()[1]
-    rows = data.real_rows(block)
+    rows = real_rows(data, data.places(block))
     mean, std = data.dataset.info.mean[0], data.dataset.info.std[0]
     patches = (torch.from_numpy(data.dataset.split("train").images[rows]).float() / 255 - mean) / std
     expected = written_out(data, block, patches, teachers, ends, sizes, alpha)

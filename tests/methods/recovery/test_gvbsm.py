@@ -13,8 +13,8 @@ from ddlight.core import artefact
 from ddlight.core.errors import UsageError
 from ddlight.methods.recovery import gvbsm
 from ddlight.methods.recovery.edc import EDC
-from ddlight.methods.recovery.engine.matching import SmoothedStatistics
 from ddlight.methods.recovery.engine.options import RecoveryOverride
+from ddlight.methods.recovery.engine.statistics import SmoothedStatistics
 from ddlight.methods.recovery.gvbsm import GVBSM, densification, together
 from ddlight.networks.students import MLP
 from ddlight.networks.teachers import Input, Teacher, TorchvisionTeacher
@@ -47,7 +47,7 @@ def test_published_numbers_are_the_defaults(name):
     data = of_dataset(name)
     n = data.numbers
     found = (n.iterations, n.lr, n.batch, n.stat_weight, n.first_weight, n.min_crop, n.shifts)
-    assert (*found, data.used_momentum, data.dropped, data.patch) == PUBLISHED[name]
+    assert (*found, data.used_momentum, data.dropped, data.gathered.patch) == PUBLISHED[name]
     assert (n.betas, n.var_weight, data.density, data.tau, data.carry_state) == ((0.5, 0.9), 1.0, 1.0, 4.0, False)
 
 
@@ -78,11 +78,16 @@ def test_eight_classes_of_ten_images_are_a_block():
 
 def test_teachers_are_published_ones_or_trained():
     data = of_dataset("ImageNet1K")
-    assert {type(t) for t in data.ready_made} == {TorchvisionTeacher}
-    assert [t.model for t in data.ready_made] == ["resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5"]
-    assert {t.weights for t in data.ready_made} == {"IMAGENET1K_V1"}
+    assert {type(t) for t in data.networks.ready_made} == {TorchvisionTeacher}
+    assert [t.model for t in data.networks.ready_made] == [
+        "resnet18",
+        "mobilenet_v2",
+        "efficientnet_b0",
+        "shufflenet_v2_x0_5",
+    ]
+    assert {t.weights for t in data.networks.ready_made} == {"IMAGENET1K_V1"}
     large, small = (of_dataset(name).scoring_runs for name in ("ImageNette", "CIFAR10"))
-    assert [getattr(r.student, "name", "resnet18") for r in large] == [t.model for t in data.ready_made]
+    assert [getattr(r.student, "name", "resnet18") for r in large] == [t.model for t in data.networks.ready_made]
     assert [getattr(r.student, "norm", None) for r in small] == ["batch"] * 4
 
 
@@ -160,7 +165,7 @@ def test_sets_have_all_images_class_after_class(make_matched):
     stored = store.load(data.condense())
     assert stored.labels.tolist() == [c for c in range(10) for _ in range(3)]
     assert (stored.images.shape, stored.images.dtype) == ((30, 1, 8, 8), np.uint8)
-    assert stored.manifest["statistics"] == [real.fingerprint for real in data.real_statistics]
+    assert stored.manifest["statistics"] == [real.fingerprint for real in data.gathered.real]
     assert (len(stored.manifest["teachers"]), stored.manifest["source_images"]) == (2, 0)
 
 
@@ -168,7 +173,7 @@ def test_statistics_of_the_real_images_are_shared_by_sets(make_matched):
     data = make_matched(GVBSM)
     data.condense()
     other = make_matched(GVBSM, seed=1, ipc=1)
-    assert all(real.exists for real in other.real_statistics)
+    assert all(real.exists for real in other.gathered.real)
     assert other.folder != data.folder
 
 

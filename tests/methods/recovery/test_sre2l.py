@@ -16,6 +16,7 @@ from ddlight.core import artefact
 from ddlight.core.errors import DataError, UsageError
 from ddlight.methods.recovery.cda import CDA
 from ddlight.methods.recovery.dwa import DWA
+from ddlight.methods.recovery.engine.parts import real_rows
 from ddlight.methods.recovery.engine.watch import PICTURE, RecoveryBar, described
 from ddlight.methods.recovery.sre2l import SRe2L
 from ddlight.methods.scoring.run import Scoring
@@ -83,15 +84,15 @@ def test_a_block_is_distinct_consecutive_classes_at_one_ipc_index():
 
 def test_teachers_are_torchvisions_for_imagenet_and_trained_elsewhere(teacher):
     data = of_dataset(SRe2L, "ImageNet1K")
-    assert [(type(t), t.model, t.weights) for t in data.ready_made] == [
+    assert [(type(t), t.model, t.weights) for t in data.networks.ready_made] == [
         (TorchvisionTeacher, "resnet18", "IMAGENET1K_V1")
     ]
     assert data.scoring_runs == []
     other = of_dataset(SRe2L, "CIFAR10")
-    assert other.ready_made == []
+    assert other.networks.ready_made == []
     (run,) = other.scoring_runs
     assert (type(run.student).__name__, run.student.depth, run.student.norm) == ("ResNet", 18, "batch")
-    assert of_dataset(SRe2L, "CIFAR10", teacher=teacher).ready_made == [teacher]
+    assert of_dataset(SRe2L, "CIFAR10", teacher=teacher).networks.ready_made == [teacher]
 
 
 # --- sets ---
@@ -130,7 +131,7 @@ def test_recovering_makes_the_teacher_sure_of_the_class(make, teacher):
 def test_real_images_can_be_the_beginning(make):
     data = make(SRe2L, init="real", ipc=3)
     train = data.dataset.split("train")
-    rows = np.concatenate([data.real_rows(block) for block in data.blocks()])
+    rows = np.concatenate([real_rows(data, data.places(block)) for block in data.blocks()])
     assert train.labels[rows].tolist() == list(range(10)) * 3
     assert len(set(rows.tolist())) == 30
     first = data.pixels.leave(data.initial(data.blocks()[0])).astype(int)

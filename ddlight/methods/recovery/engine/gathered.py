@@ -21,9 +21,8 @@ from ddlight.core.artefact import Artefact, Unit, Workspace
 from ddlight.core.errors import DataError
 from ddlight.core.randomness import generator
 from ddlight.data.base import RealDataset
-from ddlight.methods.recovery.engine.matching import EachImage
-from ddlight.methods.recovery.engine.observer import Observer, Space
-from ddlight.methods.recovery.engine.statistics import Measured
+from ddlight.methods.recovery.engine.observer import Observer, PixelSpace
+from ddlight.methods.recovery.engine.statistics import EachImage, LayerStatistics
 from ddlight.networks.device import current_device
 from ddlight.networks.teachers import Teacher
 from ddlight.views import dsa
@@ -79,19 +78,19 @@ class RealStatistics(Artefact):
     def _photographs(self) -> bool:
         return self.dataset.info.size >= LARGE
 
-    def of_all(self, device: torch.device) -> dict[int, Measured]:
+    def of_all(self, device: torch.device) -> dict[int, LayerStatistics]:
         """Statistics over all images by layer number: vectors. Raises DataError where the files were changed."""
         return self._read(device, "all", slice(None))
 
-    def of_classes(self, classes: np.ndarray, device: torch.device) -> dict[int, Measured]:
+    def of_classes(self, classes: np.ndarray, device: torch.device) -> dict[int, LayerStatistics]:
         """Statistics of some classes by layer number: one row a class, in their order. Raises as `of_all`."""
         low, high = int(classes.min()), int(classes.max()) + 1
         rows = torch.from_numpy(classes - low).to(device)
         found = self._read(device, "classes", slice(low, high))
         return {layer: tuple(s[rows] for s in statistics) for layer, statistics in found.items()}
 
-    def _read(self, device: torch.device, kind: str, rows: slice) -> dict[int, Measured]:
-        found: dict[int, Measured] = {}
+    def _read(self, device: torch.device, kind: str, rows: slice) -> dict[int, LayerStatistics]:
+        found: dict[int, LayerStatistics] = {}
         with safe_open(self._file, "pt") as tensors:
             names = list(tensors.keys())
             for layer, place in sorted(tuple(map(int, key.split(".")[1:])) for key in names if key.startswith(kind)):
@@ -115,7 +114,7 @@ class RealStatistics(Artefact):
     def _observer(self) -> Observer:
         device = current_device()
         taken, statistics = self.teacher.input, partial(EachImage, patch=self.patch)
-        return Observer(self.teacher, Space(taken.mean, taken.std), device, statistics)
+        return Observer(self.teacher, PixelSpace(taken.mean, taken.std), device, statistics)
 
     def views(self, label: int) -> Iterator[Tensor]:
         """A class's images as they are seen, in the teacher's own size and normalisation, a few at a time."""
@@ -184,7 +183,7 @@ class RealStatistics(Artefact):
         }
 
 
-def _sums(measured: Mapping[int, Measured]) -> Iterator[tuple[str, Tensor]]:
+def _sums(measured: Mapping[int, LayerStatistics]) -> Iterator[tuple[str, Tensor]]:
     """Sums over images of each statistic (B, n), and of the squares of the means: float64 (n,), by name."""
     for layer, statistics in measured.items():
         for place, values in enumerate(statistics):

@@ -17,9 +17,9 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Adam
 
 from ddlight.core.errors import DataError
-from ddlight.methods.recovery.engine.observer import Observer, Space
+from ddlight.methods.recovery.engine.observer import Observer, PixelSpace
 from ddlight.methods.recovery.engine.options import Recovery
-from ddlight.methods.recovery.engine.statistics import Measured
+from ddlight.methods.recovery.engine.statistics import LayerStatistics
 from ddlight.methods.recovery.engine.views import Views
 
 CHECK_EVERY = 200
@@ -46,7 +46,7 @@ class Step:
     views: Tensor
     labels: Tensor
     logits: Tensor
-    measured: Mapping[int, Measured]
+    measured: Mapping[int, LayerStatistics]
     observer: Observer
     view: Callable[[Tensor], Tensor]
 
@@ -56,7 +56,7 @@ Watch = Callable[[int, Mapping[str, Tensor], Tensor], None]
 
 
 @dataclass(frozen=True)
-class Block:
+class Objective:
     """What stays the same over the iterations of one batch of images.
 
     Args:
@@ -71,7 +71,7 @@ class Block:
     """
 
     recovery: Recovery
-    space: Space
+    space: PixelSpace
     labels: Tensor
     observers: Sequence[Observer]
     views: Views
@@ -80,20 +80,20 @@ class Block:
     watch: Watch | None = None
 
 
-def look(block: Block, images: Tensor, iteration: int) -> Step:
+def look(objective: Objective, images: Tensor, iteration: int) -> Step:
     """Show the images to the network whose turn it is."""
-    observer = block.observers[iteration % len(block.observers)]
-    view = partial(block.views, iteration=iteration, size=observer.size_of(images.shape[-1], block.whole))
+    observer = objective.observers[iteration % len(objective.observers)]
+    view = partial(objective.views, iteration=iteration, size=observer.size_of(images.shape[-1], objective.whole))
     views = view(images)
     logits, measured = observer(views)
-    return Step(iteration, images, views, block.labels, logits, measured, observer, view)
+    return Step(iteration, images, views, objective.labels, logits, measured, observer, view)
 
 
-def terms(block: Block, step: Step) -> dict[str, Tensor]:
+def terms(objective: Objective, step: Step) -> dict[str, Tensor]:
     """Terms of the loss: cross-entropy, statistics, and what the method adds."""
-    found = {"ce": cross_entropy(step.logits, step.labels)}
-    found["statistics"] = block.recovery.stat_weight * step.observer.statistics.loss(step.measured).to(found["ce"])
-    return {**found, **{name: loss(step) for name, loss in block.losses.items()}}
+    ce = cross_entropy(step.logits, step.labels)
+    statistics = objective.recovery.stat_weight * step.observer.statistics.loss(step.measured).to(ce)
+    return {"ce": ce, "statistics": statistics, **{name: loss(step) for name, loss in objective.losses.items()}}
 
 
 def cosine(lr: float, iteration: int, iterations: int) -> float:
@@ -101,11 +101,11 @@ def cosine(lr: float, iteration: int, iterations: int) -> float:
     return 0.5 * lr * (1 + cos(pi * iteration / iterations))
 
 
-def recover(block: Block, images: Tensor, first: int = 0, last: int | None = None) -> Tensor:
+def recover(objective: Objective, images: Tensor, first: int = 0, last: int | None = None) -> Tensor:
     """Move images by Adam until the networks know them, and return the last iterate.
 
     Args:
-        block: what stays the same.
+        objective: what stays the same.
         images: normalised float32 (B, C, S, S), on the device; not changed.
         first: iteration to begin with, for methods that work in stages, each with a fresh Adam.
         last: iteration to end before; None means all of them.
@@ -113,18 +113,18 @@ def recover(block: Block, images: Tensor, first: int = 0, last: int | None = Non
     Raises:
         DataError: the images are not finite.
     """
-    numbers, (low, high) = block.recovery, block.space.bounds(images.device)
+    numbers, (low, high) = objective.recovery, objective.space.bounds(images.device)
     images = images.detach().clone().requires_grad_(True)
     optimizer = Adam([images], lr=numbers.lr, betas=numbers.betas)
     for t in range(first, numbers.iterations if last is None else last):
         optimizer.param_groups[0]["lr"] = cosine(numbers.lr, t, numbers.iterations)
-        found = terms(block, look(block, images, t))
-        (images.grad,) = torch.autograd.grad(torch.stack(list(found.values())).sum(), images)
+        losses = terms(objective, look(objective, images, t))
+        (images.grad,) = torch.autograd.grad(torch.stack(list(losses.values())).sum(), images)
         optimizer.step()
         with torch.no_grad():
             images.clamp_(low, high)
-        if block.watch is not None:
-            block.watch(t, found, images)
+        if objective.watch is not None:
+            objective.watch(t, losses, images)
         if t % CHECK_EVERY == 0:
             _check(images, t)
     _check(images, t)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from ddlight.methods.recovery.engine.options import Precision
-from ddlight.methods.recovery.engine.statistics import Measured, Statistics
+from ddlight.methods.recovery.engine.statistics import LayerStatistics, Statistics
 from ddlight.networks.teachers import Teacher
 
 
 @dataclass(frozen=True)
-class Space:
+class PixelSpace:
     """Where images live while they are recovered: normalised by mean and std per channel.
 
     Args:
@@ -36,10 +36,11 @@ class Space:
         mean, std = self.statistics(device)
         return -mean / std, (1 - mean) / std
 
-    def enter(self, pixels: np.ndarray, device: torch.device) -> Tensor:
-        """uint8 images as normalised float32 ones."""
+    def enter(self, images: np.ndarray, device: torch.device) -> Tensor:
+        """uint8 images as normalised float32 ones; float32 images are normalised already."""
         mean, std = self.statistics(device)
-        return (torch.from_numpy(pixels).to(device).float() / 255 - mean) / std
+        given = torch.from_numpy(images).to(device)
+        return (given.float() / 255 - mean) / std if given.dtype == torch.uint8 else given
 
     def leave(self, images: Tensor) -> np.ndarray:
         """Normalised images as uint8 ones: clamped to [0, 1], times 255, truncated as in all published codes."""
@@ -64,7 +65,7 @@ class Observer:
     def __init__(
         self,
         teacher: Teacher,
-        space: Space,
+        space: PixelSpace,
         device: torch.device,
         statistics: Callable[[nn.Module], Statistics] = Statistics,
         precision: Precision = "fp32",
@@ -73,10 +74,10 @@ class Observer:
         if device.type == "cuda":
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.statistics, self.precision, self.size = statistics(self.network), precision, teacher.input.size
-        own = Space(teacher.input.mean, teacher.input.std)
+        own = PixelSpace(teacher.input.mean, teacher.input.std)
         (mean, std), (own_mean, own_std) = space.statistics(device), own.statistics(device)
         self._affine = None if own == space else (std / own_std, (mean - own_mean) / own_std)
-        self._measured: dict[int, Measured] = {}
+        self._measured: dict[int, LayerStatistics] = {}
         self._measures = True
         for layer, module in self.statistics.matched.items():
             module.register_forward_pre_hook(partial(self._measure, layer))
@@ -89,7 +90,7 @@ class Observer:
         """Side of the view of images of `side` pixels, where `whole` pixels are shown at the network's size."""
         return round(side * self.size / whole)
 
-    def __call__(self, views: Tensor, measure: bool = True) -> tuple[Tensor, dict[int, Measured]]:
+    def __call__(self, views: Tensor, measure: bool = True) -> tuple[Tensor, dict[int, LayerStatistics]]:
         """Logits float32 (B, classes) of normalised views (B, C, size, size), and what was measured, by layer."""
         self._measured, self._measures = {}, measure
         inputs = views if self._affine is None else views * self._affine[0] + self._affine[1]

@@ -1,11 +1,11 @@
 """The numbers of a recovery: those that are used, and those that a user gives in place of published ones."""
 
-from dataclasses import dataclass, fields, replace
-from typing import Literal, get_args
+from dataclasses import dataclass
+from typing import get_args
 
 from ddlight.core.errors import UsageError
-
-Precision = Literal["fp32", "bf16"]
+from ddlight.core.override import Overriding, override
+from ddlight.networks.teachers import Precision
 
 
 @dataclass(frozen=True)
@@ -13,14 +13,14 @@ class Recovery:
     """The explicit numbers of a recovery.
 
     Args:
-        iterations: T.
+        iterations: T, length of the recovery.
         lr: of Adam on normalised pixels; it falls to 0 in a cosine.
         batch: images that are recovered together, and whose statistics count together.
         stat_weight: of the statistics beside the cross-entropy (r_bn, lambda).
         first_weight: of the first layer among the statistics' layers.
         var_weight: of variances beside means.
         min_crop: smallest crop, as a fraction of the image's area; 0 takes whole images.
-        roll: the view is rolled by 0 to so many pixels down and to the right.
+        roll: the view is rolled by 0 to this number of pixels down and to the right.
         symmetric_roll: roll up and to the left as well.
         betas: of Adam.
         precision: of the network's passes: fp32, or bf16 in mixed precision; statistics are float32 in both.
@@ -70,37 +70,6 @@ class Recovery:
         return -self.roll if self.symmetric_roll else 0, self.roll
 
 
-@dataclass(frozen=True)
-class RecoveryOverride:
-    """Numbers that replace the published ones; null keeps what was published for the dataset's size and ipc.
-
-    Args:
-        iterations: length of the recovery.
-        lr: of Adam on normalised pixels; it falls to 0 in a cosine.
-        batch: images that are recovered together, and whose statistics count together.
-        stat_weight: of the statistics beside the cross-entropy (r_bn, lambda).
-        first_weight: of the first layer among the statistics' layers.
-        var_weight: of variances beside means.
-        min_crop: smallest crop, as a fraction of the image's area; 0 takes whole images.
-        roll: the view is rolled by 0 to so many pixels down and to the right.
-        symmetric_roll: roll up and to the left as well.
-        betas: of Adam.
-        precision: of the network's passes: fp32, or bf16 in mixed precision.
-    """
-
-    iterations: int | None = None
-    lr: float | None = None
-    batch: int | None = None
-    stat_weight: float | None = None
-    first_weight: float | None = None
-    var_weight: float | None = None
-    min_crop: float | None = None
-    roll: int | None = None
-    symmetric_roll: bool | None = None
-    betas: tuple[float, float] | None = None
-    precision: Precision | None = None
-
-    def over(self, published: Recovery) -> Recovery:
-        """The published numbers with those that are given here in their place. Raises UsageError as `Recovery`."""
-        given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
-        return replace(published, **given)
+@override(Recovery)
+class RecoveryOverride(Overriding):
+    """Numbers that replace the published ones; null keeps what was published for the dataset's size and ipc."""

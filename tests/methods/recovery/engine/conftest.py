@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from ddlight.core.randomness import generator
-from ddlight.methods.recovery.engine.loop import Block
-from ddlight.methods.recovery.engine.observer import Observer, Space
+from ddlight.methods.recovery.engine.loop import Objective
+from ddlight.methods.recovery.engine.observer import Observer, PixelSpace
 from ddlight.methods.recovery.engine.options import Recovery
 from ddlight.methods.recovery.engine.statistics import Statistics
 from ddlight.methods.recovery.engine.views import Views
@@ -53,7 +53,7 @@ def block(untrained):
 
     def build(teachers=None, seed=0, losses=None, whole=16, watch=None, **numbers):
         recovery = Recovery(**{"iterations": 4, "lr": 0.25, "roll": 3, **numbers})
-        space = Space((0.5,) * 3, (0.25,) * 3)
+        space = PixelSpace((0.5,) * 3, (0.25,) * 3)
 
         def measure(network):
             return Statistics(network, recovery.first_weight, recovery.var_weight)
@@ -63,6 +63,6 @@ def block(untrained):
         views = Views(generator(seed, "views"), floors, recovery.iterations, recovery.shifts, True)
         noise = generator(seed, "noise").standard_normal((CLASSES, 3, whole, whole), np.float32)
         parts = (recovery, space, torch.arange(CLASSES), observers, views, whole, losses or {}, watch)
-        return Block(*parts), torch.from_numpy(noise)
+        return Objective(*parts), torch.from_numpy(noise)
 
     return build

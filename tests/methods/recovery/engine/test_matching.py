@@ -6,21 +6,21 @@ import torch
 from torch import nn
 from torchvision.transforms import functional
 
-from ddlight.methods.recovery.engine.matching import (
+from ddlight.methods.recovery.engine.observer import Observer, PixelSpace
+from ddlight.methods.recovery.engine.statistics import (
     CategoryStatistics,
     EachImage,
     LayerInputs,
     SmoothedStatistics,
+    Statistics,
     packed,
     patch_statistics,
     unpack,
 )
-from ddlight.methods.recovery.engine.observer import Observer, Space
-from ddlight.methods.recovery.engine.statistics import Statistics
 from ddlight.networks.students import ConvNet
 
 CPU = torch.device("cpu")
-SPACE = Space((0.5,) * 3, (0.25,) * 3)
+SPACE = PixelSpace((0.5,) * 3, (0.25,) * 3)
 PATCH = 4
 
 
@@ -82,8 +82,8 @@ def targets(teacher, real):
 
 def smoothed(teacher, real, momentum=0.4, drop_rate=0.0, rng=None, first=10.0, var_weight=1.0):
     """An observer with running means."""
-    rest = as_tensors(real), momentum, drop_rate, rng or np.random.default_rng(0)
-    return Observer(teacher, SPACE, CPU, lambda n: SmoothedStatistics(n, first, var_weight, PATCH, *rest))
+    options = {"real": as_tensors(real), "momentum": momentum, "drop_rate": drop_rate, "rng": rng}
+    return Observer(teacher, SPACE, CPU, lambda n: SmoothedStatistics(n, first, var_weight, PATCH, **options))
 
 
 # --- patches ---
@@ -217,8 +217,9 @@ def classes(real):
 
     def build(share, each, momentum=0.8):
         def measure(network):
-            rest = LABELS, as_tensors([rows[k] for k in range(6)]), share, each
-            return CategoryStatistics(network, 10.0, 1.0, PATCH, as_tensors(statistics), momentum, *rest)
+            options = {"real": as_tensors(statistics), "momentum": momentum, "share": share, "each": each}
+            categories = as_tensors([rows[k] for k in range(6)])
+            return CategoryStatistics(network, 10.0, 1.0, PATCH, labels=LABELS, categories=categories, **options)
 
         return Observer(teacher, SPACE, CPU, measure), rows
 
