@@ -143,6 +143,25 @@ class Artefact(ABC):
     A new kind says what shapes it (`fingerprint`), its pieces of work (`units`, `make_unit`) and what is kept of them
     (`collect`); the rest is here. Any number of processes may `ensure` the same artefact: they share the units.
 
+    >>> class Squares(Artefact):
+    ...     kind, fingerprint = "list of squares", "squares-below-9"
+    ...
+    ...     def units(self):
+    ...         return [Unit(number) for number in range(3)]
+    ...
+    ...     def make_unit(self, work, unit):
+    ...         work.write(unit, str(unit.number**2).encode())
+    ...
+    ...     def collect(self, place, work):
+    ...         text = " ".join(work.read(unit).decode() for unit in self.units())
+    ...         files.write_bytes(place / "squares.txt", text.encode())
+    ...         return {"numbers": 3}
+    >>> squares = Squares(Path("cache"))
+    >>> (squares.ensure() / "squares.txt").read_text()
+    '0 1 4'
+    >>> squares.verified()["what"], squares.verified()["numbers"]
+    ('list of squares', 3)
+
     Args:
         place: folder that holds the artefacts of this kind.
     """
@@ -198,6 +217,11 @@ class Artefact(ABC):
         """Time since this process began to make it."""
         return time.perf_counter() - self._begun
 
+    @property
+    def working(self) -> Path:
+        """Where it lies while it is made."""
+        return working_folder(self.folder)
+
     def workspace(self) -> Workspace:
         """The unfinished artefact."""
         return Workspace(self.folder, self.suffix)
@@ -211,15 +235,18 @@ class Artefact(ABC):
             begin: fraction of the units that this process skips at first, so that processes begin apart.
         """
         if self.exists:
-            tidy(self.folder)
+            for left in [self.working, *_sealing(self.folder)]:  # by processes that were killed while they sealed it
+                shutil.rmtree(left, ignore_errors=True)
             return self.folder
         self._begun = time.perf_counter()
         work, units = self.workspace(), self.units()
         first = int(begin * len(units))
         try:
-            while not self.exists:
-                self._make_all(work, units[first:] + units[:first])
-                self._seal_alone(work, units)
+            while not self.exists:  # the first to seal removes the workspace
+                if self._make_one(work, units[first:] + units[:first]):
+                    continue
+                if work.pending(units) or not self._seal(work, units):
+                    time.sleep(WAIT)
         except (OSError, DataError):
             if not self.exists:
                 raise
@@ -227,14 +254,9 @@ class Artefact(ABC):
         work.remove()
         return self.folder
 
-    def _make_all(self, work: Workspace, units: list[Unit]) -> None:
-        """Until every unit has a file: make one that nobody has, or wait. The first to seal removes the workspace."""
-        while (missing := work.pending(units)) and not self.exists:
-            if not self._make_one(work, missing):
-                time.sleep(WAIT)
-
-    def _make_one(self, work: Workspace, missing: list[Unit]) -> bool:
-        for unit in missing:
+    def _make_one(self, work: Workspace, units: list[Unit]) -> bool:
+        """Make the first unit that is missing and that no other process makes. Whether there was one."""
+        for unit in work.pending(units):
             claim = work.claim(unit)
             if work.path(unit).exists() or not claim.take():
                 continue
@@ -244,18 +266,18 @@ class Artefact(ABC):
                     return True
         return False
 
-    def _seal_alone(self, work: Workspace, units: list[Unit]) -> None:
-        """Seal, or wait a moment where another process does: it may die, or drop a damaged unit."""
+    def _seal(self, work: Workspace, units: list[Unit]) -> bool:
+        """Seal, unless a unit is missing by now. False where another process seals: it may die, or drop a unit."""
         claim = work.claim("seal")
         if not claim.take():
-            time.sleep(WAIT)
-            return
+            return False
         with claim.held():
             if not self.exists and not work.pending(units):
                 for left in _sealing(self.folder):  # by a process that was killed: this one has the claim
                     shutil.rmtree(left, ignore_errors=True)
                 said = {"what": self.kind, "fingerprint": self.fingerprint, "versions": asdict(versions())}
                 seal(self.folder, lambda place: self.collect(place, work), {**said, **self.details()})
+        return True
 
     # --- reading it ---
 
@@ -276,8 +298,9 @@ class Artefact(ABC):
 
     def verified(self) -> dict[str, Any]:
         """As `manifest`, once every file is what was sealed. Raises DataError as `manifest` and `verify`."""
-        self.manifest()
-        return verify(self.folder, self.again)
+        manifest = self.manifest()
+        _check_files(self.folder, manifest, self.again)
+        return manifest
 
 
 def working_folder(folder: Path) -> Path:
@@ -288,12 +311,6 @@ def working_folder(folder: Path) -> Path:
 def is_sealed(folder: Path) -> bool:
     """Whether a finished artefact lies in `folder`."""
     return (folder / MANIFEST).exists()
-
-
-def tidy(folder: Path) -> None:
-    """Remove what processes left beside a finished artefact that were killed while or after they sealed it."""
-    for left in [working_folder(folder), *_sealing(folder)]:
-        shutil.rmtree(left, ignore_errors=True)
 
 
 def _sealing(folder: Path) -> list[Path]:
@@ -317,26 +334,19 @@ def seal(folder: Path, write: Callable[[Path], dict[str, Any]], manifest: dict[s
         content = {"schema": SCHEMA, **manifest, **facts, "files": hashes}
         MANIFEST_SCHEMA.validate_python(content)
         files.write_json(temporary / MANIFEST, files.signed(content))
-        _move(temporary, folder)
-    except OSError as error:
-        raise files.explain(error, folder) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return folder
-
-
-def _move(temporary: Path, folder: Path) -> None:
-    try:
         temporary.rename(folder)
     except OSError as error:
-        if is_sealed(folder):
-            return
+        if is_sealed(folder):  # by another process, meanwhile
+            return folder
         if folder.exists():
             raise DataError(
                 f"{folder} is in the way: it has no {MANIFEST}, so it is nothing that was sealed, and nothing is "
                 "overwritten. Move it away and run the same command again: it continues."
             ) from error
-        raise
+        raise files.explain(error, folder) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
 
 
 def files_below(folder: Path) -> Iterator[Path]:
@@ -369,6 +379,11 @@ def verify(folder: Path, again: str = "'ddlight condense'") -> dict[str, Any]:
         DataError: nothing finished there, an unknown schema, a file missing, changed or added.
     """
     manifest = read_manifest(folder)
+    _check_files(folder, manifest, again)
+    return manifest
+
+
+def _check_files(folder: Path, manifest: dict[str, Any], again: str) -> None:
     expected = manifest["files"]
     present = {str(p.relative_to(folder)) for p in files_below(folder)} - {MANIFEST}
     wrong = sorted(set(expected) - present) or sorted(present - set(expected))
@@ -378,4 +393,3 @@ def verify(folder: Path, again: str = "'ddlight condense'") -> dict[str, Any]:
             f"The {manifest['what']} {folder} is not what was sealed: {wrong[0]} is missing, new or changed "
             f"({len(wrong)} file{'s' * (len(wrong) > 1)}). Move the folder away and run {again} again."
         )
-    return manifest

@@ -14,8 +14,7 @@ from ddlight.core.randomness import generator
 from ddlight.networks.teachers import Teacher, mean_logits
 from ddlight.regimes.base import Regime, ResolvedRun, seed_torch
 from ddlight.regimes.losses import hard_classes, kl_divergence, mse_with_class
-from ddlight.sets import prune
-from ddlight.sets.labels import LabelPlan, LabelStore, Storage
+from ddlight.sets.labels import LabelPlan, LabelStore, Storage, kept
 from ddlight.sets.module import CondensedDataModule, cache_folder
 from ddlight.sets.readers.fkd import PublishedLabels
 from ddlight.sets.readers.fkd import replay as published_view
@@ -106,7 +105,7 @@ class StoredLabel(Regime):
         plan = replace(run.plan, recipe=replace(run.plan.recipe, batch=labels.batch_size))
         steps = plan.budget.total_steps(images, labels.batch_size, full_images)
         passes = min(self.labels_per_image or labels.epochs, labels.epochs)
-        replay = prune.kept(passes, labels.batches, self.keep, self.seed)
+        replay = kept(passes, labels.batches, self.keep, self.seed)
         return replace(run, plan=plan, batch=labels.batch_size, steps=steps, replay=replay)
 
     def images_seen(self, step: int) -> int:

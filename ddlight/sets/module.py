@@ -18,7 +18,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ddlight.core import files, naming
-from ddlight.core.artefact import Artefact, Unit, Workspace, working_folder
+from ddlight.core.artefact import Artefact, Unit, Workspace
 from ddlight.core.errors import DataError, MissingSetError, UsageError
 from ddlight.core.files import cache_folder
 from ddlight.core.naming import named
@@ -192,7 +192,7 @@ class CondensedDataModule(LightningDataModule):
     @property
     def working(self) -> Path:
         """Where the set lies while it is made."""
-        return working_folder(self.folder)
+        return self.artefact.working
 
     # --- making it ---
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ddlight.core.errors import UsageError
-from ddlight.sets.prune import kept
+from ddlight.sets.labels import kept
 
 
 def pairs(array):
