@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
-from ddlight.core import files
+from ddlight.core import files, naming
 from ddlight.core.claims import Claim
 from ddlight.core.errors import DataError
 from ddlight.core.result import versions
@@ -140,11 +140,14 @@ class Workspace:
 class Artefact(ABC):
     """One artefact: its name, how it is made, and its way to the disk and back.
 
-    A new kind says what shapes it (`fingerprint`), its pieces of work (`units`, `make_unit`) and what is kept of them
+    A new kind says what shapes it (`identity`), its pieces of work (`units`, `make_unit`) and what is kept of them
     (`collect`); the rest is here. Any number of processes may `ensure` the same artefact: they share the units.
 
     >>> class Squares(Artefact):
-    ...     kind, fingerprint = "list of squares", "squares-below-9"
+    ...     kind = "list of squares"
+    ...
+    ...     def identity(self):
+    ...         return {"numbers": 3}
     ...
     ...     def units(self):
     ...         return [Unit(number) for number in range(3)]
@@ -155,12 +158,12 @@ class Artefact(ABC):
     ...     def collect(self, place, work):
     ...         text = " ".join(work.read(unit).decode() for unit in self.units())
     ...         files.write_bytes(place / "squares.txt", text.encode())
-    ...         return {"numbers": 3}
+    ...         return {"sum": sum(map(int, text.split()))}
     >>> squares = Squares(Path("cache"))
     >>> (squares.ensure() / "squares.txt").read_text()
     '0 1 4'
-    >>> squares.verified()["what"], squares.verified()["numbers"]
-    ('list of squares', 3)
+    >>> squares.verified()["numbers"], squares.verified()["sum"]
+    (3, 5)
 
     Args:
         place: folder that holds the artefacts of this kind.
@@ -179,10 +182,9 @@ class Artefact(ABC):
 
     # --- what a kind says ---
 
-    @property
     @abstractmethod
-    def fingerprint(self) -> str:
-        """16 hex digits that name it: of everything that shapes it, and nothing else."""
+    def identity(self) -> dict[str, Any]:
+        """Everything that shapes it, and nothing else, as JSON: it names the artefact and stands in the manifest."""
 
     def units(self) -> list[Unit]:
         """Independent pieces of work: one, unless a kind says otherwise; none where `collect` does everything."""
@@ -194,13 +196,14 @@ class Artefact(ABC):
 
     @abstractmethod
     def collect(self, place: Path, work: Workspace) -> dict[str, Any]:
-        """Write the finished files into `place`, all units being there, and return facts for the manifest."""
-
-    def details(self) -> dict[str, Any]:
-        """What the manifest says beside what all manifests say; by default nothing."""
-        return {}
+        """Write the finished files into `place`, all units being there, and return what else the manifest says."""
 
     # --- where it is ---
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits that name it."""
+        return naming.digest(self.identity())
 
     @cached_property
     def folder(self) -> Path:
@@ -276,7 +279,7 @@ class Artefact(ABC):
                 for left in _sealing(self.folder):  # by a process that was killed: this one has the claim
                     shutil.rmtree(left, ignore_errors=True)
                 said = {"what": self.kind, "fingerprint": self.fingerprint, "versions": asdict(versions())}
-                seal(self.folder, lambda place: self.collect(place, work), {**said, **self.details()})
+                seal(self.folder, lambda place: self.collect(place, work), {**self.identity(), **said})
         return True
 
     # --- reading it ---

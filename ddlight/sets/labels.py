@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ddlight.core import naming
 from ddlight.core.artefact import Artefact, Unit, Workspace
 from ddlight.core.errors import UsageError
 from ddlight.core.randomness import generator
@@ -89,12 +88,6 @@ class LabelPlan:
         """Batches of one pass."""
         return -(-self.images // self.batch)
 
-    @property
-    def fingerprint(self) -> str:
-        """16 hex digits that name the stored labels."""
-        own = {key: value for key, value in vars(self).items() if key != "names"}
-        return naming.digest([VERSION, own, dict(self.names)])
-
     def kept(self) -> np.ndarray:
         """Pass and batch of all labels that are kept, in order: int64 (P, 2), P at least 1."""
         return kept(self.passes, self.per_pass, self.keep, self.seed)
@@ -131,10 +124,10 @@ class LabelStore(Artefact):
         self._label: Callable[[np.ndarray], np.ndarray] | None = None
         self._open: tuple[int, np.ndarray] | None = None
 
-    @property
-    def fingerprint(self) -> str:
-        """The plan's."""
-        return self.plan.fingerprint
+    def identity(self) -> dict[str, Any]:
+        """The plan."""
+        shape = {name: value for name, value in vars(self.plan).items() if name != "names"}
+        return {"version": VERSION, **shape, **self.plan.names}
 
     def write(self, label: Callable[[np.ndarray], np.ndarray], begin: float = 0.0) -> None:
         """Write whatever passes are missing, together with any other process that does the same, and seal.
@@ -167,10 +160,6 @@ class LabelStore(Artefact):
             except OSError:
                 shutil.copy2(shard, place / shard.name)
         return {"bytes_labels": self._bytes(place)}
-
-    def details(self) -> dict[str, Any]:
-        """The plan."""
-        return {**{key: value for key, value in vars(self.plan).items() if key != "names"}, **self.plan.names}
 
     def verify(self) -> int:
         """Check every file and return their bytes. Raises DataError as `verified`."""

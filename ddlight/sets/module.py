@@ -173,11 +173,10 @@ class CondensedDataModule(LightningDataModule):
         shaping = {n: p for n, p in naming.parameters(type(self)).items() if n not in ("cache", "dataset", "seed")}
         return {n: named(getattr(self, n)) for n, p in shaping.items() if getattr(self, n) != p.default}
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """16 hex digits that name the set: class, recipe version, arguments, data and seed."""
-        parts = [type(self).__name__, self.recipe_version, self.arguments, self.dataset.identity(), self.seed]
-        return naming.digest(parts)
+        return self.artefact.fingerprint
 
     @cached_property
     def artefact(self) -> "CondensedSet":
@@ -312,10 +311,16 @@ class CondensedSet(Artefact):
         super().__init__(place / f"ipc{data.ipc}")
         self.data = data
 
-    @property
-    def fingerprint(self) -> str:
-        """The data module's."""
-        return self.data.fingerprint
+    def identity(self) -> dict[str, Any]:
+        """Class, recipe version, arguments, data and seed."""
+        data = self.data
+        return {
+            "method": type(data).__name__,
+            "recipe_version": data.recipe_version,
+            "args": data.arguments,
+            "dataset_identity": data.dataset.identity(),
+            "seed": data.seed,
+        }
 
     def units(self) -> list[Unit]:
         """The method's units."""
@@ -326,23 +331,13 @@ class CondensedSet(Artefact):
         store.put(work, unit, self.data.make(unit))
 
     def collect(self, place: Path, work: Workspace) -> dict[str, Any]:
-        """Write images and labels."""
-        made, split = (store.get(work, unit) for unit in self.data.units()), self.data.dataset.index("train")
-        return store.write_set(place, made, split.ids, split.labels, self.data.dataset.info.classes)
-
-    def details(self) -> dict[str, Any]:
-        """What shaped the set, how its images are to be read, and what making it cost."""
+        """Write images and labels; how they are to be read, and what making them cost."""
         data, info = self.data, self.data.dataset.info
-        return {
-            "method": type(data).__name__,
-            "args": data.arguments,
-            "recipe_version": data.recipe_version,
+        facts = {
             "dataset": info.name,
-            "dataset_identity": data.dataset.identity(),
             "dataset_root": data.dataset.given_root,
             "classes": list(info.classes),
             "ipc": data.ipc,
-            "seed": data.seed,
             "space": data.space,
             "mean": list(info.mean),
             "std": list(info.std),
@@ -354,3 +349,5 @@ class CondensedSet(Artefact):
             "peak_memory_bytes": peak_host_memory(),
             **data.facts(),
         }
+        made, split = (store.get(work, unit) for unit in data.units()), data.dataset.index("train")
+        return {**facts, **store.write_set(place, made, split.ids, split.labels, info.classes)}

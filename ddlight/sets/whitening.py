@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from ddlight.core import files, naming
+from ddlight.core import files
 from ddlight.core.artefact import Artefact, Unit, Workspace
 from ddlight.core.errors import UsageError
 from ddlight.data.base import RealDataset, Split
@@ -68,13 +67,8 @@ class FittedWhitening(Artefact):
         super().__init__(cache / "whitening" / dataset.info.name)
         self.dataset, self.recipe = dataset, recipe
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Named by recipe, data and size."""
-        return naming.digest(self.details())
-
-    def details(self) -> dict[str, Any]:
-        """What it is named by."""
+    def identity(self) -> dict[str, Any]:
+        """Recipe, data and size."""
         identity, size = self.dataset.identity(), self.dataset.info.size
         return {"recipe": self.recipe, "version": VERSION, "dataset_identity": identity, "size": size}
 

@@ -8,4 +8,4 @@ from ddlight.core import artefact
 def test_the_example_in_the_docstring(home):
     tried = doctest.testmod(artefact)
     assert tried.attempted == 4 and tried.failed == 0
-    assert [path.name for path in (home / "cache").iterdir()] == ["squares-below-9"]
+    assert [path.name for path in (home / "cache").iterdir()] == [artefact.naming.digest({"numbers": 3})]

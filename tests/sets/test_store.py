@@ -680,7 +680,8 @@ def test_what_does_not_shape_a_set_does_not_name_it(tmp_path):
 def test_a_name_is_the_same_in_another_process(tmp_path):
     """The literal pins the recipe of names: a change here orphans every set that users have."""
     assert Random(Digits(size=8), ipc=3, seed=1).arguments == {"ipc": 3}
-    named = ["Random", 1, {"ipc": 3}, Digits(size=8).identity(), 1]
+    named = {"method": "Random", "recipe_version": 1, "args": {"ipc": 3}, "seed": 1}
+    named["dataset_identity"] = Digits(size=8).identity()
     expected = hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
     assert Random(Digits(size=8), ipc=3, seed=1).fingerprint == expected
 

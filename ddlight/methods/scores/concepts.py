@@ -12,7 +12,7 @@ from safetensors.numpy import save
 from torch import Tensor
 from torch.nn import functional as F
 
-from ddlight.core import files, naming
+from ddlight.core import files
 from ddlight.core.artefact import Artefact, Unit, Workspace
 from ddlight.core.errors import UsageError
 from ddlight.core.files import cache_folder
@@ -207,13 +207,16 @@ class Margins(Artefact):
         super().__init__(cache_folder(method.cache) / method.dataset.info.name / "concepts")
         self.method = method
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Named by everything that shapes them, and nothing that CCS alone reads."""
+    def identity(self) -> dict[str, Any]:
+        """Everything that shapes them, and nothing that CCS alone reads."""
         m = self.method
-        texts = [m.phrases.digest, m.template] if m.source == "concepts" else []
-        layer = [m.epochs, m.lr, m.batch, m.standardise]
-        return naming.digest([SCORES_VERSION, m.embeddings.fingerprint, m.source, texts, layer, m.seed])
+        shaping = ("source", "template", "epochs", "lr", "batch", "standardise", "seed")
+        return {
+            "version": SCORES_VERSION,
+            "embeddings": m.embeddings.fingerprint,
+            "texts": m.phrases.digest if m.source == "concepts" else None,
+            **{name: getattr(m, name) for name in shaping},
+        }
 
     def make_unit(self, work: Workspace, unit: Unit) -> None:
         """Train the layer. Raises DataError where a margin is not finite."""
@@ -231,7 +234,6 @@ class Margins(Artefact):
         facts = {
             "seconds": manifest["seconds"] + time.perf_counter() - start,
             "flops": manifest["flops"] + layer_flops(len(images), view, classes, m.epochs),
-            "embeddings": manifest["fingerprint"],
             "concepts": len(phrases),
         }
         files.write_json(work.folder / "facts.json", facts)
@@ -250,18 +252,8 @@ class Margins(Artefact):
         files.write_bytes(place / COLUMNS, work.read(Unit(0)))
         files.write_json(place / IDS, self.method.dataset.index("train").ids.tolist())
         files.write_bytes(place / PHRASES, (work.folder / PHRASES).read_bytes())
-        return dict(files.read_json(work.folder / "facts.json"))
-
-    def details(self) -> dict[str, Any]:
-        """Data, model and layer."""
-        m = self.method
-        named = ("source", "template", "epochs", "lr", "batch", "standardise", "seed")
-        return {
-            "dataset": m.dataset.info.name,
-            "dataset_identity": m.dataset.identity(),
-            "clip": asdict(m.clip),
-            **{name: getattr(m, name) for name in named},
-        }
+        info, clip = self.method.dataset.info, asdict(self.method.clip)
+        return {"dataset": info.name, "clip": clip, **files.read_json(work.folder / "facts.json")}
 
 
 # --- the linear layer ---

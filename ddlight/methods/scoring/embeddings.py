@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save
 
-from ddlight.core import files, naming
+from ddlight.core import files
 from ddlight.core.artefact import Artefact, Unit, Workspace
 from ddlight.core.errors import DataError
 from ddlight.data.base import RealDataset
@@ -41,11 +41,10 @@ class Embeddings(Artefact):
         super().__init__(cache / dataset.info.name / "embeddings")
         self.clip, self.dataset = clip, dataset
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """16 hex digits that name the embeddings."""
-        named = [RECIPE_VERSION, self.clip.fingerprint(), self.dataset.identity()]
-        return naming.digest(named)
+    def identity(self) -> dict[str, Any]:
+        """Weights of the model, and data."""
+        weights, data = self.clip.fingerprint(), self.dataset.identity()
+        return {"version": RECIPE_VERSION, "weights": weights, "dataset_identity": data}
 
     @cached_property
     def network(self) -> LoadedClip:
@@ -91,13 +90,10 @@ class Embeddings(Artefact):
         """Write the chunks; what they took."""
         for unit in self.units():
             files.write_bytes(place / work.path(unit).name, work.read(unit))
-        return {"seconds": self.seconds, "flops": self.network.flops * len(self.ids)}
-
-    def details(self) -> dict[str, Any]:
-        """Model and data."""
         return {
+            "seconds": self.seconds,
+            "flops": self.network.flops * len(self.ids),
             "dataset": self.dataset.info.name,
-            "dataset_identity": self.dataset.identity(),
             "clip": asdict(self.clip),
             "images": len(self.ids),
             "ids_sha256": ids_digest(self.ids),

@@ -73,10 +73,9 @@ class Phrases(Artefact):
         named = [function, files.sha256(source_file(module)), self.examples, self.dataset.identity()]
         return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
 
-    @property
-    def fingerprint(self) -> str:
-        """Of the hook's source and of what it is shown."""
-        return self.digest[:16]
+    def identity(self) -> dict[str, Any]:
+        """The hook's source and what it is shown, wherever the module lies."""
+        return {"digest": self.digest}
 
     def _file(self) -> Path:
         path = GENERIC if self.source is None else Path(self.source).expanduser()
@@ -123,11 +122,7 @@ class Phrases(Artefact):
     def collect(self, place: Path, work: Workspace) -> dict[str, Any]:
         """Write what it said."""
         files.write_bytes(place / TEXTS, work.read(Unit(0)))
-        return {}
-
-    def details(self) -> dict[str, Any]:
-        """The hook, and what it was shown."""
-        return {"hook": self.hook, "examples": self.examples, "digest": self.digest}
+        return {"hook": self.hook, "examples": self.examples}
 
     def shown(self) -> dict[str, np.ndarray]:
         """What a hook is shown: some training images of each class, uint8 (n, C, H, W)."""

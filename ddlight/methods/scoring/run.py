@@ -15,7 +15,7 @@ from typing import Any
 
 from safetensors.numpy import save
 
-from ddlight.core import files, naming
+from ddlight.core import files
 from ddlight.core.artefact import Artefact, Unit, Workspace
 from ddlight.core.errors import BusyError, UsageError
 from ddlight.core.naming import named
@@ -128,22 +128,20 @@ class ScoringRun(Artefact):
             )
         return plan.over(info.train, info.train, how.recipe)
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """16 hex digits that name the run."""
+    def identity(self) -> dict[str, Any]:
+        """Data, network, recipe as it is used, and what is recorded."""
         how, teacher = self.scoring, self.scoring.teacher
         if teacher is not None:
             teacher.load(self.dataset.num_classes, self.dataset.info.channels, self.dataset.info.size)
-        parts = {
+        return {
             "version": RECIPE_VERSION,
-            "data": self.dataset.identity(),
-            "student": named(self.student),
+            "dataset_identity": self.dataset.identity(),
+            "network": named(self.student),
             "plan": [named(self.plan.recipe), named(self.plan.augment), named(self.plan.budget)],
             "teacher": teacher.fingerprint() if teacher is not None else None,
             "seed": self.seed,
             "recorded": [getattr(how, name) for name in RECORDED if name != "tdds" or how.tdds],
         }
-        return naming.digest(parts)
 
     @property
     def steps(self) -> int:
@@ -265,20 +263,14 @@ class ScoringRun(Artefact):
         for name in STUDENT_FILES:
             shutil.copy2(run / name, place / name)
         files.write_bytes(place / IDS, json.dumps(self.dataset.index("train").ids.tolist()).encode())
-        return dict(files.read_json(run / "facts.json"))
-
-    def details(self) -> dict[str, Any]:
-        """Data, network, recipe, and what was recorded."""
         how, plan = self.scoring, self.plan
         return {
+            **files.read_json(run / "facts.json"),
             "dataset": self.dataset.info.name,
-            "dataset_identity": self.dataset.identity(),
             "student": {"class": type(self.student).__name__, **vars(self.student)},
             "protocol": how.protocol,
             "recipe": asdict(plan.recipe),
             "augment": asdict(plan.augment),
             "budget": asdict(plan.budget),
-            "teacher": how.teacher.fingerprint() if how.teacher is not None else None,
-            "seed": self.seed,
             **{name: getattr(how, name) for name in RECORDED},
         }

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ddlight.core import files, naming
+from ddlight.core import files
 from ddlight.core.artefact import Artefact, Unit, Workspace
 from ddlight.core.errors import UsageError
 from ddlight.core.files import cache_folder
@@ -104,10 +104,10 @@ class ValueSearch(Artefact):
         """The method with each value; how students are trained is no part of their names."""
         return [self.method.variant(**{self.argument: (value,), "search": Search()}) for value in self.values]
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Named by how students are trained, and on which sets."""
-        return naming.digest([named(self.how), [data.fingerprint for data in self.candidates], self.method.seed])
+    def identity(self) -> dict[str, Any]:
+        """How students are trained, and on which sets."""
+        sets = [data.fingerprint for data in self.candidates]
+        return {"how": named(self.how), "sets": sets, "seed": self.method.seed}
 
     def units(self) -> list[Unit]:
         """The trials of the first candidate, then those of the next."""
@@ -124,10 +124,6 @@ class ValueSearch(Artefact):
         trials = [json.loads(work.read(unit)) for unit in self.units()]
         files.write_json(place / FILE, trials)
         return {"trials": len(trials)}
-
-    def details(self) -> dict[str, Any]:
-        """How students are trained."""
-        return {"how": named(self.how)}
 
     # --- what it says ---
 

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ddlight.core import files, naming
+from ddlight.core import files
 from ddlight.core.artefact import Artefact, Unit, Workspace
 from ddlight.core.errors import DataError
 from ddlight.core.randomness import generator
@@ -61,18 +61,16 @@ class RealStatistics(Artefact):
         super().__init__(cache / dataset.info.name / "statistics")
         self.teacher, self.dataset, self.patch = teacher, dataset, patch
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """16 hex digits that name the statistics."""
-        named = {
+    def identity(self) -> dict[str, Any]:
+        """Data, teacher, and how its layers and the images are seen."""
+        return {
             "version": VERSION,
-            "data": self.dataset.identity(),
+            "dataset_identity": self.dataset.identity(),
             "teacher": self.teacher.fingerprint(),
             "input": asdict(self.teacher.input),
             "patch": self.patch,
             "views": "crop" if self._photographs else "shift",
         }
-        return naming.digest(named)
 
     @property
     def _photographs(self) -> bool:
@@ -171,15 +169,11 @@ class RealStatistics(Artefact):
             tensors[variance] = tensors[variance] + square - tensors[mean].square()
         content = save({name: tensor.float().contiguous() for name, tensor in tensors.items()})
         files.write_bytes(place / FILE, content)
-        return {"bytes": len(content), "images": int(counts.sum())}
-
-    def details(self) -> dict[str, Any]:
-        """Data and teacher."""
         return {
             "dataset": self.dataset.info.name,
-            "dataset_identity": self.dataset.identity(),
-            "teacher": {"name": self.teacher.name, "fingerprint": self.teacher.fingerprint()},
-            "patch": self.patch,
+            "teacher_name": self.teacher.name,
+            "bytes": len(content),
+            "images": int(counts.sum()),
         }
 
 
