@@ -10,7 +10,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,26 +25,6 @@ Record = Mapping[str, Any]
 
 INFLATION = "inflation"
 """Column that `_training` adds to a record: what is gained by reporting the best reading of the test split."""
-MEANS = {
-    "images_seen": "budget.images_seen",
-    "source_images": "set.source_images",
-    "set_images": "set.images",
-    "test_images": "acc.test_images",
-    "held_out": "acc.held_out",
-    "best_on_test": "acc.best_on_test",
-    "inflation": INFLATION,
-    "test_top5": "acc.test_top5",
-    "nll": "nll",
-    "ece": "ece",
-    "bytes_images": "set.bytes_images",
-    "bytes_labels": "set.bytes_labels",
-    "seconds_condense": "seconds.condense",
-    "seconds_fit": "seconds.fit",
-    "flops_student": "flops.student",
-    "flops_teachers": "flops.teachers",
-    "flops_scoring": "flops.scoring",
-    "flops_synthesis": "flops.synthesis",
-}
 SETTINGS = {"set.args": "args", "recipe": "recipe", "augment": "augment"}
 OWN_COLUMNS = ("seed", "ipc")
 SWITCHED_OFF = {"patches": 1, "flip": False, "jitter": 0.0, "lighting": 0.0, "dsa": "", "mix": "none"}
@@ -65,6 +45,11 @@ class Column:
     budget_asked: float | None = None  # length in that unit
     ipc: int | None = None  # images per class
     size: int | None = None  # images in the set where it has no ipc; None for FullData
+
+
+def _mean(column: str) -> Any:
+    """A field of `TableCell` that is the mean over sets of a column of results; None where that is known of no set."""
+    return field(default=None, metadata={"column": column})
 
 
 @dataclass(frozen=True)
@@ -95,25 +80,25 @@ class TableCell:
     above_random: bool = False
     best: bool = False
     equal_compute: bool | None = None
-    images_seen: float | None = None  # by the student, in one training
-    source_images: float | None = None  # real images behind a set
-    set_images: float | None = None
-    test_images: float | None = None
+    images_seen: float | None = _mean("budget.images_seen")  # by the student, in one training
+    source_images: float | None = _mean("set.source_images")  # real images behind a set
+    set_images: float | None = _mean("set.images")
+    test_images: float | None = _mean("acc.test_images")
     test_reads: int | None = None  # most readings of the test split in one training
-    held_out: float | None = None  # accuracy on the held-out split
-    best_on_test: float | None = None  # highest reading of the test split, over trainings that read it more than once
-    inflation: float | None = None  # how far it lies above the last reading of the same trainings, percentage points
-    test_top5: float | None = None
-    nll: float | None = None  # nats
-    ece: float | None = None  # expected calibration error, in [0, 1]
-    bytes_images: float | None = None  # size of a set's images on disk
-    bytes_labels: float | None = None
-    seconds_condense: float | None = None  # time to make a set
-    seconds_fit: float | None = None  # of one training
-    flops_student: float | None = None  # of one training
-    flops_teachers: float | None = None  # of one training
-    flops_scoring: float | None = None  # of the scoring run behind a set
-    flops_synthesis: float | None = None  # of making a set
+    held_out: float | None = _mean("acc.held_out")  # accuracy on the held-out split
+    best_on_test: float | None = _mean("acc.best_on_test")  # highest reading of the test split, where there are several
+    inflation: float | None = _mean(INFLATION)  # how far it lies above the last reading of the same trainings
+    test_top5: float | None = _mean("acc.test_top5")
+    nll: float | None = _mean("nll")  # nats
+    ece: float | None = _mean("ece")  # expected calibration error, in [0, 1]
+    bytes_images: float | None = _mean("set.bytes_images")  # size of a set's images on disk
+    bytes_labels: float | None = _mean("set.bytes_labels")
+    seconds_condense: float | None = _mean("seconds.condense")  # time to make a set
+    seconds_fit: float | None = _mean("seconds.fit")  # of one training
+    flops_student: float | None = _mean("flops.student")  # of one training
+    flops_teachers: float | None = _mean("flops.teachers")  # of one training
+    flops_scoring: float | None = _mean("flops.scoring")  # of the scoring run behind a set
+    flops_synthesis: float | None = _mean("flops.synthesis")  # of making a set
     selected_on: str = ""  # split on which something about a set was chosen: the worst over sets
     asked: str = ""  # arguments that its sets were made with, but for those in `row` or `varies` and for networks
     varies: str = ""  # settings that have another value for every set, and were averaged over
@@ -337,7 +322,7 @@ def _sets(runs: Iterable[Training]) -> list[list[Training]]:
 
 
 def _set_means(sets: Sequence[Sequence[Training]], name: str) -> list[float]:
-    """One number a set: the mean over its trainings of those that have it."""
+    """One number per set: the mean over its trainings of those that have it."""
     known = [[run.record[name] for run in one if run.record[name] is not None] for one in sets]
     return [float(np.mean(values)) for values in known if values]
 
@@ -348,8 +333,10 @@ def _cell(runs: list[Training]) -> tuple[TableCell, list[float]]:
     arguments = {k: text for k, text in run.settings.items() if k.startswith("args.") and k not in run.varying}
     accuracies = _set_means(sets, "acc.test")
     low, high = confidence(accuracies) or (None, None)
-    numbers = {field: _set_means(sets, name) for field, name in MEANS.items()}
-    means: dict[str, Any] = {field: float(np.mean(values)) for field, values in numbers.items() if values}
+    columns = {part.name: part.metadata["column"] for part in fields(TableCell) if part.metadata}
+    numbers = {name: _set_means(sets, column) for name, column in columns.items()}
+    means: dict[str, Any] = {name: float(np.mean(values)) for name, values in numbers.items() if values}
+    said = {key.removeprefix("args."): text for key, text in arguments.items() if key not in run.split}
     chosen = {run.record["set.selected_on"] for run in runs}
     augmented = {_augmented(json.loads(run.record["augment"])) for run in runs}
     cell = TableCell(
@@ -367,7 +354,9 @@ def _cell(runs: list[Training]) -> tuple[TableCell, list[float]]:
         n_trainings=len(runs),
         test_reads=max(int(run.record["acc.test_reads"]) for run in runs),
         selected_on=next(split for split in ("test", "held_out", "none") if split in chosen),
-        asked=_said({key: text for key, text in arguments.items() if key not in run.split}),
+        asked=", ".join(
+            f"{key}={text}" for key, text in sorted(said.items()) if text != "null" and not NETWORK.search(key)
+        ),
         varies=", ".join(sorted(key for key in run.varying if len({run.settings.get(key) for run in runs}) > 1)),
         **means,
     )
@@ -379,12 +368,6 @@ def _augmented(augment: Mapping[str, Any]) -> bool:
     crop = augment.get("crop_scale")
     whole = crop is None or (crop == [1, 1] and augment.get("crop_ratio") == [1, 1])
     return not whole or any(augment.get(name, off) != off for name, off in SWITCHED_OFF.items())
-
-
-def _said(arguments: Mapping[str, str]) -> str:
-    """Arguments, one after another, without classes, weights and what is null."""
-    texts = {key.removeprefix("args."): text for key, text in arguments.items() if text != "null"}
-    return ", ".join(f"{key}={text}" for key, text in sorted(texts.items()) if not NETWORK.search(key))
 
 
 def _unfinished(record: Record) -> TableCell:

@@ -1,4 +1,4 @@
-"""Collecting: every `result.json` and `failed.json` under some folders as one table, one row a file."""
+"""Collecting: every `result.json` and `failed.json` under some folders as one table, one row per file."""
 
 import json
 import os
@@ -20,6 +20,7 @@ CELL_COLUMNS = {
     "student": "student.class",
     "budget": "budget.asked",
 }
+CELL_NUMBERS = {"set.ipc": int, "budget.asked": float}
 
 
 def collect(paths: Iterable[str | Path]) -> pd.DataFrame:
@@ -76,18 +77,14 @@ def _failure(path: Path) -> dict[str, object]:
     try:
         content = json.loads(path.read_bytes())
         cell, error = content["cell"], content["error"]
-        row = _named(cell) if isinstance(cell, dict) else {}
+        row: dict[str, Any] = {}
+        if isinstance(cell, dict):  # what it says of itself, under this table's column names
+            row = _flat({CELL_COLUMNS.get(key) or key: value for key, value in cell.items() if value is not None})
+            row |= {name: kind(row[name]) for name, kind in CELL_NUMBERS.items() if name in row}
     except (ValueError, RecursionError, KeyError, TypeError, OSError) as damage:
         problem = f"{path}: not an object with 'cell' and 'error' ({type(damage).__name__}: {damage})"
         return {"status": "damaged", "path": str(path), "error": problem}
     return {**row, "status": "failed", "path": str(path), "error": str(error), "cell": _text(cell)}
-
-
-def _named(cell: Mapping[str, Any]) -> dict[str, Any]:
-    """What a failed cell says of itself, under this table's column names."""
-    row = _flat({CELL_COLUMNS.get(key) or key: value for key, value in cell.items() if value is not None})
-    numbers = {"set.ipc": int, "budget.asked": float}
-    return row | {name: kind(row[name]) for name, kind in numbers.items() if name in row}
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -77,6 +77,7 @@ def html(cells: Sequence[TableCell], frame: pd.DataFrame, figures: Mapping[str, 
     body = "\n".join(
         f'<section id="{name}">\n<h2>{escape(title)}</h2>\n{text}\n</section>' for name, title, text in parts
     )
+    assets = resources.files("ddlight.report")
     counts = frame["status"].value_counts()
     summary = ", ".join(f"{counts[status]} {text}" for status, text in STATUSES.items() if status in counts)
     return f"""<!DOCTYPE html>
@@ -87,7 +88,7 @@ def html(cells: Sequence[TableCell], frame: pd.DataFrame, figures: Mapping[str, 
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>ddlight report</title>
 <style>
-{_asset("page.css")}</style>
+{(assets / "page.css").read_text()}</style>
 </head>
 <body>
 <main>
@@ -97,14 +98,10 @@ def html(cells: Sequence[TableCell], frame: pd.DataFrame, figures: Mapping[str, 
 {body}
 </main>
 <script>
-{_asset("page.js")}</script>
+{(assets / "page.js").read_text()}</script>
 </body>
 </html>
 """
-
-
-def _asset(name: str) -> str:
-    return (resources.files("ddlight.report") / name).read_text()
 
 
 def _runs(done: Sequence[Record]) -> list[Part]:

@@ -133,13 +133,16 @@ def judge(samples: Sequence[Sample]) -> list[Verdict]:
     for index, sample in enumerate(samples):
         columns[sample.column].append(index)
     reference = [_reference(samples, moments, i, columns[s.column]) for i, s in enumerate(samples)]
-    equal = [_equal_compute(samples, i, columns[s.column], reference[i]) for i, s in enumerate(samples)]
+    equal = []  # with Random's images seen, or without a Random with those of the column in the median
+    for sample, random in zip(samples, reference, strict=True):
+        seen = [samples[i].images_seen for i in (columns[sample.column] if random is None else [random])]
+        equal.append(same_compute(sample.images_seen, float(np.median(seen))))
     fair = [s.method != FULL and ok for s, ok in zip(samples, equal, strict=True)]
     tested = [r if fair[i] and samples[i].method != RANDOM else None for i, r in enumerate(reference)]
-    random = moments.at(reference)
+    randoms = moments.at(reference)
     p = welch(moments, moments.at(tested))
     adjusted, best = holm(p), _best(samples, moments, fair)
-    effect, g = moments.mean - random.mean, hedges_g(moments, random)
+    effect, g = moments.mean - randoms.mean, hedges_g(moments, randoms)
     return [
         Verdict(
             effect=_finite(effect[i]),
@@ -168,12 +171,6 @@ def _reference(samples: Sequence[Sample], moments: Moments, index: int, column: 
 def same_compute(images: float, others: float) -> bool:
     """Whether two numbers of images seen count as equal compute."""
     return abs(images - others) <= EQUAL_COMPUTE * others
-
-
-def _equal_compute(samples: Sequence[Sample], index: int, column: Sequence[int], reference: int | None) -> bool:
-    """Whether a cell's student saw as many images as Random's, or as its column's do in the median."""
-    compared = column if reference is None else [reference]
-    return same_compute(samples[index].images_seen, float(np.median([samples[i].images_seen for i in compared])))
 
 
 def _best(samples: Sequence[Sample], moments: Moments, fair: Sequence[bool]) -> list[bool]:

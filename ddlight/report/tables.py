@@ -15,9 +15,9 @@ class Table:
     name: tuple[str, str]  # dataset and student
     columns: list[Column]  # that are printed, in order
     known: set[Column]  # these, and those of the full data that stands in others
-    rows: list[str]  # labels in order
+    rows: list[str]  # labels, FullData and Random first; a method of which all runs failed has a row too
     places: dict[tuple[str, Column], TableCell]  # what stands where
-    seen: dict[Column, float]  # student images seen in each column
+    seen: dict[Column, float]  # student images seen in each column: Random's, or those of others at equal compute
     cells: list[TableCell]  # that are done, each once
     failed: list[TableCell]
 
@@ -26,10 +26,14 @@ class Table:
         """Lay out the cells of one dataset and student."""
         cells = [cell for cell in done if cell.table == name]
         lost = [cell for cell in failed if _belongs(cell, name)]
-        seen = _seen(cells)
+        equal = sorted((cell for cell in cells if cell.equal_compute), key=lambda cell: cell.method == RANDOM)
+        seen = {cell.column: cell.images_seen for cell in equal if cell.images_seen is not None}
         columns = _columns(cells, lost, seen)
         known = {*columns, *(cell.column for cell in cells)}
-        return cls(name, columns, known, _rows(cells, lost), _places(cells, lost, columns, seen), seen, cells, lost)
+        methods = {cell.method for cell in cells}
+        kept = [*cells, *(cell for cell in lost if cell.method and cell.method not in methods)]
+        rows = list(dict.fromkeys(cell.row for cell in sorted(kept, key=row_order)))
+        return cls(name, columns, known, rows, _places(cells, lost, columns, seen), seen, cells, lost)
 
     def unequal(self, cell: TableCell, column: Column) -> bool:
         """Whether a cell's student saw another number of images than its column's."""
@@ -108,13 +112,6 @@ def _columns(cells: Sequence[TableCell], lost: Sequence[TableCell], seen: Mappin
     return sorted(columns, key=column_order)
 
 
-def _rows(cells: Sequence[TableCell], lost: Sequence[TableCell]) -> list[str]:
-    """Row labels: FullData, Random, then by name; a method of which all runs failed has a row too."""
-    methods = {cell.method for cell in cells}
-    kept = [*cells, *(cell for cell in lost if cell.method and cell.method not in methods)]
-    return list(dict.fromkeys(cell.row for cell in sorted(kept, key=row_order)))
-
-
 def _places(
     cells: Sequence[TableCell], lost: Sequence[TableCell], columns: list[Column], seen: Mapping[Column, float]
 ) -> dict[tuple[str, Column], TableCell]:
@@ -128,12 +125,6 @@ def _places(
             if agrees(cell.column, column):
                 places.setdefault((cell.row, column), cell)
     return places
-
-
-def _seen(cells: Sequence[TableCell]) -> dict[Column, float]:
-    """Student images seen in each column: Random's, or those of any method at equal compute."""
-    order = sorted((cell for cell in cells if cell.equal_compute), key=lambda cell: cell.method == RANDOM)
-    return {cell.column: cell.images_seen for cell in order if cell.images_seen is not None}
 
 
 def _belongs(failed: TableCell, name: tuple[str, str]) -> bool:

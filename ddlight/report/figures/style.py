@@ -17,6 +17,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from scipy.optimize import isotonic_regression
 
 from ddlight.core.errors import UsageError
 from ddlight.report.statistics import FEW_SETS, FULL, RANDOM
@@ -239,19 +240,13 @@ def end_labels(figure: "Figure", labels: Sequence[tuple["Axes", Sequence[Label]]
 def apart(wanted: Sequence[float], gap: float) -> list[float]:
     """Positions at least `gap` from each other and close to those wanted, within [0, 1] where they fit into it.
 
-    The least change in squares: neighbours that are too close share a mean (pool adjacent violators).
+    The least change in squares: neighbours that are too close share a mean.
     """
     order = np.argsort(wanted, kind="stable")
-    blocks: list[list[float]] = []  # mean of what is wanted, number
-    for place, index in enumerate(order):
-        blocks.append([wanted[index] - place * gap, 1.0])
-        while len(blocks) > 1 and blocks[-2][0] >= blocks[-1][0]:
-            (a, n), (b, m) = blocks[-2:]
-            blocks[-2:] = [[(a * n + b * m) / (n + m), n + m]]
-    levels = np.repeat([mean for mean, _ in blocks], [int(count) for _, count in blocks])
-    room = max(0.0, 1 - gap * (len(wanted) - 1))
+    gaps = gap * np.arange(len(wanted))
+    levels = isotonic_regression(np.asarray(wanted)[order] - gaps).x
     places = np.empty(len(wanted))
-    places[order] = np.clip(levels, 0.0, room) + gap * np.arange(len(wanted))
+    places[order] = np.clip(levels, 0.0, max(0.0, 1 - gap * (len(wanted) - 1))) + gaps
     return places.tolist()
 
 

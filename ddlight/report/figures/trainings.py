@@ -73,7 +73,7 @@ def read_curve(file: Path, numbers: Sequence[str], texts: Sequence[str] = ()) ->
         texts: further columns.
 
     Returns:
-        These columns alone, one row a line.
+        These columns alone, one row per line.
 
     Raises:
         DataError: the file cannot be read, lacks a column or has something else where a number belongs.

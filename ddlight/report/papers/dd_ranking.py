@@ -73,7 +73,9 @@ def measures(cell: TableCell, cells: Iterable[TableCell]) -> dict[str, float | N
     cells = list(cells)
     full = full_data(cells)
     real = None if full is None else full.mean
-    hard = cell.mean if cell.column.regime == HARD else _best(c for c in cells if _hard_twin(c, cell))
+    sized = cell.column.ipc, cell.column.size
+    twins = [c for c in cells if c.maker == cell.maker and (c.column.ipc, c.column.size) == sized]
+    hard = cell.mean if cell.column.regime == HARD else _best(c for c in twins if c.column.regime == HARD)
     recovery = None if real is None or hard is None else hlr(real / 100, hard / 100)
     improvement = None if cell.effect is None or not cell.equal_compute else cell.effect / 100
     augmented, plain = (_gain(cell, cells, on) for on in (True, False))
@@ -89,12 +91,6 @@ def full_data(cells: Iterable[TableCell]) -> TableCell | None:
     """The full data under hard labels that gives Acc(real, hard): the best one."""
     candidates = [c for c in cells if c.method == FULL and c.column.regime == HARD and c.mean]
     return max(candidates, key=lambda c: c.mean or 0.0, default=None)
-
-
-def _hard_twin(other: TableCell, cell: TableCell) -> bool:
-    """Whether a cell is of the same method, arguments and size under hard labels."""
-    same_set = (other.maker, other.column.ipc, other.column.size) == (cell.maker, cell.column.ipc, cell.column.size)
-    return same_set and other.column.regime == HARD
 
 
 def _gain(cell: TableCell, cells: Iterable[TableCell], augmented: bool) -> float | None:
