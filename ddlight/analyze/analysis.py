@@ -15,9 +15,8 @@ from ddlight.analyze.cost import cost
 from ddlight.analyze.coverage import Spread
 from ddlight.analyze.distances import Distance
 from ddlight.analyze.duplicates import Pair
-from ddlight.analyze.images import embedded, set_images
+from ddlight.analyze.images import Real, embedded, set_images
 from ddlight.analyze.labels import label_entropy
-from ddlight.analyze.real import Real
 from ddlight.analyze.sets import LabelledSet
 from ddlight.core import naming
 from ddlight.core.errors import DataError, DDLightError
