@@ -111,7 +111,8 @@ def test_no_job_passes_for_an_interactive_one(stem: str) -> None:
 @pytest.mark.parametrize("time", ["30", "30:00", "4:00:00", "1-0", "1-12:30", "1-12:30:00"])
 @pytest.mark.parametrize("array", ["0", "0-4", "0-10:2", "1,3,5-7", "0-9%2", None])
 def test_slurms_own_forms_are_taken(time: str, array: str | None) -> None:
-    render(Job("x.yaml", time=time, array=array))
+    given = options(render(Job("x.yaml", time=time, array=array)))
+    assert (given["--time"], given.get("--array")) == (time, array)
 
 
 @pytest.mark.parametrize(
