@@ -42,7 +42,8 @@ def record(trainer: Trainer, model: Regime, data: CondensedDataModule, config: s
     """
     if "test" not in model.scores:
         raise UsageError("The test split was not read: call Trainer.fit_run before recording a result.")
-    test, run = model.scores["test"], model.run
+    test, run, cuda = model.scores["test"], model.run, torch.cuda
+    device = cuda.max_memory_allocated() if cuda.is_available() else None
     return Result(
         run=trainer.run.name,
         config=config,
@@ -53,7 +54,10 @@ def record(trainer: Trainer, model: Regime, data: CondensedDataModule, config: s
         recipe=asdict(run.plan.recipe),
         augment=asdict(run.plan.augment),
         student=StudentRecord(type(model.student).__name__, vars(model.student), _parameters(model.network)),
-        teachers=tuple(_teacher(t) for t in model.all_teachers),
+        teachers=tuple(
+            TeacherRecord(t.name, t.fingerprint(), _parameters(t.network), _teacher_accuracy(t))
+            for t in model.all_teachers
+        ),
         seed=model.seed,
         budget=_budget(model),
         flops=_flops(model, data),
@@ -61,7 +65,7 @@ def record(trainer: Trainer, model: Regime, data: CondensedDataModule, config: s
         nll=test.nll,
         ece=test.ece,
         seconds=seconds,
-        peak_memory_bytes=PeakMemory(host=peak_host_memory(), device=_device_memory()),
+        peak_memory_bytes=PeakMemory(host=peak_host_memory(), device=device),
         machine=_machine(trainer),
         versions=versions(),
     )
@@ -90,10 +94,6 @@ def set_record(data: CondensedDataModule, label_bytes: int) -> SetRecord:
 
 def _parameters(network: nn.Module | None) -> int:
     return sum(p.numel() for p in network.parameters()) if network is not None else 0
-
-
-def _teacher(teacher: Teacher) -> TeacherRecord:
-    return TeacherRecord(teacher.name, teacher.fingerprint(), _parameters(teacher.network), _teacher_accuracy(teacher))
 
 
 def _budget(model: Regime) -> BudgetRecord:
@@ -143,10 +143,6 @@ def _accuracy(trainer: Trainer, model: Regime) -> Accuracy:
         test_reads=len(readings) + 1,
         test_images=test.images,
     )
-
-
-def _device_memory() -> int | None:
-    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
 
 
 def _machine(trainer: Trainer) -> Machine:

@@ -79,10 +79,15 @@ class Trainer(lightning.Trainer):
         deterministic: bool | Literal["warn"] | None = None,
         sync_batchnorm: bool = False,
     ) -> None:
-        _require_precision(precision)
+        if precision not in get_args(Precision):
+            raise UsageError(
+                f"precision is {precision!r}; allowed: {', '.join(get_args(Precision))}. For example "
+                "--trainer.precision=bf16-mixed"
+            )
         keep_big_blocks()
         self.run, self.resume, self.clock, self.evaluate_seconds = Path(run or "runs/run"), resume, TrainingClock(), 0.0
-        own = [*([RunBar()] if progress else []), *self._own(), *(callbacks or [])]
+        folder = self.run
+        every_runs = [self.clock, StudentEMA(), Curve(folder), TestCurve(folder), Difficulty(folder), Export(folder)]
         self.machine: dict[str, Any] = {
             "accelerator": accelerator,
             "strategy": strategy,
@@ -97,7 +102,12 @@ class Trainer(lightning.Trainer):
         super().__init__(
             **self.machine,
             logger=logger,
-            callbacks=[*own, RunCheckpoint(self.run, checkpoint_every)],
+            callbacks=[
+                *([RunBar()] if progress else []),
+                *every_runs,  # in the order in which they are called
+                *(callbacks or []),
+                RunCheckpoint(folder, checkpoint_every),
+            ],
             max_epochs=1,
             num_sanity_val_steps=0,
             enable_model_summary=False,
@@ -107,33 +117,21 @@ class Trainer(lightning.Trainer):
             plugins=[RunCheckpointIO()],
         )
 
-    def _own(self) -> list[Callback]:
-        """What every run has, in the order in which it is called."""
-        run = self.run
-        return [self.clock, StudentEMA(), Curve(run), TestCurve(run), Difficulty(run), Export(run)]
-
-    def fit_run(self, model: LightningModule, datamodule: CondensedDataModule) -> None:
+    def fit_run(self, model: Any, datamodule: CondensedDataModule) -> None:
         """Fit from the run folder's checkpoint, or from the start, and read the test split once."""
         datamodule.progress = self.progress_bar_callback is not None
         with on_device(self.strategy.root_device):
-            self._fit_run(model, datamodule)
-
-    def _fit_run(self, model: LightningModule, datamodule: CondensedDataModule) -> None:
-        datamodule.prepare_fit()
-        checkpoint = self.run / "last.ckpt"
-        again = self.resume and checkpoint.exists()
-        if again:
-            log.info("continuing from %s", checkpoint)
-        self.fit(model, datamodule=datamodule, ckpt_path=checkpoint if again else None)
-        start = time.perf_counter()
-        self._evaluate(model, datamodule)
-        self.evaluate_seconds = time.perf_counter() - start
-
-    def _evaluate(self, model: Any, data: CondensedDataModule) -> None:
-        """Read the test split; and the held-out one, which Lightning skips in a run that was stopped at its end."""
-        if "held_out" not in model.scores and len(data.dataset.index("held_out")):
-            self.validate(model, datamodule=data, verbose=False)
-        self.test(model, datamodule=data, verbose=False)
+            datamodule.prepare_fit()
+            checkpoint = self.run / "last.ckpt"
+            again = self.resume and checkpoint.exists()
+            if again:
+                log.info("continuing from %s", checkpoint)
+            self.fit(model, datamodule=datamodule, ckpt_path=checkpoint if again else None)
+            start = time.perf_counter()
+            if "held_out" not in model.scores and len(datamodule.dataset.index("held_out")):
+                self.validate(model, datamodule=datamodule, verbose=False)  # skipped in a run stopped at its end
+            self.test(model, datamodule=datamodule, verbose=False)
+            self.evaluate_seconds = time.perf_counter() - start
 
     def score(
         self,
@@ -209,12 +207,6 @@ class Trainer(lightning.Trainer):
             log.info("condensed set: %s", datamodule.folder)
             if files is not None:
                 log.info("%d files in %s", hand_out(datamodule, Path(files), copy), files)
-
-
-def _require_precision(precision: str) -> None:
-    if precision not in get_args(Precision):
-        allowed = ", ".join(get_args(Precision))
-        raise UsageError(f"precision is {precision!r}; allowed: {allowed}. For example --trainer.precision=bf16-mixed")
 
 
 def _pass_on_sigterm(fabric: Fabric) -> None:

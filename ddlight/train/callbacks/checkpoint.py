@@ -103,17 +103,14 @@ class RunCheckpoint(EachStep, Checkpoint):
     def after_step(self, trainer: Trainer, model: Any, step: int) -> None:
         """Save where a checkpoint is due; save and exit where a signal came."""
         total = int(trainer.estimated_stepping_batches)
-        stop = self._agree(trainer)
+        stop = self.signalled is not None
+        if trainer.world_size > 1:
+            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
         period = max(1, round(self.every * total)) if self.every else 0
         if stop or (period and step % period == 0 and step < total):
             self.save(trainer)
         if stop:
             self._exit(trainer)
-
-    def _agree(self, trainer: Trainer) -> bool:
-        if trainer.world_size == 1:
-            return self.signalled is not None
-        return trainer.strategy.reduce_boolean_decision(self.signalled is not None, all=False)
 
     def save(self, trainer: Trainer) -> None:
         """Write the checkpoint under another name and rename it: a reader never sees half of one.

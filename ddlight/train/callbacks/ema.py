@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
-from torch import Tensor, nn
+from torch import Tensor
 
 from ddlight.train.callbacks.each_step import EachStep
 
@@ -31,12 +31,6 @@ class StudentEMA(EachStep):
         self.average: dict[str, Tensor] = {}
         self._live: dict[str, Tensor] = {}
 
-    @staticmethod
-    def _network(model: LightningModule) -> nn.Module:
-        network = model.network
-        assert isinstance(network, nn.Module)
-        return network
-
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin at the student's weights, or go on from a checkpoint."""
         super().on_train_start(trainer, pl_module)
@@ -44,7 +38,7 @@ class StudentEMA(EachStep):
         self._decay = model.run.plan.recipe.ema
         if not self._decay:
             return
-        named = dict(self._network(pl_module).named_parameters())
+        named = dict(model.network.named_parameters())
         if trainer.global_step == 0:
             self.steps, self.average = 0, {name: p.detach().clone() for name, p in named.items()}
         self.average = {name: value.to(named[name].device) for name, value in self.average.items()}
@@ -56,23 +50,23 @@ class StudentEMA(EachStep):
             return
         self.steps = step
         weight = 1 - min(self._decay, (1 + step) / (10 + step))
-        live = dict(self._network(model).named_parameters())
+        live = dict(model.network.named_parameters())
         names = list(self.average)
         torch._foreach_lerp_([self.average[n] for n in names], [live[n].detach() for n in names], weight)
 
     @torch.no_grad()
-    def swap_in(self, model: LightningModule) -> None:
+    def swap_in(self, model: Any) -> None:
         """Put the average into the student; keep the student's own weights aside."""
         if self.steps == 0 or self._live:
             return
-        for name, parameter in self._network(model).named_parameters():
+        for name, parameter in model.network.named_parameters():
             self._live[name] = parameter.detach().clone()
             parameter.copy_(self.average[name])
 
     @torch.no_grad()
-    def swap_out(self, model: LightningModule) -> None:
+    def swap_out(self, model: Any) -> None:
         """Give the student its own weights back."""
-        for name, parameter in self._network(model).named_parameters():
+        for name, parameter in model.network.named_parameters():
             if name in self._live:
                 parameter.copy_(self._live[name])
         self._live = {}
