@@ -125,12 +125,7 @@ class IdxDataset(ArrayDataset):
     Without `root`, the folder of a Linux distribution's package is searched too where there is one.
     """
 
-    files = (
-        "train-images-idx3-ubyte",
-        "train-labels-idx1-ubyte",
-        "t10k-images-idx3-ubyte",
-        "t10k-labels-idx1-ubyte",
-    )
+    files = tuple(f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
     package: ClassVar[Path | None] = None  # where a distribution's package puts the files
 
     def _places(self) -> list[Path]:
@@ -208,9 +203,10 @@ class CIFAR10(ArrayDataset):
     """
 
     name = source = "CIFAR10"
-    files = tuple(
-        f"cifar-10-batches-py/{name}"
-        for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
+    files = (
+        *(f"cifar-10-batches-py/data_batch_{i}" for i in range(1, 6)),
+        "cifar-10-batches-py/test_batch",
+        "cifar-10-batches-py/batches.meta",
     )
 
     def _arrays(self, part: Part) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,7 @@
 """Files named by what they hold: a hash of each, from a few blocks of it, kept so that unchanged files are not read."""
 
 import hashlib
+import logging
 import os
 import time
 from collections.abc import Sequence
@@ -17,6 +18,12 @@ HASH = 16
 SETTLED = 2 * 10**9
 """Nanoseconds after a change until which a further change may leave a file's times as they are."""
 CHUNK = 256
+THREADS = 32
+"""More than there are cores: on a network's file system they wait, not compute."""
+MANY = 20_000
+"""Number of new files from which a line says that they are read, which may take minutes."""
+
+log = logging.getLogger("ddlight")
 
 
 def content_hashes(root: Path, names: Sequence[str], whole: bool = False) -> list[tuple[int, str]]:
@@ -51,8 +58,10 @@ def content_hashes(root: Path, names: Sequence[str], whole: bool = False) -> lis
             raise DataError(f"{path} cannot be read: {error.strerror}. Replace or remove it.") from error
         return stat.st_size, key, record, time.time_ns() - max(times) > SETTLED
 
+    if len(names) - len(known) > MANY:
+        log.info("reading parts of %s files below %s, once, to name the data by content", f"{len(names):,}", root)
     chunks = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         entries = [entry for part in pool.map(lambda chunk: [hashed(name) for name in chunk], chunks) for entry in part]
     if fresh := {key: record for _, key, record, is_fresh in entries if is_fresh}:
         with suppress(DataError, OSError):  # without it the files are read again

@@ -100,7 +100,6 @@ def resized_crop(
     images: Tensor,
     boxes: np.ndarray,
     size: int,
-    threads: int | None = None,
     rows: np.ndarray | None = None,
     mirrored: np.ndarray | None = None,
 ) -> Tensor:
@@ -116,7 +115,6 @@ def resized_crop(
         images: (B, C, H, W), uint8 or floating point, on any device; or more of them, of which `rows` are cropped.
         boxes: (B, 4) integers from `crop_boxes`.
         size: side of the result in pixels.
-        threads: threads of the image-by-image way on the CPU; None takes `torch.get_num_threads()`.
         rows: int64 (B,): positions of the images to crop; None crops all in order.
         mirrored: booleans (B,): which results are turned left to right; None turns none.
 
@@ -125,7 +123,7 @@ def resized_crop(
     """
     small = max(*images.shape[2:], size) <= SMALL_SIDE
     if images.device.type == "cpu" and not small and not images.requires_grad:
-        return resized_crop_each(images, boxes, size, threads, rows, mirrored)
+        return resized_crop_each(images, boxes, size, rows, mirrored)
     chosen = images if rows is None else images.index_select(0, beside(rows, images, torch.long))
     resized = resized_crop_batched(chosen, boxes, size)
     return resized if mirrored is None else flip(resized, mirrored)
@@ -135,7 +133,6 @@ def resized_crop_each(
     images: Tensor,
     boxes: np.ndarray,
     size: int,
-    threads: int | None = None,
     rows: np.ndarray | None = None,
     mirrored: np.ndarray | None = None,
 ) -> Tensor:
@@ -149,22 +146,19 @@ def resized_crop_each(
         top, left, height, width = places[i]
         return images[order[i] : order[i] + 1, :, top : top + height, left : left + width]
 
-    return resize_each(cut, images.new_empty((len(boxes), images.shape[1], size, size)), threads, mirrored)
+    return resize_each(cut, images.new_empty((len(boxes), images.shape[1], size, size)), mirrored)
 
 
-def resize_each(
-    cut: Callable[[int], Tensor], out: Tensor, threads: int | None = None, mirrored: np.ndarray | None = None
-) -> Tensor:
-    """Resize crops of any size, one by one in threads, bilinear with antialiasing.
+def resize_each(cut: Callable[[int], Tensor], out: Tensor, mirrored: np.ndarray | None = None) -> Tensor:
+    """Resize crops of any size, one by one in `torch.get_num_threads()` threads, bilinear with antialiasing.
 
     Args:
         cut: gives crop number i, (1, C, h, w).
         out: (n, C, size, size) on the CPU, of the crops' dtype; it is filled and returned.
-        threads: None takes `torch.get_num_threads()`.
         mirrored: booleans (n,): which results are turned left to right; None turns none.
     """
     turned = [False] * len(out) if mirrored is None else mirrored.tolist()
-    count, size = max(1, min(threads or torch.get_num_threads(), len(out))), out.shape[2:]
+    count, size = max(1, min(torch.get_num_threads(), len(out))), out.shape[2:]
     inference = torch.is_inference_mode_enabled()
     target = out.numpy()  # numpy copies in one thread, where torch would start a team in each of ours
 

@@ -154,12 +154,13 @@ def test_uint8_crops_on_the_cpu_are_pils_almost_everywhere():
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64])
 @pytest.mark.parametrize(("side", "size"), [(64, 48), (48, 64), (24, 24)])
-def test_rows_of_a_set_are_cropped_as_they_are_alone_in_either_memory_format(side, size, dtype):
+def test_rows_of_a_set_are_cropped_as_they_are_alone_in_either_memory_format(side, size, dtype, monkeypatch):
     images, rows = pictures(7, 3, side, side).to(dtype), np.array([5, 0, 5, 2])
     boxes = crop_boxes(uniforms(4, CROP_UNIFORMS), side)
     alone = [resized_crop(images[row][None], box[None], size) for row, box in zip(rows, boxes, strict=True)]
     for threads in (1, 3):
-        found = resized_crop(images, boxes, size, threads, rows)
+        monkeypatch.setattr(torch, "get_num_threads", lambda count=threads: count)
+        found = resized_crop(images, boxes, size, rows)
         assert torch.equal(found, torch.cat(alone)) and found.is_contiguous()
     turned = np.array([True, False, False, True])
     found = resized_crop(images, boxes, size, rows=rows, mirrored=turned)
@@ -205,18 +206,21 @@ def test_autocast_costs_no_bits(size):
 
 
 @pytest.mark.parametrize(("source", "size"), [(32, 32), (32, 24), (64, 64)])
-def test_a_view_does_not_depend_on_its_batch_or_on_threads(source, size):
+def test_a_view_does_not_depend_on_its_batch_or_on_threads(source, size, monkeypatch):
     images, boxes = pictures(7, 3, source, source), crop_boxes(uniforms(7, CROP_UNIFORMS), source)
-    whole = resized_crop(images, boxes, size, threads=3)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    whole = resized_crop(images, boxes, size)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     for i in range(7):
-        assert torch.equal(whole[i : i + 1], resized_crop(images[i : i + 1], boxes[i : i + 1], size, threads=1))
+        assert torch.equal(whole[i : i + 1], resized_crop(images[i : i + 1], boxes[i : i + 1], size))
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_works_in_inference_mode(threads):
+def test_works_in_inference_mode(threads, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     images, boxes = pictures(4, 3, 64, 64), crop_boxes(uniforms(4, CROP_UNIFORMS), 64)
     with torch.inference_mode():
-        inside = resized_crop(images, boxes, 48, threads=threads)
+        inside = resized_crop(images, boxes, 48)
     assert torch.equal(inside, resized_crop(images, boxes, 48))
 
 
