@@ -97,6 +97,14 @@ def scoring_lines(manifest: Mapping[str, Any], checked: str) -> list[str]:
     return [f"scoring run of {m['dataset']}, seed {m['seed']}", *_facts(facts)]
 
 
+def artefact_lines(manifest: Mapping[str, Any], checked: str) -> list[str]:
+    """Describe what is neither a set nor a scoring run, such as stored labels. The arguments are as there."""
+    shown = {name: str(value) for name, value in manifest.items() if isinstance(value, str | int | float)}
+    last = {"recipe": manifest["fingerprint"], "versions": _versions(manifest["versions"]), "checksums": checked}
+    facts = {name: value for name, value in shown.items() if name not in ("schema", "what", "fingerprint")}
+    return [manifest["what"], *_facts({**facts, **last})]
+
+
 def run_lines(folder: Path, result: "Result") -> list[str]:
     """Describe a finished run.
 
@@ -138,16 +146,18 @@ def _show_set(folder: Path, options: argparse.Namespace) -> int:
     manifest = read_manifest(folder)
     if options.grid is not None:
         _check_grid(options.grid, folder)
-    scores = manifest.get("what") == "scoring run"
-    if scores and options.grid is not None:
-        raise UsageError(f"{folder} is a scoring run: --grid needs a condensed set.")
+    what, again = manifest["what"], {"condensed set": "'ddlight condense'", "scoring run": "'ddlight score'"}
+    if what != "condensed set" and options.grid is not None:
+        raise UsageError(f"{folder} is a {what}: --grid needs a condensed set.")
+    lines: Any = {"condensed set": partial(set_lines, per_class=None), "scoring run": scoring_lines}
+    describe = lines.get(what, artefact_lines)
     try:
-        files = len(verify(folder, f"'ddlight {'score' if scores else 'condense'}'")["files"])
+        files = len(verify(folder, again.get(what, "the same command"))["files"])
     except DataError as error:
-        _write((scoring_lines if scores else partial(set_lines, per_class=None))(manifest, checked=f"wrong. {error}"))
+        _write(describe(manifest, checked=f"wrong. {error}"))
         return error.code
-    if scores:
-        return _write(scoring_lines(manifest, f"right: {files:,} files"))
+    if what != "condensed set":
+        return _write(describe(manifest, checked=f"right: {files:,} file{'s' * (files != 1)}"))
     counts = _count(_labels(folder, manifest), len(manifest["classes"]))
     _write(set_lines(manifest, counts, f"right: {files:,} file{'s' * (files != 1)}"))
     if options.grid is not None:

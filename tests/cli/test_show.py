@@ -13,6 +13,7 @@ from ddlight.core.artefact import seal
 from ddlight.core.errors import DataError, UsageError
 from ddlight.data import Digits
 from ddlight.sets import pictures
+from ddlight.sets.labels import LabelPlan, LabelStore
 from ddlight.sets.store import Selection, Synthesis, write_set
 
 Seal = Callable[..., Path]
@@ -286,6 +287,22 @@ def test_a_half_written_result_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text('{"schema": 1')
     with pytest.raises(DataError, match=r"result\.json"):
         show.main([str(tmp_path)])
+
+
+def test_another_artefact_is_shown_by_what_names_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = LabelStore(tmp_path, LabelPlan(4, 4, 3, 2, 1.0, "fp16", 5, {"set": "abc"}))
+    labels.write(lambda batches: np.zeros((4 * len(batches), 3), np.float32))
+    assert show.main([str(labels.folder)]) == 0
+    out = capsys.readouterr().out
+    told = facts(out)
+    assert out.startswith("folder of stored labels\n")
+    assert (told["passes"], told["seed"], told["set"], told["recipe"]) == ("2", "5", "abc", labels.fingerprint)
+    assert told["checksums"] == "right: 2 files"
+    with pytest.raises(UsageError, match="is a folder of stored labels: --grid needs a condensed set"):
+        show.main([str(labels.folder), "--grid", str(tmp_path / "grid.png")])
+    next(labels.folder.glob("*.npy")).unlink()
+    assert show.main([str(labels.folder)]) == 3
+    assert "wrong. The folder of stored labels" in capsys.readouterr().out
 
 
 def test_what_is_neither_set_nor_run(sealed: Seal, tmp_path: Path) -> None:
