@@ -73,8 +73,8 @@ def draw(data: pd.DataFrame, title: str) -> "style.Figure":
         sets = sets[:DRAWN]
     texts = trainings.short(data["row"])
     places = [(row, ipc, name, score) for row, ipc in sets for name, score in columns]
-    sizes = {ipc: "" if pd.isna(ipc) else f", {trainings.ipc_text(ipc)}" for _, ipc in sets}
-    titles = [f"{name}: {texts[row]}{sizes[ipc]}" for row, ipc, name, _ in places]
+    sizes = ["" if pd.isna(ipc) else f", {trainings.ipc_text(ipc)}" for _, ipc, _, _ in places]
+    titles = [f"{name}: {texts[row]}{size}" for (row, _, name, _), size in zip(places, sizes, strict=True)]
     figure, axes = style.panels(titles, title, (3.0, 2.5), columns=len(columns), sharey=False)
     for panel, (row, ipc, name, score) in zip(axes, places, strict=True):
         part = data[(data["row"] == row) & (data["settings"] == name) & (data["score"] == score)]
