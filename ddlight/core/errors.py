@@ -38,7 +38,11 @@ class DataError(DDLightError):
 
 
 def nearest(word: str, choices: Iterable[str], n: int = 3) -> str:
-    """Say which of `choices` come closest to `word`: ' Did you mean A, B or C?', or '' where none does."""
+    """Say which of `choices` come closest to `word`, or nothing where none does.
+
+    >>> nearest("Randon", ["Random", "FullData"])
+    ' Did you mean Random?'
+    """
     by_lower = {c.lower(): c for c in choices}
     close = [by_lower[m] for m in get_close_matches(word.lower(), by_lower, n=n, cutoff=0.5)]
     if not close:

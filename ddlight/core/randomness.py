@@ -15,6 +15,9 @@ def generator(seed: int, purpose: str, *index: int) -> np.random.Generator:
         seed: the run's or the set's seed, >= 0.
         purpose: a fixed word such as "order" or "crop"; different words give independent streams.
         *index: pass, unit or step numbers, >= 0.
+
+    >>> generator(0, "order", 3).permutation(5).tolist()
+    [1, 0, 3, 4, 2]
     """
     word = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:4], "little")
     return np.random.default_rng([seed, word, *index])

@@ -108,7 +108,14 @@ class _ImageNet(_WnidFolders):
         every = ImageNetInfo("imagenet-1k").label_names()
         if self.wnids is None:
             return tuple(sorted(every))
-        wnids = _read_wnids(self.wnids) if isinstance(self.wnids, str) else list(self.wnids)
+        wnids = list(self.wnids)
+        if isinstance(self.wnids, str):
+            file = Path(self.wnids).expanduser()
+            if not file.is_file():
+                raise UsageError(
+                    f"wnids: there is no file {self.wnids}. It takes wnids, such as [n01440764, n02102040], or a file."
+                )
+            wnids = file.read_text().split()
         if unknown := sorted(set(wnids) - set(every)):
             raise UsageError(f"wnids: {some(unknown)} not among ILSVRC 2012's 1,000.{nearest(unknown[0], every)}")
         if len(set(wnids)) != len(wnids) or len(wnids) < 2:
@@ -120,7 +127,7 @@ class ImageNet1K(_ImageNet):
     """ILSVRC 2012, or some of its classes, from `imagenet/` or `ILSVRC/Data/CLS-LOC/`.
 
     Args:
-        wnids: the classes to read, as a list or a text file with one a line; all 1,000, which must be there, where it
+        wnids: the classes to read, as a list or a text file with one per line; all 1,000, which must be there, where it
             is not given.
     """
 
@@ -208,11 +215,3 @@ def _solution(root: Path) -> dict[str, str]:
         )
     lines = (line.split(",", 1) for line in file.read_text().splitlines()[1:] if "," in line)
     return {name: prediction.split()[0] for name, prediction in lines if prediction.strip()}
-
-
-def _read_wnids(file: str) -> list[str]:
-    """Wnids of a text file, one a line. Raises UsageError where there is no such file."""
-    path = Path(file).expanduser()
-    if not path.is_file():
-        raise UsageError(f"wnids: there is no file {file}. It takes wnids, such as [n01440764, n02102040], or a file.")
-    return path.read_text().split()

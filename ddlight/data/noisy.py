@@ -16,6 +16,11 @@ from ddlight.data.table import DatasetInfo
 class NoisyLabels(RealDataset):
     """Another dataset with a share of its training labels flipped to other classes; the other splits stay right.
 
+    >>> from ddlight.data import Digits
+    >>> noisy = NoisyLabels(Digits(size=8), share=0.5)
+    >>> int(noisy.flipped.sum()), len(noisy.index("train"))
+    (719, 1438)
+
     Args:
         dataset: the dataset.
         share: of each class's training images, to be given one of the other classes, drawn uniformly.

@@ -80,15 +80,10 @@ def describe(info: DatasetInfo) -> list[str]:
         "licence": info.licence,
         "note": info.note,
     }
-    return [line for name, value in facts.items() for line in _fact(name, value)]
-
-
-def _fact(name: str, value: str) -> list[str]:
-    """Write `name  value`, further lines of the value indented below; nothing where there is no value."""
-    if not value:
-        return []
-    first, *more = value.splitlines()
-    return [f"{name:<8}  {first}", *(f"{'':<10}{line}" for line in more)]
+    lines = [
+        (name if k == 0 else "", line) for name, value in facts.items() for k, line in enumerate(value.splitlines())
+    ]
+    return [f"{name:<8}  {line}" for name, line in lines]
 
 
 def _read() -> dict[str, DatasetInfo]:

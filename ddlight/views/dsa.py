@@ -32,6 +32,9 @@ ROTATE = 15.0
 class Strategy:
     """The operations that DSA chooses from.
 
+    >>> Strategy("color_crop_flip").ops
+    ('color', 'crop', 'flip')
+
     Args:
         name: operations joined by "_", from color, crop, cutout, flip, scale, rotate; "none" augments nothing.
             Published: "color_crop_cutout_flip_scale_rotate", and without flip for digits (MNIST and SVHN).
@@ -152,11 +155,6 @@ def _cutout_parameters(u: np.ndarray, size: int) -> np.ndarray:
     return ends.reshape(-1, 4)
 
 
-def _cutout(images: Tensor, params: np.ndarray) -> Tensor:
-    """Set a box to zero."""
-    return images.masked_fill(inside_boxes(params, images), 0.0)
-
-
 def _scale(images: Tensor, params: np.ndarray) -> Tensor:
     """Sample at (sx x, sy y), coordinates in [-1, 1] about the centre."""
     sx, sy = params.T
@@ -189,7 +187,7 @@ def _sample(images: Tensor, xx: np.ndarray, xy: np.ndarray, yx: np.ndarray, yy: 
 _OPERATIONS: dict[str, tuple[Callable[[np.ndarray, int], np.ndarray], Callable[[Tensor, np.ndarray], Tensor]]] = {
     "color": (lambda u, size: np.stack([u[:, 0] - 0.5, 2 * u[:, 1], u[:, 2] + 0.5], 1), _color),
     "crop": (_crop_parameters, _crop),
-    "cutout": (_cutout_parameters, _cutout),
+    "cutout": (_cutout_parameters, lambda images, params: images.masked_fill(inside_boxes(params, images), 0.0)),
     "flip": (lambda u, size: (u[:, :1] < 0.5).astype(float), lambda images, params: flip(images, params[:, 0] > 0)),
     "scale": (lambda u, size: 1 / SCALE + (SCALE - 1 / SCALE) * u[:, :2], _scale),
     "rotate": (lambda u, size: np.deg2rad(ROTATE) * (2 * u[:, :1] - 1), _rotate),

@@ -71,6 +71,9 @@ def rows_of_part(count: int, part: int, parts: int) -> tuple[int, int]:
 class RunLoader:
     """Yields the batches of a whole run.
 
+    >>> [(batch.epoch, batch.index, len(batch.ids)) for batch in RunLoader(images=5, batch=2, steps=4, seed=0)]
+    [(0, 0, 2), (0, 1, 2), (0, 2, 1), (1, 0, 2)]
+
     Args:
         images: size of the set.
         batch: global batch; the last batch of a pass is shorter.
