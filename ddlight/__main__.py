@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from ddlight.core.errors import DDLightError, UsageError, nearest
 
 COMMANDS = {
-    "fit": ("ddlight.cli.command_line:main", "train a student on a condensed set and report its accuracy"),
+    "fit": ("ddlight.cli.start:main", "train a student on a condensed set and report its accuracy"),
     "condense": (
-        "ddlight.cli.command_line:main",
+        "ddlight.cli.start:main",
         "make a condensed set; ranks share the work, a stopped one goes on",
     ),
-    "score": ("ddlight.cli.command_line:main", "train on the full data once and record what score-based coresets need"),
-    "validate": ("ddlight.cli.command_line:main", "score a run's student on held-out data"),
-    "test": ("ddlight.cli.command_line:main", "score a run's student on the test split"),
+    "score": ("ddlight.cli.start:main", "train on the full data once and record what score-based coresets need"),
+    "validate": ("ddlight.cli.start:main", "score a run's student on held-out data"),
+    "test": ("ddlight.cli.start:main", "score a run's student on the test split"),
     "grid": ("ddlight.studies.grid:main", "run every cell of a study that has no result yet"),
     "report": ("ddlight.report.command:main", "tables from results: mean, spread, significance against random"),
     "figures": (

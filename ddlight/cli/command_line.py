@@ -17,11 +17,11 @@ from lightning import Callback, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from ddlight.cli import parsing
+from ddlight.cli import parsing, words
 from ddlight.cli.dry_run import describe_run
 from ddlight.cli.regime import with_regime
 from ddlight.cli.tiny import changes, make_tiny, tiny_teachers
-from ddlight.core import files
+from ddlight.core import discover, files
 from ddlight.core.errors import BusyError, FinishedError, UsageError
 from ddlight.core.result import FILE as RESULT
 from ddlight.core.result import Result, Seconds
@@ -33,9 +33,6 @@ from ddlight.train.tracking import finish_wandb, with_wandb
 from ddlight.train.trainer import Trainer
 
 log = logging.getLogger("ddlight")
-WITHOUT_MODEL = ("condense", "score")
-"""Commands that need no `model`."""
-FLAGS_HELP = "and anywhere: --dry-run says what would be done and what is missing; --tiny shrinks any config to seconds"
 LOCK_SECONDS = 0.2
 """A run whose lock another process has for this long is that process's."""
 SHAPING = ("precision", "accumulate_grad_batches", "gradient_clip_val", "sync_batchnorm")
@@ -87,7 +84,7 @@ class CLI(LightningCLI):
     def __init__(self, args: list[str], tiny: bool = False, dry_run: bool = False) -> None:
         self.tiny, self.dry_run, self.started = tiny, dry_run, time.perf_counter()
         self.lock: FileLock | None = None
-        kwargs = {"logger": parsing.parser_logger(), "allow_abbrev": False, "epilog": FLAGS_HELP}
+        kwargs = {"logger": parsing.parser_logger(), "allow_abbrev": False}
         super().__init__(
             Regime,
             CondensedDataModule,
@@ -135,20 +132,16 @@ class CLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, shrink where asked to, and choose the run folder."""
-        super().parse_arguments(parser, with_regime(args))
-        for key in ("model", "data"):
-            if self.options.get(key) is not None:
-                parsing.check_class(key, self.options[key].class_path)
-            elif not (key == "model" and self.config["subcommand"] in WITHOUT_MODEL):
-                raise UsageError(
-                    f"There is no {key}: give --config, or --{key} with a class. 'ddlight configs' lists configs. "
-                    f"For example: ddlight {self.config['subcommand']} --config configs/quickstart.yaml"
-                )
+        super().parse_arguments(parser, args)
+        command = self.config["subcommand"]
+        for key in words.needed(command):
+            if self.options.get(key) is None:
+                raise UsageError(words.missing_class(key, command))
         name = f"tiny/{self.config_name}" if self.tiny else self.config_name
         if self.tiny:
             self._shrink(parser)
         if self.options.trainer.run is None:
-            finished = self.config["subcommand"] in ("test", "validate")
+            finished = command in ("test", "validate")
             self.options.trainer.run = str(choose_run(name, self.plain_config(), finished))
         if self.options.wandb:
             trainer, first = self.options.trainer, rank_from_environment() == 0 and not self.dry_run
@@ -345,11 +338,12 @@ def run(arguments: list[str]) -> CLI:
         UsageError, DataError: what the user gave cannot be used.
     """
     quiet()
-    parsing.import_choices()
-    flags = {f"--{flag}" for flag in parsing.FLAGS}
-    rest = [a for a in arguments if a not in flags]
+    flags, rest = words.split_flags(arguments)
+    rest = with_regime(rest)
+    checked = words.Words(rest[0], discover.sources()).check(rest[1:])
+    parsing.import_choices(checked.named)
     try:
-        return CLI(rest, tiny="--tiny" in arguments, dry_run="--dry-run" in arguments)
+        return CLI(rest, tiny="tiny" in flags, dry_run="dry-run" in flags)
     except (ValueError, TypeError) as error:
         own = parsing.own_error(error)
         if own is None or "DDLIGHT_DEBUG" in os.environ:
@@ -357,9 +351,3 @@ def run(arguments: list[str]) -> CLI:
         raise own from None
     except OSError as error:
         raise files.explain(error, Path(error.filename or Path.cwd())) from error
-
-
-def main(argv: list[str]) -> int:
-    """Entry point of fit, validate, test and condense."""
-    run(argv)
-    return 0

@@ -1,4 +1,4 @@
-"""Config files: which others they build on and which fragments they name. Imports neither torch nor Lightning."""
+"""Config files: where they are, which others they build on, which fragments they name. Imports no torch."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,36 @@ from typing import Any
 
 import yaml
 
-from ddlight.core.errors import UsageError
+from ddlight.core.discover import PACKAGE
+from ddlight.core.errors import UsageError, nearest
+
+
+def shipped() -> Path:
+    """The folder of the configs that ddlight ships: in the installed package, or beside it in a clone."""
+    installed = PACKAGE / "configs"
+    return installed if installed.is_dir() else PACKAGE.parent / "configs"
+
+
+def find_config(name: str | Path, folder: str = "") -> Path:
+    """The file that a name means: as it stands, below `configs/` here, or one of those that are shipped.
+
+    Args:
+        name: a path, with or without `configs/` and `.yaml`; of a shipped config the file's name alone will do.
+        folder: below `configs/` to search first, such as "studies".
+
+    Returns:
+        Path: the file; `name` itself where there is none.
+    """
+    path = Path(name)
+    file = path if path.suffix in (".yaml", ".yml") else path.parent / f"{path.name}.yaml"
+    below = Path(*file.parts[1:]) if file.parts[:1] == ("configs",) else file
+    places = [path, file]
+    if not path.is_absolute():
+        places += [base / part / below for part in (folder, "") for base in (Path("configs"), shipped())]
+        places += (
+            sorted(f for f in shipped().rglob(below.name) if "base" not in f.parts) if file.name == str(file) else []
+        )
+    return next((place for place in places if place.is_file()), path)
 
 
 def config_chain(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
@@ -21,7 +50,7 @@ def config_chain(path: Path, above: tuple[Path, ...] = ()) -> list[Path]:
     """
     if path.resolve() in above:
         raise UsageError(f"The config {path} builds on itself: see the key config: in {above[-1]}.")
-    named = _read_config(path).get("config") or []
+    named = read_config(path).get("config") or []
     bases = [named] if isinstance(named, str) else named
     below = [file for base in bases for file in config_chain(path.parent / base, (*above, path.resolve()))]
     return [*below, path]
@@ -37,7 +66,7 @@ def contents(path: Path, above: tuple[Path, ...] = ()) -> list[Any]:
     Raises:
         UsageError: a file is missing or is not valid YAML.
     """
-    content, led = _read(path), (*above, path.resolve())
+    content, led = read(path), (*above, path.resolve())
     named = [file for file in fragments(content, path.parent) if file.resolve() not in led]
     return [content, *(contents(file, led) for file in named)]
 
@@ -63,8 +92,9 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(item)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    content = _read(path)
+def read_config(path: Path) -> dict[str, Any]:
+    """What a config holds, without what it builds on. Raises UsageError as `config_chain`."""
+    content = read(path)
     if not isinstance(content, dict):
         raise UsageError(f"{path} is not a config: it holds no keys such as data:, model: or trainer:.")
     if "axes" in content:
@@ -72,9 +102,11 @@ def _read_config(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read(path: Path) -> Any:
+def read(path: Path) -> Any:
+    """What a YAML file holds. Raises UsageError where it is missing or not valid YAML."""
     if not path.is_file():
-        raise UsageError(f"There is no config {path}. 'ddlight configs' lists those that are shipped.")
+        close = nearest(path.stem, {file.stem for file in shipped().rglob("*.yaml")}, n=1)
+        raise UsageError(f"There is no config {path}. 'ddlight configs' lists those that are shipped.{close}")
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

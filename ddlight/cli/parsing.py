@@ -1,45 +1,33 @@
 """The command line of the training commands: LightningCLI with short class names and errors that say what to type."""
 
 import argparse
-import dataclasses
 import importlib
 import logging
 import re
-import typing
-from collections.abc import Callable, Iterator, Sequence
-from difflib import get_close_matches
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 from jsonargparse import ActionConfigFile
 from lightning.pytorch.cli import LightningArgumentParser
 
 import ddlight.data as datasets
-from ddlight.cli.configs import config_chain
-from ddlight.core import discover, naming
-from ddlight.core.errors import DDLightError, UsageError, nearest
-from ddlight.data.base import RealDataset
-from ddlight.networks.students import Student
+from ddlight.cli import words
+from ddlight.cli.configs import config_chain, find_config
+from ddlight.core import discover
+from ddlight.core.errors import DDLightError, UsageError
+from ddlight.core.sources import Source
 from ddlight.networks.teachers import Teacher
-from ddlight.regimes.base import Regime
-from ddlight.sets.module import CondensedDataModule
 
 log = logging.getLogger("ddlight")
 
-FLAGS = {"tiny", "dry-run"}
-"""Options of the training commands that are taken out before the others are parsed."""
-LENGTHS = ("max_epochs", "max_steps", "max_time", "min_epochs", "min_steps", "limit_train_batches")
 FAMILIES = {
-    "model": ("regime", Regime),
-    "data": ("method", CondensedDataModule),
-    "dataset": ("dataset", RealDataset),
-    "student": ("student", Student),
-    "teacher": ("teacher", Teacher),
-    "teachers": ("teacher", Teacher),
-    "features": ("teacher", Teacher),
-    "fid_features": ("teacher", Teacher),
+    "model": "Regime",
+    "data": "CondensedDataModule",
+    "dataset": "RealDataset",
+    "student": "Student",
+    **dict.fromkeys(("teacher", "teachers", "features", "fid_features"), "Teacher"),
 }
-"""Keys that take a class: what they take, and its base class."""
+"""Keys that take a class: its base class."""
 NO_CLASS = (
     r"Expected a dot import path string: (\S+)",
     r"Unexpected import path format: (\S+)",
@@ -49,49 +37,19 @@ NO_CLASS = (
 """How jsonargparse says that a name is no class, or one of another family."""
 
 
-def import_choices() -> None:
-    """Import every class that may be named, so that short names work and misspelt ones find their neighbours."""
-    discover.import_all()
-    for name in datasets.__all__:
-        getattr(datasets, name)
-
-
-def check_class(key: str, path: str) -> None:
-    """Refuse a class that others are derived from and that does nothing by itself, such as Selector.
+def import_choices(methods: Iterable[Source]) -> None:
+    """Import the classes that may be named, so that the parser takes their short names.
 
     Args:
-        key: "model" or "data".
-        path: dotted name of the class.
-
-    Raises:
-        UsageError: it is such a class.
+        methods: those that are named; of all other families every class is imported.
     """
-    what, family = FAMILIES[key]
-    name, allowed = path.rsplit(".", 1)[-1], choices(family)
-    if name not in allowed:
-        raise UsageError(_unknown(what, name, allowed))
-
-
-def _unknown(what: str, value: str, allowed: Sequence[str]) -> str:
-    return f"Unknown {what} '{value}'.{nearest(value, allowed)} Allowed: {', '.join(allowed)}."
-
-
-def choices(family: type) -> list[str]:
-    """Names of the concrete classes of a family."""
-
-    def below(cls: type[Any]) -> Iterator[type[Any]]:
-        for sub in cls.__subclasses__():
-            yield sub
-            yield from below(sub)
-
-    hidden = {"Selector", "Synthesiser", "ArrayDataset", "IdxDataset"}
-    found = {c.__name__ for c in below(family) if not _abstract(c)}
-    return sorted(name for name in found - hidden if not name.startswith("_"))
-
-
-def _abstract(cls: type) -> bool:
-    """Whether the class itself leaves something to others, as `discover` reads it; Lightning's classes are no ABCs."""
-    return any(getattr(value, "__isabstractmethod__", False) for value in vars(cls).values())
+    for module in ("ddlight.networks.students", "ddlight.networks.teachers", *(e.module for e in discover.regimes())):
+        importlib.import_module(module)
+    for name in datasets.__all__:
+        getattr(datasets, name)
+    discover.import_extra()
+    for method in methods:
+        importlib.import_module(method.module)
 
 
 class Parser(LightningArgumentParser):
@@ -134,7 +92,7 @@ class ConfigFile(ActionConfigFile):
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
         """Apply the files that `values` builds on, then `values`."""
-        for path in config_chain(Path(values)):
+        for path in config_chain(find_config(values)):
             self.apply_config(parser, cfg, self.dest, str(path))
 
 
@@ -170,30 +128,11 @@ def _option(message: str, parser: argparse.ArgumentParser) -> str | None:
     match = re.search(r"^[Uu]nrecognized arguments: (\S+)|^\w+ '\w+' does not accept option '([\w.]+)'", message)
     if not match:
         return None
-    word = (match[1] or match[2]).split("=")[0]
+    word, command = (match[1] or match[2]).split("=")[0], re.sub(r"^(?!ddlight \w+$).*", "ddlight fit", parser.prog)
     option = word.lstrip("-")
     if match[1] and option == word:
-        return f"Unexpected word '{word}': an option is written --name=value. '{_command(parser)} --help' lists all."
-    if get_close_matches(option.split(".")[-1], LENGTHS, cutoff=0.8):
-        return (
-            f"'{option}' is not an option here: a run's length is its budget, and the schedule ends with it. "
-            "Write for example --model.budget.epochs=300 (or steps, images, full_epochs)."
-        )
-    known = _known(parser) | FLAGS
-    if option.split(".")[0] not in {name.split(".")[0] for name in known}:
-        option = option.split(".")[0]
-    close = nearest(option, known) or nearest(option, [*_common("data"), *_common("model")])
-    return f"Unknown option '{option}'.{close} '{_command(parser)} --help' lists all of them."
-
-
-def _common(key: str) -> list[str]:
-    """Options that every class of a family has, such as data.seed."""
-    return [f"{key}.{name}" for name in naming.parameters(FAMILIES[key][1])]
-
-
-def _command(parser: argparse.ArgumentParser) -> str:
-    """The command that a parser belongs to; those of LightningCLI, which have the same options, go by the name fit."""
-    return parser.prog if re.fullmatch(r"ddlight \w+", parser.prog) else "ddlight fit"
+        return words.stray_word(word, command)
+    return words.unknown_option(option, _known(parser), command, discover.sources())
 
 
 def _known(parser: argparse.ArgumentParser) -> set[str]:
@@ -212,19 +151,9 @@ def _class_option(message: str, keys: list[str]) -> str | None:
     if not matches:
         return None
     path, *options = matches[-1]
-    option = next(filter(None, options))
-    module, name = path.rsplit(".", 1)
-    parameters = naming.parameters(getattr(importlib.import_module(module), name))
-    allowed = list(parameters)
-    within = [f"{n}.{option}" for n, p in parameters.items() if option in _inner_options(p.annotation)]
-    close = f" Did you mean {' or '.join(within)}?" if within else nearest(option.split(".")[0], allowed)
-    return f"{name} has no option '{option}'.{close} Its options: {', '.join(allowed)}."
-
-
-def _inner_options(annotation: Any) -> set[str]:
-    """Options of the dataclasses that an argument takes, such as `epochs` of a budget."""
-    kinds = [kind for kind in (annotation, *typing.get_args(annotation)) if dataclasses.is_dataclass(kind)]
-    return {field.name for kind in kinds for field in dataclasses.fields(kind)}
+    every = discover.sources()
+    cls = every.find(path)
+    return words.no_option(cls, next(filter(None, options)), every) if cls else None
 
 
 def _class(message: str, keys: list[str]) -> str | None:
@@ -236,8 +165,7 @@ def _class(message: str, keys: list[str]) -> str | None:
     value = match[1].rstrip(".")
     if "/" in value or value.endswith(".yaml"):
         return f"{'.'.join(keys)}: there is no file {value}."
-    what, family = FAMILIES[given[-1]]
-    return _unknown(what, value, choices(family))
+    return words.unknown_class(FAMILIES[given[-1]], value, discover.sources())
 
 
 def _missing(message: str, keys: list[str]) -> str | None:
@@ -248,7 +176,7 @@ def _missing(message: str, keys: list[str]) -> str | None:
         return None
     key = next(filter(None, match.groups())).removeprefix("init_args.")
     family = FAMILIES.get(key.split(".")[-1])
-    allowed = f" Allowed: {', '.join(choices(family[1]))}." if family else ""
+    allowed = f" Allowed: {', '.join(words.choices(family, discover.sources()))}." if family else ""
     place = ".".join([*keys, key])
     return f"'{place}' is missing: give it in the config, or as --{place}=...{allowed}"
 

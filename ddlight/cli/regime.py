@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from ddlight.cli.configs import config_chain
+from ddlight.cli.configs import config_chain, find_config
 from ddlight.core.errors import UsageError
 from ddlight.recipes.table import Protocol, find
 
@@ -66,7 +66,7 @@ def _said(words: Sequence[str]) -> Iterator[tuple[int, Said]]:
             continue
         key, value = match[1], match[2] if match[2] is not None else "".join(words[place + 1 : place + 2])
         if key == "config":
-            for file in config_chain(Path(value)):
+            for file in config_chain(find_config(value)):
                 model = yaml.safe_load(file.read_text(encoding="utf-8")).get("model")
                 if model is not None:
                     yield place, _options(model, file.parent)

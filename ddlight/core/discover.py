@@ -4,7 +4,6 @@ Classes are found by reading source files, never by importing them, so that the 
 new file is listed as soon as it exists. `import_all` is for the parser, which needs the classes themselves.
 """
 
-import ast
 import importlib
 import importlib.util
 import os
@@ -17,10 +16,13 @@ from pathlib import Path
 from types import ModuleType
 
 from ddlight.core.errors import DDLightError, UsageError
+from ddlight.core.sources import Source, Sources, read
 
 PACKAGE = Path(__file__).parents[1]
 EXTRA_VARIABLE = "DDLIGHT_METHODS"
 EXTRA_PACKAGE = "ddlight_extra"
+FOLDERS = ("data", "networks", "recipes", "sets", "methods", "regimes", "train")
+"""Folders of the package whose classes a configuration may name."""
 METHOD_ROOTS = ("CondensedDataModule", "Selector", "Synthesiser", "LightningDataModule")
 REGIME_ROOTS = ("Regime", "LightningModule")
 KINDS = {"Selector": "select", "Synthesiser": "synthesise"}
@@ -58,16 +60,14 @@ class Entry:
         return match.group() if match else self.paper
 
 
-@dataclass(frozen=True)
-class _Class:
-    """A class as its source file states it; `bases` are names without their module, aliases undone."""
+def sources() -> Sources:
+    """Every class that a configuration may name, those outside the package included, and those that these build on.
 
-    name: str
-    bases: tuple[str, ...]
-    abstract: bool
-    docs: tuple[str, str]  # of the class, of the file
-    module: str
-    file: Path
+    Raises:
+        UsageError: a file is not valid Python, or DDLIGHT_METHODS names a folder that does not exist.
+    """
+    inside = [cls for folder in FOLDERS for cls in _read_folder(PACKAGE / folder, PACKAGE)]
+    return Sources([*inside, *(cls for folder in extra_folders() for cls in _read_extra(folder))])
 
 
 def methods(package: Path = PACKAGE) -> list[Entry]:
@@ -127,20 +127,24 @@ def extra_folders() -> list[Path]:
 def import_all() -> None:
     """Import every method and regime, so that the parser finds them as subclasses.
 
-    Files in the folders of DDLIGHT_METHODS become modules `ddlight_extra.<file name>`. Calling it again imports
-    nothing twice.
-
     Raises:
-        UsageError: a file outside the package cannot be imported, or two of them have the same name.
+        UsageError: as `import_extra`.
     """
     for folder in ("methods", "regimes"):
         for file in _listed(sorted((PACKAGE / folder).rglob("*.py"))):
             importlib.import_module(_module(file, PACKAGE))
-    _import_extra([file for folder in extra_folders() for file in _listed(sorted(folder.glob("*.py")))])
+    import_extra()
 
 
-def _import_extra(files: Sequence[Path]) -> None:
-    """Import files outside the package as `ddlight_extra.<stem>`."""
+def import_extra() -> None:
+    """Import files in the folders of DDLIGHT_METHODS as modules `ddlight_extra.<file name>`, each once.
+
+    Raises:
+        UsageError: a file cannot be imported, or two of them have the same name.
+    """
+    files = [file for folder in extra_folders() for file in _listed(sorted(folder.glob("*.py")))]
+    if not files:
+        return
     by_stem: dict[str, Path] = {}
     for file in files:
         if by_stem.setdefault(file.stem, file) != file:
@@ -193,80 +197,26 @@ def _listed(files: Iterable[Path]) -> list[Path]:
     return [file for file in files if file.stem != "base" and not file.stem.startswith("_")]
 
 
-def _read_folder(folder: Path, package: Path) -> list[_Class]:
-    return [cls for file in sorted(folder.rglob("*.py")) for cls in _read(file, _module(file, package))]
+def _read_folder(folder: Path, package: Path) -> list[Source]:
+    return [cls for file in sorted(folder.rglob("*.py")) for cls in read(file, _module(file, package))]
 
 
-def _read_extra(folder: Path) -> list[_Class]:
+def _read_extra(folder: Path) -> list[Source]:
     files = sorted(folder.resolve().glob("*.py"))
-    return [cls for file in files for cls in _read(file, f"{EXTRA_PACKAGE}.{file.stem}")]
+    return [cls for file in files for cls in read(file, f"{EXTRA_PACKAGE}.{file.stem}")]
 
 
-def _read(file: Path, module: str) -> list[_Class]:
-    """Return the classes that a file defines at its top level."""
-    try:
-        tree = ast.parse(file.read_bytes())
-    except SyntaxError as error:
-        raise UsageError(f"{file}:{error.lineno} is not valid Python: {error.msg}") from error
-    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
-    aliases = {a.asname: a.name for node in imports for a in node.names if a.asname}
-    doc = ast.get_docstring(tree) or ""
-    return [
-        _Class(
-            name=node.name,
-            bases=tuple(aliases.get(name, name) for name in map(_last_name, node.bases)),
-            abstract=any(
-                _last_name(decorator) == "abstractmethod"
-                for function in node.body
-                if isinstance(function, ast.FunctionDef)
-                for decorator in function.decorator_list
-            ),
-            docs=(ast.get_docstring(node) or "", doc),
-            module=module,
-            file=file,
-        )
-        for node in tree.body
-        if isinstance(node, ast.ClassDef)
-    ]
-
-
-def _last_name(node: ast.expr) -> str:
-    """Return the last name of an expression: `C` of `C`, `a.b.C`, `C[T]` and `a.C(x)`; "" where there is none."""
-    while isinstance(node, (ast.Subscript, ast.Call)):
-        node = node.value if isinstance(node, ast.Subscript) else node.func
-    if isinstance(node, ast.Attribute):
-        return node.attr
-    return node.id if isinstance(node, ast.Name) else ""
-
-
-def _entries(classes: Sequence[_Class], roots: Sequence[str], above: Sequence[_Class] = ()) -> list[Entry]:
-    """Return the public, concrete ones of `classes` that stand below one of `roots`, perhaps through some of `above`.
-
-    Base classes are followed by name; a name in the same file goes before any other.
-    """
-    local = {(cls.module, cls.name): cls for cls in (*classes, *above)}
-    anywhere = {cls.name: cls for cls in reversed(local.values())}
-
-    def ancestors(cls: _Class) -> set[str]:
-        names: set[str] = set()
-        todo = [(cls.module, base) for base in cls.bases]
-        while todo:
-            module, name = todo.pop()
-            parent = local.get((module, name)) or anywhere.get(name)
-            if parent is not None and name not in names:
-                todo += [(parent.module, base) for base in parent.bases]
-            names.add(name)
-        return names
-
-    entries = []
+def _entries(classes: Sequence[Source], roots: Sequence[str], above: Sequence[Source] = ()) -> list[Entry]:
+    """Return the public, concrete ones of `classes` below one of `roots`, perhaps through some of `above`."""
+    every, entries = Sources([*classes, *above]), []
     for cls in classes:
+        names = every.ancestors(cls)
         hidden = cls.name.startswith("_") or cls.name in roots or cls.abstract or not _listed([cls.file])
-        names = ancestors(cls)
         if hidden or names.isdisjoint(roots):
             continue
         kind = next((kind for root, kind in KINDS.items() if root in names), "-")
-        summary = next((doc.splitlines()[0].strip() for doc in cls.docs if doc), "")
-        paper = next(filter(None, map(_paper, cls.docs)), "")
+        summary = next((text.splitlines()[0].strip() for text in (cls.text, cls.file_text) if text), "")
+        paper = next(filter(None, map(_paper, (cls.text, cls.file_text))), "")
         entries.append(Entry(cls.name, kind, summary, paper, cls.module, cls.file))
     return entries
 

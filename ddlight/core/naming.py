@@ -9,6 +9,8 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from inspect import Parameter
 from typing import Any
 
+from ddlight.core.sources import settled
+
 VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
@@ -19,25 +21,22 @@ def parameters(cls: type) -> dict[str, Parameter]:
         cls: a class whose constructor, where it takes `**kwargs`, hands them to that of the next class of its MRO.
     """
     arguments: dict[str, Parameter] = {}
-    settled: set[str] = set()
+    passed: set[str] = set()
     for init in (vars(base)["__init__"] for base in cls.__mro__ if "__init__" in vars(base)):
         signature = inspect.signature(init).parameters
         named = {name: p for name, p in signature.items() if name != "self" and p.kind not in VARIADIC}
-        arguments = {**{name: p for name, p in named.items() if name not in settled}, **arguments}
+        arguments = {**{name: p for name, p in named.items() if name not in passed}, **arguments}
         if not any(p.kind == Parameter.VAR_KEYWORD for p in signature.values()):
             break
-        settled |= _settled(init)
+        passed |= _settled(init)
     return arguments
 
 
 def _settled(init: Any) -> set[str]:
-    """Arguments that a constructor gives to the next one itself, by keyword, so that they are no options any more."""
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(init)))
+        return settled(ast.parse(textwrap.dedent(inspect.getsource(init))))
     except (OSError, TypeError):  # typed at a prompt, or not Python
         return set()
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    return {k.arg for call in calls if ast.unparse(call.func).endswith("__init__") for k in call.keywords if k.arg}
 
 
 def named(value: Any) -> Any:

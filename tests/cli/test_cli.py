@@ -1,5 +1,6 @@
 """The command line: overview, quick light commands, dropped options, --dry-run, --tiny."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ import yaml
 
 import ddlight
 from ddlight.__main__ import COMMANDS
+from ddlight.cli import words
+from ddlight.cli.words import Words
 from ddlight.core.result import Result
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
@@ -193,14 +196,112 @@ def test_test_and_validate_read_the_newest_finished_run(command, home):
 
 
 def test_classes_that_leave_something_to_others_are_no_choices():
-    from importlib import import_module
-
-    from ddlight.cli.parsing import choices
+    from ddlight.cli.words import choices
     from ddlight.core import discover
-    from ddlight.sets.module import CondensedDataModule
 
-    for entry in discover.methods():
-        import_module(entry.module)
-    allowed = set(choices(CondensedDataModule))
+    allowed = set(choices("CondensedDataModule", discover.sources()))
     assert {entry.name for entry in discover.methods()} <= allowed
     assert not allowed & {"ScoreSelector", "GeometrySelector", "MosaicSynthesiser", "RecoveredSynthesiser"}
+
+
+@pytest.fixture
+def every():
+    """The package's classes as its files state them."""
+    from ddlight.core import discover
+
+    return discover.sources()
+
+
+def test_what_sources_say_is_what_importing_says(every):
+    from ddlight.core.naming import parameters
+
+    for source in every.classes:
+        cls = getattr(importlib.import_module(source.module), source.name)
+        ours = [c for c in cls.__mro__ if c.__module__.startswith("ddlight.") and "__init__" in vars(c)]
+        if ours:
+            assert list(every.options(source)) == list(parameters(cls)), source.name
+
+
+def test_choices_are_the_concrete_classes_below_a_base(every):
+    from ddlight.cli.words import FAMILIES, HIDDEN, choices
+
+    def below(cls):
+        return {cls}.union(*map(below, cls.__subclasses__()))
+
+    def concrete(cls):
+        return not any(getattr(value, "__isabstractmethod__", False) for value in vars(cls).values())
+
+    for source in every.classes:
+        importlib.import_module(source.module)
+    for family in FAMILIES:
+        base = every.find(family)
+        cls = getattr(importlib.import_module(base.module), family)
+        ours = {c.__name__ for c in below(cls) - {cls} if c.__module__.startswith("ddlight.") and concrete(c)}
+        assert set(choices(family, every)) == {name for name in ours - set(HIDDEN) if name[0] != "_"}
+
+
+def test_every_option_that_help_shows_is_documented(every):
+    from ddlight.cli.helping import command_help
+
+    for command in ("fit", "condense", "score"):
+        for name, option in words.command_options(command, every).items():
+            assert option.text, name
+        assert "=None" not in command_help(command, every)
+
+
+MISTAKES = (
+    "fit --config configs/quickstart.yaml --data.ipcc=5",
+    "fit --config configs/quickstart.yaml --data=Randon",
+    "fit --config configs/quickstar.yaml",
+    "fit configs/quickstart.yaml",
+    "fit --config configs/quickstart.yaml --model.budget.stps=5",
+    "condense --config configs/quickstart.yaml --trainer.device=1",
+    "score",
+)
+HELP = ("fit --help", "condense --help", "score -h", "fit --data.help=Herding", "fit --model.student.help ConvNet")
+QUICK = """
+import sys, time
+from ddlight.__main__ import main
+code = main(sys.argv[1].split())
+assert "torch" not in sys.modules
+assert time.process_time() < 3, time.process_time()
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("line", [*MISTAKES, *HELP])
+def test_mistakes_and_help_are_answered_without_torch(line):
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", QUICK, line], cwd=root, capture_output=True, text=True, timeout=60)
+    assert done.returncode == (2 if line in MISTAKES else 0), done.stderr
+    assert done.stderr.startswith("ddlight: ") if line in MISTAKES else len(done.stdout) > 200
+
+
+def test_help_of_condense_begins_with_what_it_does_and_the_most_used_options(command):
+    screen = command("condense", "--help").out.split("Options of every method")[0]
+    assert screen.startswith("ddlight condense: Make a condensed set")
+    assert len(screen.splitlines()) <= 40
+    for name in ("--config", "--data", "--data.ipc", "--data.dataset", "--data.dataset.root", "--files", "--dry-run"):
+        assert f"  {name}=" in screen or f"  {name} " in screen
+    assert "--model" not in screen.split("A class has options")[0]
+
+
+def test_help_of_a_class_shows_what_its_bases_take_too(command):
+    out = command("fit", "--data.help=Herding").out
+    for text in ("--data.normalise=BOOL", "--data.ipc=INT", "--data.scoring.early=INT", "--data.scoring.recipe.lr"):
+        assert text in out
+    wrong = command("fit", "--data.help=Hording")
+    assert wrong.code == 2 and "Unknown method 'Hording'. Did you mean Herding" in wrong.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--data.size=3", "--data=FullData"],  # an option of the class that is named last may come first
+        ["--data=my_package.Method", "--data.anything=1"],
+        ["--model=null", "--data={class_path: Random, init_args: {ipc: 3}}"],
+        ["--model.student=ConvNet", "--model.student.width", "8", "--trainer.callbacks+=X", "--trainer.logger.x=1"],
+    ],
+)
+def test_what_sources_cannot_tell_is_left_to_the_parser(every, words):
+    Words("fit", every).check(["--model=HardLabel", "--data=Random", *words])
