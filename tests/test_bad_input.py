@@ -73,7 +73,7 @@ WORDS = {
     "unit": (["--model.budget.stesp=1"], "Budget has no option 'stesp'. Did you mean steps?"),
     "whole number": (["--data.ipc=ten"], "data.ipc: expected int; given: ten."),
     "fraction": (["--model.seed=1.5"], "model.seed: expected int; given: 1.5."),
-    "number": (["--model.recipe.lr=fast"], "model.recipe.lr: expected float; given: fast."),
+    "number": (["--model.recipe.lr=fast"], "model.recipe.lr: expected float or set; given: fast."),
     "choice": (
         ["--model.recipe.optimizer=sdg"],
         "model.recipe.optimizer: expected one of sgd, adam, adamw; given: sdg.",

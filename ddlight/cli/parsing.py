@@ -199,7 +199,7 @@ def _value(message: str, keys: list[str]) -> str | None:
 
 def _plain_type(text: str) -> str:
     if literal := re.match(r"typing\.Literal\[(.*)\]", text):
-        return "one of " + literal[1].replace("'", "")
+        return "one of " * ("," in literal[1]) + literal[1].replace("'", "")
     return re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
 
 
