@@ -11,9 +11,8 @@ from ddlight.core.errors import UsageError, nearest
 
 
 def shipped() -> Path:
-    """The folder of the configs that ddlight ships: in the installed package, or beside it in a clone."""
-    installed = PACKAGE / "configs"
-    return installed if installed.is_dir() else PACKAGE.parent / "configs"
+    """The folder of the configs that ddlight ships; in a clone it is a link to the one at the top."""
+    return PACKAGE / "configs"
 
 
 def find_config(name: str | Path, folder: str = "") -> Path:

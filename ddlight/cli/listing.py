@@ -8,22 +8,39 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from ddlight.core.discover import PACKAGE, Entry, methods, regimes
+from ddlight.cli.configs import shipped
+from ddlight.core.discover import Entry, methods, regimes
 from ddlight.core.errors import UsageError, nearest
 from ddlight.data import table as data_table
 
 T = TypeVar("T")
+START = ("quickstart", "my_photos")
+"""Configs to begin with."""
+PAPERS = ("ht_", "dvc_")
+"""Beginnings of the names of studies that are a paper's table or figure."""
+GROUPS = {
+    "start": "Start here",
+    "coresets": "Methods: coresets, which choose real images",
+    "decoupled": "Methods: decoupled distillation, which recovers images from trained networks, and mosaics",
+    "": "Papers: one run of a published recipe",
+    "papers": "Papers: their tables and figures, as studies",
+    "studies": "Studies: many runs in one file",
+    "teachers": "Teachers",
+    "sweeps": "Sweeps of Weights & Biases",
+    "base": "Fragments, which other files name",
+}
+"""Folder below configs/, or kind: the title of its group, in the order in which groups are listed."""
 
 
 def methods_command(argv: Sequence[str]) -> int:
     """Run `ddlight methods [PATTERN]`. Returns the exit code."""
-    pattern = _pattern("methods", "every coreset and distillation method", argv)
+    pattern = _parser("methods", "every coreset and distillation method").parse_args(argv).pattern
     return _list_entries("method", methods(), pattern, ("name", "kind", "family", "summary", "source"))
 
 
 def regimes_command(argv: Sequence[str]) -> int:
     """Run `ddlight regimes [PATTERN]`. Returns the exit code."""
-    pattern = _pattern("regimes", "every label regime: what the student is asked to match", argv)
+    pattern = _parser("regimes", "every label regime: what the student is asked to match").parse_args(argv).pattern
     return _list_entries("regime", regimes(), pattern, ("name", "summary", "source"))
 
 
@@ -31,7 +48,11 @@ def protocols_command(argv: Sequence[str]) -> int:
     """Run `ddlight protocols [PATTERN]`; one protocol alone is described in full. Returns the exit code."""
     from ddlight.recipes.table import PROTOCOLS, describe
 
-    pattern = _pattern("protocols", "every published recipe: regime, optimiser, schedule, augmentation, length", argv)
+    pattern = (
+        _parser("protocols", "every published recipe: regime, optimiser, schedule, augmentation, length")
+        .parse_args(argv)
+        .pattern
+    )
     chosen = _choose("protocol", list(PROTOCOLS.values()), pattern, lambda p: (p.name, p.regime))
     if pattern and len(chosen) == 1:
         return _write([chosen[0].name, *(f"  {line}" for line in describe(chosen[0].name))])
@@ -41,7 +62,7 @@ def protocols_command(argv: Sequence[str]) -> int:
 
 def datasets_command(argv: Sequence[str]) -> int:
     """Run `ddlight datasets [PATTERN]`; one dataset alone is shown with how to get it. Returns the exit code."""
-    pattern = _pattern("datasets", "every real dataset, with its numbers of images", argv)
+    pattern = _parser("datasets", "every real dataset, with its numbers of images").parse_args(argv).pattern
     infos = _choose("dataset", list(data_table.TABLE.values()), pattern, lambda info: (info.name,))
     if pattern and len(infos) == 1:
         return _write([infos[0].name, *(f"  {line}" for line in data_table.describe(infos[0]))])
@@ -53,24 +74,47 @@ def datasets_command(argv: Sequence[str]) -> int:
 
 
 def configs_command(argv: Sequence[str]) -> int:
-    """Run `ddlight configs [PATTERN]`: files below ./configs, or the repository's. Returns the exit code."""
-    pattern = _pattern("configs", "every configuration file, with its first comment", argv)
+    """Run `ddlight configs [PATTERN]`: files below ./configs and those that are shipped. Returns the exit code."""
+    parser = _parser("configs", "configuration files, with their first comment")
+    parser.add_argument("--all", action="store_true", help="fragments too, which other files name")
+    options = parser.parse_args(argv)
     files = configs()
     if not files:
-        raise UsageError(
-            f"No configuration found below {Path.cwd() / 'configs'} or {PACKAGE.parent / 'configs'}. "
-            "Run this in the folder that holds configs/."
-        )
-    chosen = _choose("config", files, pattern, lambda file: (file.as_posix(), file.stem))
-    return _write(table(("config", "what it is"), [(str(file), first_comment(file)) for file in chosen]))
+        raise UsageError(f"No configuration found below {Path.cwd() / 'configs'} or {shipped()}.")
+    chosen = _choose("config", list(files), options.pattern, lambda name: (name, name.rpartition("/")[2]))
+    groups: dict[str, list[tuple[str, str]]] = {title: [] for title in GROUPS.values()}
+    for name in chosen:
+        groups.setdefault(_group(name), []).append((name, first_comment(files[name])))
+    fragments = groups.pop(GROUPS["base"])
+    if options.all or options.pattern:
+        groups[GROUPS["base"]] = fragments
+    rows = table(("", ""), [row for group in groups.values() for row in group])[1:]
+    lines = ["ddlight fit --config NAME, for a study ddlight grid NAME, in any folder:"]
+    for title, group in groups.items():
+        lines += ["", title, *(f"  {rows.pop(0)}" for _ in group)] if group else []
+    return _write(lines)
 
 
-def configs() -> list[Path]:
-    """List `configs/**/*.yaml` of the current folder, or of the repository where the current folder has none."""
-    for folder in (Path("configs"), PACKAGE.parent / "configs"):
-        if files := sorted(folder.rglob("*.yaml")):
-            return files
-    return []
+def configs() -> dict[str, Path]:
+    """Every config by name, such as "coresets/herding": those below ./configs go before those that are shipped."""
+    folders = (Path("configs"), shipped())
+    files = {f.relative_to(folder).with_suffix("").as_posix(): f for folder in folders[::-1] for f in _yaml(folder)}
+    return dict(sorted(files.items()))
+
+
+def _yaml(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.yaml"))
+
+
+def _group(name: str) -> str:
+    """Title of the group that a config is listed in."""
+    if name.rpartition("/")[2] in START:
+        return GROUPS["start"]
+    folder, _, rest = name.rpartition("/")
+    top = folder.partition("/")[0]
+    if top == "studies" and rest.startswith(PAPERS):
+        return GROUPS["papers"]
+    return GROUPS.get(top, f"Methods: {top}")
 
 
 def first_comment(file: Path) -> str:
@@ -116,13 +160,13 @@ def _facts(facts: dict[str, str]) -> list[str]:
     return [f"  {name:<10}  {value}" for name, value in facts.items() if value]
 
 
-def _pattern(command: str, what: str, argv: Sequence[str]) -> str | None:
-    """Read the one argument that the listing commands take."""
+def _parser(command: str, what: str) -> argparse.ArgumentParser:
+    """A parser of the one argument that the listing commands take."""
     parser = argparse.ArgumentParser(prog=f"ddlight {command}", description=f"List {what}.", allow_abbrev=False)
     parser.add_argument(
         "pattern", nargs="?", help="part of a name, or a pattern such as 'dc*'; an exact name tells more"
     )
-    return parser.parse_args(argv).pattern
+    return parser
 
 
 def _choose(what: str, things: Sequence[T], pattern: str | None, words: Callable[[T], Sequence[str]]) -> list[T]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from ddlight.cli.configs import find_config
 from ddlight.core.errors import STOPPED, DDLightError, UsageError, nearest
 from ddlight.studies.emit import RUNS, TaskCommand, array, put, sweep
 from ddlight.studies.slurm import Job, add_resources
@@ -43,6 +44,7 @@ def main(argv: Sequence[str]) -> int:
             since it was run, or no cell is chosen.
     """
     options = _parser().parse_args(list(argv))
+    options.study = find_config(options.study, "studies")
     resources = {name: value for name, value in vars(options).items() if name in RESOURCES}
     _check(options, resources)
     cells = _chosen(options)

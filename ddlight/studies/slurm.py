@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from ddlight.cli.configs import find_config
 from ddlight.core.errors import DataError, UsageError
 from ddlight.core.files import make_folder
 
@@ -207,7 +208,7 @@ def main(argv: Sequence[str]) -> int:
         UsageError: an option is wrong, nobody is there to be asked, sbatch is missing or refuses the job.
     """
     job, options = parse(argv)
-    if not Path(job.config).is_file():
+    if not find_config(job.config).is_file():
         raise DataError(f"There is no configuration {job.config} here ({Path.cwd()}). To see all: ddlight configs")
     text = render(job)
     sys.stdout.write(text)

@@ -291,33 +291,52 @@ def test_protocols(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.splitlines() == ["edc", *(f"  {line}" for line in describe("edc"))]
 
 
-def test_configs(
+def test_configs_are_grouped_and_fragments_shown_on_request(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(listing, "shipped", lambda: tmp_path / "shipped")
     write("configs/b.yaml", "\n#  Random on digits.\n# more\nx: 1\n")
     write("configs/base/a.yaml", "x: 1\n")
     write("configs/note.txt", "# no\n")
+    write("shipped/quickstart.yaml", "# First.\n")
+    write("shipped/matching/dm.yaml", "# DM.\n")
+    write("shipped/b.yaml", "# Another of the name.\n")
     monkeypatch.chdir(tmp_path)
     listing.configs_command([])
-    assert capsys.readouterr().out.splitlines() == [
-        "config               what it is",
-        "configs/b.yaml       Random on digits.",
-        "configs/base/a.yaml",
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "",
+        "Start here",
+        "  quickstart   First.",
+        "",
+        "Papers: one run of a published recipe",
+        "  b            Random on digits.",
+        "",
+        "Methods: matching",
+        "  matching/dm  DM.",
     ]
+    listing.configs_command(["--all"])
+    assert capsys.readouterr().out.splitlines()[-2:] == ["Fragments, which other files name", "  base/a"]
     listing.configs_command(["base"])
-    assert "b.yaml" not in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "base/a" in out and "Random on digits" not in out
 
 
-def test_configs_of_the_repository_and_none(
+def test_configs_that_are_shipped_and_none(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    monkeypatch.setattr(listing, "PACKAGE", tmp_path / "repo" / "ddlight")
+    assert listing.configs()["coresets/herding"].is_file()
+    monkeypatch.setattr(listing, "shipped", lambda: tmp_path / "ship")
     with pytest.raises(UsageError, match="No configuration found"):
         listing.configs_command([])
-    file = write("repo/configs/x.yaml", "# X.\n")
-    assert listing.configs() == [file]
+    file = write("ship/x.yaml", "# X.\n")
+    assert listing.configs() == {"x": file}
+
+
+def test_every_shipped_config_is_in_a_group_of_its_own_title() -> None:
+    titles = {listing._group(name) for name in listing.configs()}
+    assert titles == set(listing.GROUPS.values())
 
 
 @pytest.mark.parametrize("command", ["methods", "regimes", "protocols", "datasets", "configs"])
