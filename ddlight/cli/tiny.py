@@ -18,7 +18,7 @@ def make_tiny(config: dict[str, Any]) -> dict[str, Any]:
     """
     tiny = copy.deepcopy(config)
     data = tiny["data"]["init_args"]
-    data.update(dataset=copy.deepcopy(DATASET), ipc=min(data.get("ipc", IPC), IPC))
+    data.update(dataset=copy.deepcopy(DATASET), ipc=min(data.get("ipc") or IPC, IPC))
     _shrink_teachers(data)
     for name, value in _method_values(tiny["data"]).items():
         given = data.get(name)

@@ -24,6 +24,10 @@ class Budget:
 
     Raises:
         UsageError: none or several units are set, or the value is not positive.
+
+    Example:
+        >>> Budget(full_epochs=2).total_steps(images=100, batch=50, full_images=5000)  # 10,000 images in steps of 50
+        200
     """
 
     steps: int | None = None

@@ -26,6 +26,11 @@ class Schedule:
         cooldown: `wsd` only: last fraction of the run, with a linear fall to 0.
         stepped: "epoch" holds the rate during each pass over the set, as the published code does; "step" does not, nor
             does a run of fewer than 20 passes, unless "epoch" is given.
+
+    Example:
+        >>> schedule = Schedule("cosine", zeta=2.0)
+        >>> [round(schedule.at(step, total=4, steps_per_epoch=1), 3) for step in range(4)]  # it ends at 0.5
+        [1.0, 0.962, 0.854, 0.691]
     """
 
     name: Name = "cosine"

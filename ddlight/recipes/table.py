@@ -94,6 +94,11 @@ def resolve(name: str, setting: Setting, override: Override | None = None, budge
         setting: what the rules depend on.
         override: numbers that replace the protocol's.
         budget: a length that replaces the protocol's.
+
+    Example:
+        >>> plan = resolve("rded", Setting(classes=10, ipc=10, size=32), Override(lr=0.002))
+        >>> plan.recipe.batch, plan.recipe.lr, plan.budget.epochs, plan.augment.mix
+        (50, 0.002, 300.0, 'cutmix')
     """
     plan = (override or Override()).apply(find(name).rule(setting))
     return replace(plan, budget=budget) if budget else plan

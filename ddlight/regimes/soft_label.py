@@ -39,11 +39,14 @@ class SoftLabel(Regime):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, protocol=protocol, **kwargs)  # type: ignore[misc]  # the student alone is positional
-        if (teacher is None) == (labels == "teacher"):
+        if teacher is None and labels == "teacher":
+            allowed = ", ".join(sorted(kind.__name__ for kind in Teacher.__subclasses__()))
             raise UsageError(
-                "SoftLabel takes a teacher, whose labels it keeps (--model.teacher=...), or the set's own labels "
-                "(--model.labels=set), and not both."
+                f"'model.teacher' is missing: give it in the config, or as --model.teacher=... Allowed: {allowed}. Or "
+                "match the soft labels that the set came with: --model.labels=set."
             )
+        if teacher is not None and labels == "set":
+            raise UsageError("SoftLabel takes a teacher, or the set's own labels (--model.labels=set), and not both.")
         self.teacher, self.labels, self.frozen = teacher, labels, torch.empty(0)
 
     @property

@@ -1,5 +1,6 @@
 """Budgets and schedules against counting loops, closed forms, and the steps that real runs take."""
 
+import doctest
 from itertools import count
 from math import cos, pi
 
@@ -10,12 +11,19 @@ from ddlight.core.errors import UsageError
 from ddlight.data import Digits
 from ddlight.methods.baselines.random import Random
 from ddlight.networks.students import MLP
+from ddlight.recipes import budget, schedules, table
 from ddlight.recipes.budget import UNITS, Budget, images_seen, steps_to_see
 from ddlight.recipes.plan import Override
 from ddlight.recipes.schedules import SHAPES, Schedule
 from ddlight.regimes.hard_label import HardLabel
 
 SIZES = [(100, 100), (100, 50), (100, 64), (100, 7), (101, 100), (1, 1), (5, 2), (30, 8)]
+
+
+@pytest.mark.parametrize("module", [budget, schedules, table])
+def test_the_examples_hold(module):
+    failed, tried = doctest.testmod(module)
+    assert tried and not failed
 
 
 def sizes_of_batches(images, batch):

@@ -93,9 +93,10 @@ def test_the_command_trains_on_labels_that_were_published(command, home):
 
 
 def test_a_teacher_or_the_set_and_not_both(home):
-    for options in ({}, {"teacher": RunTeacher("x"), "labels": "set"}):
-        with pytest.raises(UsageError, match=r"takes a teacher.*--model.labels=set.*not both"):
-            SoftLabel(STUDENT, **options)
+    with pytest.raises(UsageError, match=r"'model.teacher' is missing.*Allowed: FileTeacher, .*--model.labels=set"):
+        SoftLabel(STUDENT)
+    with pytest.raises(UsageError, match=r"takes a teacher.*--model.labels=set.*not both"):
+        SoftLabel(STUDENT, teacher=RunTeacher("x"), labels="set")
 
 
 def test_a_set_of_hard_labels_has_none_to_match(fit, home):
