@@ -224,7 +224,7 @@ def _data_lines(data: CondensedDataModule) -> list[str]:
     try:
         if absent := [t for t in data.all_teachers if not t.at_hand()]:
             return [*lines, *(f"missing   {_absent(t)}" for t in absent)]
-        exists = (data.folder / "manifest.json").exists()
+        exists = data.artefact.exists
     except DDLightError as error:
         return [*lines, f"missing   {error}"]
     state = "exists" if exists else f"to be made, about {_duration(data.estimate_seconds())}"

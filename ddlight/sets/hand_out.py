@@ -32,6 +32,7 @@ def hand_out(data: Any, folder: Path, copy: bool = False) -> int:
         )
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"--files: {folder} is not empty. Give a new folder.")
+    data.artefact.verified()
     indices, _ = read_selection(data.folder)
     labels, classes = data.dataset.index("train").labels, data.dataset.info.classes
     pairs = [(encoded[i], folder / classes[labels[i]] / encoded[i].name) for i in indices.tolist()]

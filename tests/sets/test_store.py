@@ -6,8 +6,6 @@ import json
 import multiprocessing
 import os
 import signal
-import socket
-import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -182,91 +180,13 @@ def test_a_claim_is_exclusive_until_it_is_released(tmp_path):
     assert not list(other.folder.glob("*.claim"))
 
 
-def write_claim(work, text, age=0.0):
-    claim = work.path(UNIT).with_suffix(".claim")
-    claim.write_text(text)
-    os.utime(claim, (time.time() - age, time.time() - age))
-
-
-def test_a_claim_of_another_process_here_lives_as_long_as_the_process(tmp_path):
-    work = Workspace(tmp_path / "set")
-    process = subprocess.Popen(["sleep", "60"])
-    try:
-        write_claim(work, f"{socket.gethostname()} {process.pid} {claims.born(process.pid)}", age=1000)
-        assert not work.claim(UNIT).take()  # alive, however long it takes
-        process.kill()
-        wait_until(lambda: not claims.born(process.pid))
-        assert work.claim(UNIT).take()  # a zombie works no more
-    finally:
-        process.kill()
-        process.wait()
-
-
-def test_a_claim_of_a_dead_process_is_free(tmp_path):
-    work = Workspace(tmp_path / "set")
-    process = subprocess.Popen(["true"])
-    process.wait()
-    for text in (f"{socket.gethostname()} {process.pid} 123", f"{socket.gethostname()} {process.pid}"):
-        write_claim(work, text)
-        assert work.claim(UNIT).take()
-
-
-def test_a_claim_of_a_dead_process_whose_number_was_given_again_is_free(tmp_path):
-    work = Workspace(tmp_path / "set")
-    write_claim(work, f"{socket.gethostname()} {os.getpid()} 1")
-    assert work.claim(UNIT).take()
-
-
-@pytest.mark.parametrize("text", ["elsewhere 1 1", "elsewhere 1", ""])
-def test_a_claim_of_another_machine_goes_stale(tmp_path, text):
-    work = Workspace(tmp_path / "set")
-    write_claim(work, text, age=claims.CLAIM_SECONDS - 20)
-    assert not work.claim(UNIT).take()
-    write_claim(work, text, age=claims.CLAIM_SECONDS + 20)
-    work.claim(UNIT).renew()
-    assert not work.claim(UNIT).take()
-    write_claim(work, text, age=claims.CLAIM_SECONDS + 20)
-    assert work.claim(UNIT).take()
-
-
-@pytest.mark.parametrize(
-    "text", ["{host} 12x 5", "{host} 99999999999999999999", "{host}\xff1 1", "{host} 1 2 3", "\0" * 9]
-)
-def test_a_damaged_claim_goes_stale(tmp_path, text):
-    work, content = Workspace(tmp_path / "set"), text.format(host=socket.gethostname()).encode("latin-1")
-    write_claim(work, "")
-    work.path(UNIT).with_suffix(".claim").write_bytes(content)
-    assert not work.claim(UNIT).take()
-    os.utime(work.path(UNIT).with_suffix(".claim"), (0, 0))
-    assert work.claim(UNIT).take()
-
-
-def test_a_claim_that_does_not_fit_on_the_disk_is_none(tmp_path, monkeypatch):
-    work = Workspace(tmp_path / "set")
-
-    def full(pid):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(claims, "born", full)
-        with pytest.raises(DataError, match="disk is full"):
-            work.claim(UNIT).take()
-    assert work.claim(UNIT).take()
-
-
-def test_a_claim_that_was_lost_is_not_brought_back_by_renewing(tmp_path):
-    work = Workspace(tmp_path / "set")
-    work.claim(UNIT).renew()
-    assert work.claim(UNIT).take()
-
-
 def test_a_long_unit_keeps_its_claim_as_other_machines_see_it(tmp_path, monkeypatch):
     data, taken, inner = noise(tmp_path), [], Noise.make
     work = Workspace(data.folder)
     threads = threading.active_count()
 
     def long(unit):
-        write_claim(work, "elsewhere 1 1")  # so that only its age tells whether it lives
+        work.claim(UNIT).path.write_text("elsewhere 1 1")  # so that only its age tells whether it lives
         for _ in range(5):
             time.sleep(0.4)
             taken.append(Workspace(data.folder).claim(unit).take())
