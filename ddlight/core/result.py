@@ -371,11 +371,8 @@ def peak_host_memory() -> int:
     Linux is asked through /proc: a process that another one started inherits that one's `ru_maxrss`, so that a small
     run would report the memory of its launcher.
     """
-    status = Path("/proc/self/status")
-    if status.exists():
-        found = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(), re.MULTILINE)
-        if found:
-            return int(found[1]) * 1024
+    if (peak := _proc_bytes("VmHWM")) is not None:
+        return peak
     import resource  # not on Windows, where results can still be read
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -384,9 +381,14 @@ def peak_host_memory() -> int:
 
 def resident_memory() -> int:
     """Resident memory of this process now, in bytes; its peak where there is no /proc."""
+    now = _proc_bytes("VmRSS")
+    return peak_host_memory() if now is None else now
+
+
+def _proc_bytes(name: str) -> int | None:
     status = Path("/proc/self/status")
-    found = re.search(r"^VmRSS:\s+(\d+) kB$", status.read_text(), re.MULTILINE) if status.exists() else None
-    return int(found[1]) * 1024 if found else peak_host_memory()
+    line = re.search(rf"^{name}:\s+(\d+) kB$", status.read_text(), re.MULTILINE) if status.exists() else None
+    return int(line[1]) * 1024 if line else None
 
 
 def utc_now() -> str:

@@ -29,18 +29,12 @@ def find(path: Path) -> Path:
         raise DataError(f"{path} does not exist. Give the folder of a condensed set or of a run: ddlight show FOLDER")
     if folder.name.endswith(".partial"):
         raise DataError(f"{path} is an unfinished set. Finish it: run its 'ddlight condense' command again.")
+    below = sorted({p.parent for name in (MANIFEST, RESULT) for p in folder.rglob(name)})
+    first = ", ".join(map(str, below[:3])) + ", ..." * (len(below) > 3)
     raise DataError(
         f"{path} is neither a condensed set (no {MANIFEST}) nor a finished run (no {RESULT}). "
-        f"Below it lie: {_below(folder) or 'none of them'}."
+        f"Below it lie: {first or 'none of them'}."
     )
-
-
-def _below(folder: Path) -> str:
-    """Name the first few condensed sets and runs below a folder."""
-    if not folder.is_dir():
-        return ""
-    found = sorted({p.parent for name in (MANIFEST, RESULT) for p in folder.rglob(name)})
-    return ", ".join(map(str, found[:3])) + ", ..." * (len(found) > 3)
 
 
 def run_arguments(run: Path, of: str) -> dict[str, Any]:
@@ -73,8 +67,8 @@ def open_dataset(manifest: Mapping[str, Any], root: str | None) -> RealDataset:
     Raises:
         DataError: the dataset is none of ddlight's.
     """
-    place = root or manifest.get("dataset_root")
-    return _construct(manifest["dataset_identity"], manifest["dataset"], manifest["classes"], place)
+    folder = root or manifest.get("dataset_root")
+    return _construct(manifest["dataset_identity"], manifest["dataset"], manifest["classes"], folder)
 
 
 def _construct(identity: Mapping[str, Any], title: str, classes: Sequence[str], root: str | None) -> RealDataset:
