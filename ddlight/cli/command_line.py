@@ -239,7 +239,9 @@ def _refuse_finished(folder: Path) -> None:
 
 
 def _locked(path: Path) -> FileLock:
-    """The lock file of a run, locked; the process that had it removes it when it ends, hence a second look at it.
+    """The lock file of a run, locked.
+
+    The process that had it removes it when it ends: a lock on a file that is gone is none, and filelock tries again.
 
     Raises:
         BusyError: another process has it.
