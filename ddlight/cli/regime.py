@@ -6,6 +6,7 @@ jsonargparse wants a class before its options, so that the words of a command ar
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ def _said(words: Sequence[str]) -> Iterator[tuple[int, Said]]:
                 if model is not None:
                     yield place, _options(model, file.parent)
         elif key in ("model", "model.init_args"):
-            yield place, _options(yaml.safe_load(value), Path())
+            with suppress(yaml.YAMLError):  # which the parser explains
+                yield place, _options(yaml.safe_load(value), Path())
         else:
             option, *inner = key.removeprefix("model.").removeprefix("init_args.").split(".")
             yield place, {option: {".".join(inner): value} if inner else value}

@@ -290,12 +290,11 @@ class Regime(LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Forget the optimiser's state at the drops of a step schedule, where the recipe says so."""
+        recipe, step = self.run.plan.recipe, self.global_step
         first = batch_idx % self.trainer.accumulate_grad_batches == 0
-        if self.run.plan.recipe.reset_momentum and first and self._drops_at(self.global_step):
+        drops = recipe.schedule.name == "step" and self._rate(step) < self._rate(max(0, step - 1))
+        if recipe.reset_momentum and first and drops:
             self.trainer.optimizers[0].state.clear()
-
-    def _drops_at(self, step: int) -> bool:
-        return self.run.plan.recipe.schedule.name == "step" and self._rate(step) < self._rate(max(0, step - 1))
 
     def _rate(self, step: int) -> float:
         return self.run.plan.recipe.schedule.at(step, self.run.steps, self.run.steps_per_pass)

@@ -43,7 +43,9 @@ def record(trainer: Trainer, model: Regime, data: CondensedDataModule, config: s
     if "test" not in model.scores:
         raise UsageError("The test split was not read: call Trainer.fit_run before recording a result.")
     test, run, cuda = model.scores["test"], model.run, torch.cuda
-    device = cuda.max_memory_allocated() if cuda.is_available() else None
+    device_memory = cuda.max_memory_allocated() if cuda.is_available() else None
+    on_gpu = trainer.strategy.root_device.type == "cuda"
+    device_name = cuda.get_device_name() if on_gpu else f"CPU, {torch.get_num_threads()} threads"
     return Result(
         run=trainer.run.name,
         config=config,
@@ -65,8 +67,8 @@ def record(trainer: Trainer, model: Regime, data: CondensedDataModule, config: s
         nll=test.nll,
         ece=test.ece,
         seconds=seconds,
-        peak_memory_bytes=PeakMemory(host=peak_host_memory(), device=device),
-        machine=_machine(trainer),
+        peak_memory_bytes=PeakMemory(host=peak_host_memory(), device=device_memory),
+        machine=Machine(device_name, trainer.world_size, trainer.num_nodes, str(trainer.precision)),
         versions=versions(),
     )
 
@@ -143,12 +145,6 @@ def _accuracy(trainer: Trainer, model: Regime) -> Accuracy:
         test_reads=len(readings) + 1,
         test_images=test.images,
     )
-
-
-def _machine(trainer: Trainer) -> Machine:
-    cuda = trainer.strategy.root_device.type == "cuda"
-    device = torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads"
-    return Machine(device, trainer.world_size, trainer.num_nodes, str(trainer.precision))
 
 
 def _teacher_accuracy(teacher: Teacher) -> float | None:

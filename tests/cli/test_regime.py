@@ -70,5 +70,6 @@ def test_neither_regime_nor_protocol_is_said_so(command):
     answer = command("fit", *DATA)
     assert answer.code == 2
     assert "There is no regime: give --model with a class, such as --model=HardLabel, or --model.protocol" in answer.err
+    assert command("fit", *DATA[:2], "--model={bad").code == 2
     with pytest.raises(UsageError, match=r"Unknown protocol 'rdde'. Did you mean rded"):
         with_regime(["fit", "--model.protocol=rdde"])
