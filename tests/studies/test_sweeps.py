@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from ddlight.core.result import Result
+from ddlight.recipes.table import PROTOCOLS
 
 ROOT = Path(__file__).parents[2]
 SWEEPS = [pytest.param(p, id=p.stem) for p in sorted((ROOT / "configs" / "sweeps").glob("*.yaml"))]
@@ -67,14 +68,15 @@ def test_every_run_of_the_sweep_parses_to_what_was_chosen(command, at_root, file
         assert config["data"]["init_args"]["ipc"] == chosen["data.ipc"]
         assert config["data"]["init_args"]["seed"] == chosen["data.seed"]
         assert config["data"]["init_args"]["dataset"]["init_args"]["held_out"] == chosen["data.dataset.held_out"]
-        assert config["model"]["init_args"]["protocol"] == Path(chosen["config"]).stem
+        assert config["model"]["init_args"]["protocol"] == chosen["model.protocol"]
+        assert config["model"]["class_path"].endswith(f".{PROTOCOLS[chosen['model.protocol']].regime}")
     assert len(seen) == len(grid(sweep))
 
 
 @pytest.mark.parametrize("file", SWEEPS)
 def test_runs_of_the_sweep_train_and_have_its_metric(command, at_root, file):
     sweep = yaml.safe_load(file.read_text())
-    first_of_each = {chosen["config"]: chosen for chosen in reversed(grid(sweep))}
+    first_of_each = {chosen["model.protocol"]: chosen for chosen in reversed(grid(sweep))}
     assert sweep["metric"] == {"name": "val/acc", "goal": "maximize"}
     for chosen in first_of_each.values():
         words = [word for word in agent_command(sweep, chosen)[2:] if not word.startswith("--wandb")]
@@ -82,5 +84,5 @@ def test_runs_of_the_sweep_train_and_have_its_metric(command, at_root, file):
         assert answer.code == 0, answer.err
         run = answer.err.strip().splitlines()[-1].split()[-1]
         result = Result.read(Path(run).parent)
-        assert result.protocol == Path(chosen["config"]).stem
+        assert result.protocol == chosen["model.protocol"]
         assert result.acc.held_out is not None
