@@ -43,7 +43,7 @@ class Released(CondensedDataModule):
     ) -> None:
         kwargs["ipc"] = 1 if ipc is None else ipc
         super().__init__(*args, **kwargs)
-        self.path, self.asked, self.given_space = path, ipc, space
+        self.path, self.first_images, self.given_space = path, ipc, space
 
     @cached_property
     def released(self) -> ReleasedSet:
@@ -51,7 +51,7 @@ class Released(CondensedDataModule):
         released = read_released(self._source(), self.dataset, self.given_space)
         for line in released.lines():
             log.info("%s", line)
-        return released if self.asked is None else released.first(self.asked)
+        return released if self.first_images is None else released.first(self.first_images)
 
     def _source(self) -> Path:
         if not self.path:
@@ -63,12 +63,12 @@ class Released(CondensedDataModule):
 
     @property
     def ipc(self) -> int:
-        """Images per class, as asked for or found."""
-        return self.asked or self.released.ipc
+        """Images per class, as given or read."""
+        return self.first_images or self.released.ipc
 
     @ipc.setter
     def ipc(self, value: int) -> None:
-        self.asked = value
+        self.first_images = value
 
     @property
     def space(self) -> str:  # type: ignore[override]
@@ -92,9 +92,9 @@ class Released(CondensedDataModule):
 
     @cached_property
     def arguments(self) -> dict[str, Any]:
-        """The content of the files, not their place; what was asked for; and that they are whitened, if so."""
+        """The content of the files, not their place; what was given; and that they are whitened, if so."""
         whitened = self.released.space if self.released.space in WHITENINGS else None
-        given = {"ipc": self.asked, "space": self.given_space or whitened}
+        given = {"ipc": self.first_images, "space": self.given_space or whitened}
         content = source_digest(self._source())
         return {"source_sha256": content, **{name: value for name, value in given.items() if value is not None}}
 

@@ -72,9 +72,15 @@ class CA2D(PatchSynthesiser):
         super().__init__(*args, **kwargs)
         self.factor, self.layout = factor, MosaicLayout(self, factor)
         self.patch_score, self.stitch_order = patch_score, stitch_order
-        self.scoring, self.budget, self.score, self.k_mode, self.k = scoring, budget, score, k_mode, k
-        self.j_mode, self.j, self.w = j_mode, j, w
-        self.exclude_top, self.include_last_epoch = exclude_top, include_last_epoch
+        self.scoring, self.budget, self.score, self.k_mode, self.k, self.j_mode = (
+            scoring,
+            budget,
+            score,
+            k_mode,
+            k,
+            j_mode,
+        )
+        self.j, self.w, self.exclude_top, self.include_last_epoch = j, w, exclude_top, include_last_epoch
 
     @cached_property
     def pruner(self) -> CADPrune:

@@ -30,8 +30,6 @@ class CDA(RecoveredSynthesiser):
 
     Paper: arXiv 2311.18838; numbers from its code (github.com/VILA-Lab/SRe2L, CDA), images up to 64 pixels as its
     Tiny-ImageNet script has them. That code leaves the curriculum out unless it is given a milestone.
-    A smaller set is a prefix of a larger one.
-    Deviation: images are kept as PNG, not as JPEG of quality 75.
 
     Args:
         teacher: a trained network with BatchNorm layers; null takes torchvision's ResNet-18 (IMAGENET1K_V1) for

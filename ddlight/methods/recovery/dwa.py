@@ -55,7 +55,7 @@ class DWA(RecoveredSynthesiser):
     """Real images that are changed to suit a network which was moved away from them (directed weight adjustment).
 
     Paper: arXiv 2409.17612; numbers from its code (github.com/AngusDujw/Diversity-Driven-Synthesis): those of CIFAR up
-    to 32 pixels, of Tiny-ImageNet up to 64, of ImageNet-1K above. A smaller set is a prefix of a larger one.
+    to 32 pixels, of Tiny-ImageNet up to 64, of ImageNet-1K above.
     Deviation: each block of classes moves the teacher as it was trained, as the paper describes it; the code never
     undoes a move within one ipc index, so that they add up (carry_state).
     Deviation: weights' gradients of the recovery do not enter the moves of later blocks, nor those of the moves the

@@ -19,14 +19,14 @@ from ddlight.core.errors import UsageError
 from ddlight.core.randomness import generator
 from ddlight.data.base import RealDataset
 from ddlight.methods.base import Synthesiser
-from ddlight.methods.patches.rded import RDED
+from ddlight.methods.patches.rded import RDED, PatchSynthesiser
 from ddlight.methods.recovery.engine import (
     LARGE_TEACHERS,
     TINY_TEACHERS,
     CategoryStatistics,
-    FromPatches,
     GatheredStatistics,
     Loss,
+    PatchImages,
     RecoveredSynthesiser,
     Recovery,
     Step,
@@ -95,24 +95,30 @@ def draw(count: int, pool: int, balanced: bool, rng: np.random.Generator) -> np.
     return drawn
 
 
-class DrawnImages(FromPatches):
+class DrawnImages(PatchImages):
     """Images drawn with replacement among RDED's mosaics of their class, or its real images, some of them mirrored.
 
     Args:
         data: the set that begins with them.
         teachers: of that set; the first chooses the mosaics' patches.
-        init: "mosaic" or "real".
-        balanced: how they are drawn; None takes balanced up to ten classes of photographs.
+        kind: "mosaic" or "real".
+        draw: "uniform" or "balanced"; None takes balanced up to ten classes of photographs.
     """
 
-    def __init__(self, data: Synthesiser, teachers: Teachers, init: str, balanced: bool | None) -> None:
-        def build() -> RDED | None:
-            if init == "real":
-                return None
-            return RDED(data.dataset, data.ipc, data.seed, data.cache, teacher=teachers.all[0])
+    fact = "mosaics"
 
-        super().__init__(data, build, "mosaics")
-        self.balanced = balanced
+    def __init__(self, data: Synthesiser, teachers: Teachers, kind: str, draw: str | None) -> None:
+        super().__init__(data, teachers, kind)
+        self.draw = draw
+
+    def options(self) -> tuple[type[PatchSynthesiser], dict[str, Any]] | None:
+        """RDED as it is, or none."""
+        return (RDED, {}) if self.kind == "mosaic" else None
+
+    @property
+    def sources(self) -> int:  # type: ignore[override]
+        """As many as a mosaic has tiles."""
+        return self.patches.tile_factor**2 if self.patches else 1
 
     def check(self) -> None:
         """Raise UsageError where a class has too few images for the mosaics."""
@@ -127,7 +133,7 @@ class DrawnImages(FromPatches):
         """Which of a class's `pool` images its ipc images begin with, and which of those are mirrored: (ipc,) each."""
         dataset, ipc = self.data.dataset, self.data.ipc
         rng = generator(self.data.seed, "initial images", label)
-        balanced = few(dataset) if self.balanced is None else self.balanced
+        balanced = few(dataset) if self.draw is None else self.draw == "balanced"
         return draw(ipc, pool, balanced, rng), (rng.random(ipc) < 0.5) & dataset.info.flip
 
     def __call__(self, number: int, places: np.ndarray) -> np.ndarray:
@@ -208,8 +214,7 @@ class EDC(RecoveredSynthesiser):
         self.length, self.momentum, self.init, self.draw, self.flatness = length, momentum, init, draw, flatness
         self.category_share, self.category, self.patch_targets = category_share, category, patch_targets
         self.networks = Teachers(self, teachers, squeezes, (*LARGE_TEACHERS, "alexnet"), students(self.dataset))
-        balanced = None if draw is None else draw == "balanced"
-        self.start, self.gathered = DrawnImages(self, self.networks, init, balanced), GatheredStatistics(self, momentum)
+        self.start, self.gathered = DrawnImages(self, self.networks, init, draw), GatheredStatistics(self, momentum)
         self.parts = [self.gathered]
         self.passes = 4.0 if flatness else 3.0  # the flatness term asks the network once more
 

@@ -12,6 +12,7 @@ from stage to stage. Labels come later, from the same networks in training mode 
 """
 
 from functools import cached_property
+from itertools import product
 from typing import Any, ClassVar
 
 import torch
@@ -99,17 +100,12 @@ class Stages(Part):
         """Look at the stages. Raises UsageError where they do not fit the images."""
         _ = self.all
 
+    @torch.no_grad()
     def make(self) -> None:
         """Show each teacher the views of all stages. Raises UsageError where one takes no such views."""
-        for teacher in self.data.loaded_teachers:
-            self._require_views(teacher)
-
-    @torch.no_grad()
-    def _require_views(self, teacher: Teacher) -> None:
-        taken, network = teacher.input, teacher.network
-        device = next(network.parameters()).device
-        for size in sorted(set(self.sizes)):
-            side = round(size * taken.size / self.whole)
+        for teacher, size in product(self.data.loaded_teachers, sorted(set(self.sizes))):
+            taken, network = teacher.input, teacher.network
+            device, side = next(network.parameters()).device, round(size * taken.size / self.whole)
             try:
                 network(torch.zeros(1, len(taken.mean), side, side, device=device))
             except RuntimeError as error:
@@ -141,7 +137,7 @@ class FADRM(RecoveredSynthesiser):
     32 pixels, of Tiny-ImageNet up to 64, of ImageNet-1K above, with the rate of its own that ImageNette has.
     Deviation: mixed precision, which images above 64 pixels have, is bf16, not fp16 with scaled losses.
     Paper and code differ in the evaluation: the code's is protocol fadrm, the paper says EDC's (protocol edc).
-    `recovery.iterations` are those of all stages together. A smaller set is a prefix of a larger one.
+    `recovery.iterations` are those of all stages together.
 
     Args:
         teacher: a trained network with BatchNorm layers; null takes torchvision's ResNet-18 (IMAGENET1K_V1) for

@@ -25,10 +25,10 @@ from ddlight.methods.recovery.engine import (
     TINY_TEACHERS,
     GatheredStatistics,
     Loss,
-    Noise,
     RecoveredSynthesiser,
     Recovery,
     SmoothedStatistics,
+    Start,
     Teachers,
     photographs,
     students,
@@ -119,7 +119,7 @@ class GVBSM(RecoveredSynthesiser):
         self.teachers, self.squeezes, self.carry_state = teachers, squeezes, carry_state
         self.momentum, self.drop_rate, self.density, self.tau = momentum, drop_rate, density, tau
         self.networks = Teachers(self, teachers, squeezes, LARGE_TEACHERS, students(self.dataset))
-        self.start, self.gathered = Noise(self), GatheredStatistics(self, momentum)
+        self.start, self.gathered = Start(self), GatheredStatistics(self, momentum)
         self.parts = [self.gathered]
 
     def published(self) -> Recovery:

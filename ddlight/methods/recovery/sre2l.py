@@ -20,8 +20,7 @@ class SRe2L(RecoveredSynthesiser):
     """Noise that is moved until a trained network knows its class and its BatchNorm layers see what they remember.
 
     Paper: arXiv 2306.13092; numbers from its code (github.com/VILA-Lab/SRe2L), images up to 64 pixels as its
-    Tiny-ImageNet script has them. A smaller set is a prefix of a larger one.
-    Deviation: images are kept as PNG, not as JPEG of quality 75.
+    Tiny-ImageNet script has them.
 
     Args:
         teacher: a trained network with BatchNorm layers; null takes torchvision's ResNet-18 (IMAGENET1K_V1) for

@@ -17,7 +17,6 @@ class SRe2LPlusPlus(RecoveredSynthesiser):
 
     Paper: arXiv 2501.07575, whose baseline it is; numbers from its code (github.com/Jiacheng8/CV-DD). That code has no
     script of it for images up to 64 pixels: these have the numbers of the others with rolls of 4 pixels (guess).
-    A smaller set is a prefix of a larger one.
     Deviation: mixed precision, which images above 64 pixels have, is bf16, not fp16 with scaled losses; images are kept
     as PNG, not as JPEG of quality 75.
 

@@ -18,7 +18,6 @@ from ddlight.methods.recovery import fadrm
 from ddlight.methods.recovery.engine.loop import recover
 from ddlight.methods.recovery.engine.observer import Observer
 from ddlight.methods.recovery.engine.options import RecoveryOverride
-from ddlight.methods.recovery.engine.parts import real_rows
 from ddlight.methods.recovery.engine.views import Views
 from ddlight.methods.recovery.fadrm import FADRM, FADRMPlus, residual, resized
 from ddlight.methods.recovery.sre2lpp import SRe2LPlusPlus
@@ -205,7 +204,7 @@ def test_the_stages_are_those_of_a_loop_written_out(plus, options, sizes, ends, 
     data = plus(teachers, numbers={"lr": 0.1, "stat_weight": 0.1}, **options)
     data.prepare()
     block = data.units()[1]
-    rows = real_rows(data, data.places(block))
+    rows = data.start.rows(data.places(block))
     mean, std = data.dataset.info.mean[0], data.dataset.info.std[0]
     patches = (torch.from_numpy(data.dataset.split("train").images[rows]).float() / 255 - mean) / std
     expected = written_out(data, block, patches, teachers, ends, sizes, alpha)

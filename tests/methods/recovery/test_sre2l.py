@@ -16,7 +16,6 @@ from ddlight.core import artefact
 from ddlight.core.errors import DataError, UsageError
 from ddlight.methods.recovery.cda import CDA
 from ddlight.methods.recovery.dwa import DWA
-from ddlight.methods.recovery.engine.parts import real_rows
 from ddlight.methods.recovery.engine.watch import PICTURE, RecoveryBar, described
 from ddlight.methods.recovery.sre2l import SRe2L
 from ddlight.methods.scoring.run import Scoring
@@ -131,7 +130,7 @@ def test_recovering_makes_the_teacher_sure_of_the_class(make, teacher):
 def test_real_images_can_be_the_beginning(make):
     data = make(SRe2L, init="real", ipc=3)
     train = data.dataset.split("train")
-    rows = np.concatenate([real_rows(data, data.places(block)) for block in data.blocks()])
+    rows = np.concatenate([data.start.rows(data.places(block)) for block in data.blocks()])
     assert train.labels[rows].tolist() == list(range(10)) * 3
     assert len(set(rows.tolist())) == 30
     first = data.pixels.leave(data.initial(data.blocks()[0])).astype(int)

@@ -7,13 +7,12 @@ from ddlight.methods.recovery.engine.observer import Observer
 from ddlight.methods.recovery.engine.options import Recovery, RecoveryOverride
 from ddlight.methods.recovery.engine.parts import (
     STARTS,
-    FromPatches,
     GatheredStatistics,
     Init,
-    Noise,
     Part,
     Patches,
     PatchImages,
+    Start,
 )
 from ddlight.methods.recovery.engine.recovered import Carried, RecoveredSynthesiser
 from ddlight.methods.recovery.engine.statistics import CategoryStatistics, SmoothedStatistics

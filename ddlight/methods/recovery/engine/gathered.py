@@ -81,20 +81,20 @@ class RealStatistics(Artefact):
         return self._read(device, "all", slice(None))
 
     def of_classes(self, classes: np.ndarray, device: torch.device) -> dict[int, LayerStatistics]:
-        """Statistics of some classes by layer number: one row a class, in their order. Raises as `of_all`."""
+        """Statistics of some classes by layer number: one row per class, in their order. Raises as `of_all`."""
         low, high = int(classes.min()), int(classes.max()) + 1
         rows = torch.from_numpy(classes - low).to(device)
-        found = self._read(device, "classes", slice(low, high))
-        return {layer: tuple(s[rows] for s in statistics) for layer, statistics in found.items()}
+        between = self._read(device, "classes", slice(low, high))
+        return {layer: tuple(s[rows] for s in statistics) for layer, statistics in between.items()}
 
     def _read(self, device: torch.device, kind: str, rows: slice) -> dict[int, LayerStatistics]:
-        found: dict[int, LayerStatistics] = {}
+        statistics: dict[int, LayerStatistics] = {}
         with safe_open(self._file, "pt") as tensors:
             names = list(tensors.keys())
             for layer, place in sorted(tuple(map(int, key.split(".")[1:])) for key in names if key.startswith(kind)):
                 tensor = tensors.get_slice(f"{kind}.{layer}.{place}")[rows].to(device)
-                found[layer] = (*found.get(layer, ()), tensor)
-        return found
+                statistics[layer] = (*statistics.get(layer, ()), tensor)
+        return statistics
 
     @cached_property
     def _file(self) -> str:

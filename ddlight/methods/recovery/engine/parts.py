@@ -1,6 +1,6 @@
 """What a recovery has besides teachers and numbers: where its images begin, and statistics of the real images."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -21,11 +21,7 @@ Patches = Difficulty | Literal["whole"]
 
 
 class Part:
-    """What a recovery has besides teachers and numbers: checked first, made before the first block, and counted.
-
-    Args:
-        data: the set that it is a part of.
-    """
+    """A part of the set `data`: checked first, made before the first block, and counted."""
 
     def __init__(self, data: Synthesiser) -> None:
         self.data = data
@@ -46,7 +42,7 @@ class Part:
 
 
 class Start(Part):
-    """Where images begin."""
+    """Where images begin; as such, noise of N(0, 1), drawn for each block."""
 
     sources: int = 0
     """Real images that go into one."""
@@ -58,20 +54,12 @@ class Start(Part):
             number: of the block.
             places: int64 (B,): of its images in the set; image k of class c has place c ipc + k.
         """
-        raise NotImplementedError
-
-
-class Noise(Start):
-    """Noise of N(0, 1), drawn for each block."""
-
-    def __call__(self, number: int, places: np.ndarray) -> np.ndarray:
-        """Normalised float32 noise."""
         info, rng = self.data.dataset.info, generator(self.data.seed, "recovery noise", number)
         return rng.standard_normal((len(places), info.channels, info.size, info.size), np.float32)
 
 
 class RealImages(Start):
-    """Real images in the random order of `real_rows`."""
+    """Real images: image k of a class is the k-th of the class's own random order."""
 
     sources = 1
 
@@ -79,51 +67,48 @@ class RealImages(Start):
         """Raise UsageError where a class has fewer images than ipc."""
         require_images(self.data.dataset, self.data.ipc)
 
+    def rows(self, places: np.ndarray) -> np.ndarray:
+        """Positions of the images in the training split: int64 (B,)."""
+        labels, ipc, seed = self.data.dataset.index("train").labels, self.data.ipc, self.data.seed
+        classes = np.unique(places // ipc).tolist()
+        orders = {c: generator(seed, "recovery real", c).permutation(np.flatnonzero(labels == c)) for c in classes}
+        return np.array([orders[place // ipc][place % ipc] for place in places.tolist()])
+
     def __call__(self, number: int, places: np.ndarray) -> np.ndarray:
         """The images, uint8."""
-        return self.data.dataset.take("train", real_rows(self.data, places))
+        return self.data.dataset.take("train", self.rows(places))
 
 
-def real_rows(data: Synthesiser, places: np.ndarray) -> np.ndarray:
-    """Positions of real images in the training split: image k of a class is the k-th of the class's own random order.
-
-    Args:
-        data: the set that begins with them.
-        places: int64 (B,): of the images in that set; image k of class c has place c ipc + k.
-    """
-    labels = data.dataset.index("train").labels
-    orders = {
-        c: generator(data.seed, "recovery real", c).permutation(np.flatnonzero(labels == c))
-        for c in np.unique(places // data.ipc).tolist()
-    }
-    return np.array([orders[place // data.ipc][place % data.ipc] for place in places.tolist()])
+STARTS: dict[Init, type[Start]] = {"noise": Start, "real": RealImages}
 
 
-STARTS: dict[Init, type[Start]] = {"noise": Noise, "real": RealImages}
-
-
-class FromPatches(Start):
-    """Images of a set of patches that the first teacher scores, or real images.
+class PatchImages(RealImages):
+    """Images of a set of patches that the first teacher scores, as a rule of `RealPatches`; or whole real images.
 
     Args:
         data: the set that begins with them.
-        build: gives the set of patches, once the teachers are known; None where images begin as real ones.
-        fact: what the manifest calls the set.
+        teachers: of that set.
+        kind: difficulty of the patches; "whole" takes whole images.
     """
 
-    def __init__(self, data: Synthesiser, build: Callable[[], PatchSynthesiser | None], fact: str) -> None:
+    fact = "patch_set"
+    """What the manifest calls the set of patches."""
+
+    def __init__(self, data: Synthesiser, teachers: Teachers, kind: str) -> None:
         super().__init__(data)
-        self.build, self.fact = build, fact
+        self.teachers, self.kind = teachers, kind
+
+    def options(self) -> tuple[type[PatchSynthesiser], dict[str, Any]] | None:
+        """Method and options of the set of patches; None where there is none."""
+        return None if self.kind == "whole" else (RealPatches, {"difficulty": self.kind})
 
     @cached_property
     def patches(self) -> PatchSynthesiser | None:
         """The set of patches, in which images lie class after class as they do in `data`."""
-        return self.build()
-
-    @property
-    def sources(self) -> int:  # type: ignore[override]
-        """As many as an image has patches."""
-        return self.patches.tile_factor**2 if self.patches else 1
+        if (chosen := self.options()) is None:
+            return None
+        data, (method, options) = self.data, chosen
+        return method(data.dataset, data.ipc, data.seed, data.cache, teacher=self.teachers.all[0], **options)
 
     def make(self) -> None:
         """Make the patches."""
@@ -142,6 +127,10 @@ class FromPatches(Start):
             return self.data.dataset.take("train", rows)
         return self._images[torch.from_numpy(rows)].numpy()
 
+    def __call__(self, number: int, places: np.ndarray) -> np.ndarray:
+        """The patches or whole images, uint8."""
+        return self.taken(places if self.patches else self.rows(places))
+
     def operations(self, forwards: Sequence[float]) -> float:
         """Those of the patches' scores."""
         return self.patches.scored_crops * forwards[0] if self.patches else 0.0
@@ -149,33 +138,6 @@ class FromPatches(Start):
     def facts(self) -> dict[str, Any]:
         """The patches that images began with."""
         return {self.fact: self.patches.fingerprint if self.patches else None}
-
-
-class PatchImages(FromPatches):
-    """A set of `RealPatches`, or whole real images.
-
-    Args:
-        data: the set that begins with them.
-        teachers: of that set.
-        difficulty: of the patches; "whole" takes whole images.
-    """
-
-    def __init__(self, data: Synthesiser, teachers: Teachers, difficulty: Patches) -> None:
-        def build() -> RealPatches | None:
-            if difficulty == "whole":
-                return None
-            first = teachers.all[0]
-            return RealPatches(data.dataset, data.ipc, data.seed, data.cache, teacher=first, difficulty=difficulty)
-
-        super().__init__(data, build, "patch_set")
-
-    def check(self) -> None:
-        """Raise UsageError where a class has fewer images than ipc."""
-        require_images(self.data.dataset, self.data.ipc)
-
-    def __call__(self, number: int, places: np.ndarray) -> np.ndarray:
-        """The patches or whole images, uint8."""
-        return self.taken(places if self.patches else real_rows(self.data, places))
 
 
 class GatheredStatistics(Part):

@@ -41,6 +41,7 @@ class RecoveredSynthesiser(Synthesiser):
     which numbers its paper has for a dataset. What else it has of its own it overrides: `crop_floors`, `statistics`
     (what is matched of a network), `losses` (what else is asked), `recover` (stages, changed weights).
     Images are kept without loss, as PNG. Deviation: all published codes but FADRM's store JPEG of quality 75.
+    Unless blocks go class after class, a smaller set is a prefix of a larger one.
 
     Args:
         recovery: numbers that replace the published ones.
@@ -145,8 +146,11 @@ class RecoveredSynthesiser(Synthesiser):
 
     def blocks(self) -> list[Unit]:
         """Images that are recovered together, at most `batch` of them."""
-        split = [np.divmod(places, self.ipc) for places in self._places]
-        return [Unit(n, *(tuple(np.unique(part).tolist()) for part in parts)) for n, parts in enumerate(split)]
+        return [self._unit(number, places) for number, places in enumerate(self._places)]
+
+    def _unit(self, number: int, places: np.ndarray) -> Unit:
+        classes, images = (tuple(np.unique(part).tolist()) for part in np.divmod(places, self.ipc))
+        return Unit(number, classes, images)
 
     def places(self, block: Unit) -> np.ndarray:
         """Places of a block's images, int64 (B,): image k of class c has place c ipc + k."""
@@ -195,7 +199,8 @@ class RecoveredSynthesiser(Synthesiser):
         """Blocks; or, where state is carried, those that follow one another together."""
         if not self.carry_state:
             return self.blocks()
-        return [_together(number, blocks) for number, blocks in enumerate(self.in_order())]
+        places = [np.concatenate([self.places(block) for block in blocks]) for blocks in self.in_order()]
+        return [self._unit(number, part) for number, part in enumerate(places)]
 
     def make(self, unit: Unit) -> Synthesis:
         """Recover a unit's images, in one block or in several that follow one another."""
@@ -254,9 +259,3 @@ class RecoveredSynthesiser(Synthesiser):
         cost = {"flops_synthesis": self.operations(), **scoring_facts(self.scoring_runs)}
         own = [part.facts() for part in (*self.parts, self.start)]
         return {"recovery": asdict(self.numbers), "teachers": teachers, **cost, **dict(ChainMap(*own))}
-
-
-def _together(number: int, blocks: Sequence[Unit]) -> Unit:
-    """One unit of several blocks."""
-    classes, images = {c for block in blocks for c in block.classes}, {k for block in blocks for k in block.images}
-    return Unit(number, tuple(sorted(classes)), tuple(sorted(images)))

@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -18,12 +17,12 @@ from ddlight.methods.recovery.engine.observer import PixelSpace
 
 log = logging.getLogger("ddlight")
 DRAW_SECONDS = 0.5
-"""The bar moves this often; the terms of the loss are read no oftener."""
+"""The bar moves, and the terms of the loss are read, once in this time."""
 PICTURE_SECONDS = 20.0
 PICTURE = "preview.png"
 """Written into the set's working folder, which goes when the set is sealed."""
 SHOWN = 100
-"""At most so many images are in the picture."""
+"""Most images of one picture."""
 
 
 class RecoveryBar:
@@ -49,9 +48,7 @@ class RecoveryBar:
             self._task = self._bar.add_task(self.title, total=self.iterations, terms="")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._bar is not None:
             self._bar.stop()
 
