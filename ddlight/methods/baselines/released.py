@@ -9,6 +9,7 @@ import numpy as np
 
 from ddlight.core.artefact import Unit
 from ddlight.core.errors import DataError, UsageError
+from ddlight.data.base import RealDataset
 from ddlight.sets.module import CondensedDataModule
 from ddlight.sets.readers.released import read_released, source_digest
 from ddlight.sets.readers.released_set import ReleasedSet, Space
@@ -28,6 +29,7 @@ class Released(CondensedDataModule):
     2606.18209 does for ImageNet-100).
 
     Args:
+        dataset: the real dataset that the set condenses.
         path: the file or folder, which must be given.
         ipc: images per class: the first of each; null takes all.
         space: of float images where names, values and layout do not tell: pixel, normalised, zca (as MTT, TESLA and
@@ -39,10 +41,9 @@ class Released(CondensedDataModule):
     tiny: ClassVar[dict[str, Any]] = {"path": str(SAMPLE)}
 
     def __init__(
-        self, *args: Any, path: str = "", ipc: int | None = None, space: Space | None = None, **kwargs: Any
+        self, dataset: RealDataset, path: str = "", ipc: int | None = None, space: Space | None = None, **kwargs: Any
     ) -> None:
-        kwargs["ipc"] = 1 if ipc is None else ipc
-        super().__init__(*args, **kwargs)
+        super().__init__(dataset, 1 if ipc is None else ipc, **kwargs)
         self.path, self.first_images, self.given_space = path, ipc, space
 
     @cached_property
