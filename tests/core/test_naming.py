@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, make_dataclass
 
-from ddlight.core.naming import named
+from ddlight.core.naming import named, parameters
 from ddlight.data import Digits
 from ddlight.networks.students import ConvNet
 
@@ -33,3 +33,38 @@ def test_an_option_that_is_added_leaves_older_names_alone():
 def test_datasets_and_networks():
     assert named([Digits(size=8), None, 2.5]) == [Digits(size=8).identity(), None, 2.5]
     assert named(ConvNet(depth=2)) == {"class": "ConvNet", "depth": 2} != named(ConvNet(depth=1))
+
+
+class Base:
+    def __init__(self, data, keep="hard", seed=0):
+        self.data, self.keep, self.seed = data, keep, seed
+
+
+class Middle(Base):
+    def __init__(self, *args, width=3, **kwargs):
+        super().__init__(*args, **kwargs)
+
+
+class Settled(Middle):
+    def __init__(self, *args, depth=1, **kwargs):
+        super().__init__(*args, keep="easy", **kwargs)
+
+
+class Redefined(Middle):
+    def __init__(self, *args, keep="easy", **kwargs):
+        super().__init__(*args, keep=keep, **kwargs)
+
+
+class Closed(Middle):
+    def __init__(self, data, depth=1):
+        super().__init__(data, width=depth)
+
+
+def test_arguments_that_are_handed_on_are_those_of_the_classes_above():
+    assert list(parameters(Middle)) == ["data", "keep", "seed", "width"]
+    assert list(parameters(Closed)) == ["data", "depth"]
+
+
+def test_what_a_class_gives_to_the_next_one_itself_is_no_option_of_it():
+    assert set(parameters(Settled)) == {"data", "seed", "width", "depth"}
+    assert parameters(Redefined)["keep"].default == "easy" and set(parameters(Redefined)) == set(parameters(Middle))

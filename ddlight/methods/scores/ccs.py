@@ -45,7 +45,7 @@ def ccs(
     populated ones; `even` gives them to strata spread over the whole range instead.
 
     Args:
-        difficulty: (n,), larger is harder: what the strata are made of.
+        difficulty: (n,): what the strata are made of.
         count: images to draw.
         rng: draws within strata.
         cutoff: beta, the share of the n images that is dropped, hardest first.
@@ -54,8 +54,7 @@ def ccs(
         even: with fewer images than strata, spread them over the range.
         prune_by: (n,): what the hardest are dropped by, where that is another score (the authors always use AUM).
 
-    Returns:
-        int64 (count,), in drawn order.
+    Returns rows in drawn order, int64 (count,).
 
     Raises:
         UsageError: too few images are left after the cutoff.
@@ -70,16 +69,9 @@ def ccs(
 
 
 def easiest_share(difficulty: np.ndarray, count: int, rng: np.random.Generator, cutoff: float) -> np.ndarray:
-    """What is left when the share `cutoff` of the images is dropped, hardest first: int64, hardest first.
+    """What is left when the hardest share `cutoff` of n images is dropped: int64, hardest first.
 
-    Args:
-        difficulty: (n,).
-        count: images that are to be drawn from the rest.
-        rng: draws the order of ties.
-        cutoff: share that is dropped, 0 to less than 1.
-
-    Raises:
-        UsageError: fewer than `count` images are left.
+    The number that is dropped is rounded down. Raises UsageError where fewer than `count` images are left.
     """
     n = len(difficulty)
     left = n - int(cutoff * n)
@@ -109,12 +101,7 @@ def _joined(strata: list[np.ndarray], count: int) -> list[np.ndarray]:
 
 
 def allocate(sizes: list[int], count: int) -> list[int]:
-    """Share `count` over strata of these sizes, from the least populated on: min(size, floor(rest / strata left)).
-
-    Args:
-        sizes: images of each stratum, `count` or more in all.
-        count: to share.
-    """
+    """Share `count` over strata of these sizes, from the least populated on: min(size, floor(rest / strata left))."""
     shares, rest = [0] * len(sizes), count
     for done, stratum in enumerate(sorted(range(len(sizes)), key=lambda s: sizes[s])):
         shares[stratum] = min(sizes[stratum], rest // (len(sizes) - done))

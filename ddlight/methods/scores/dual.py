@@ -18,14 +18,13 @@ def beta(
 
     Args:
         difficulty: (n,): the DUAL score, 0 or more.
-        mean_prob: (n,): mean probability of the own class over the scored passes.
+        mean_prob: (n,): mean probability of the image's class over the scored passes.
         count: images to draw.
         rng: draws without replacement.
         kept: share of all images that is kept, 1 - r.
-        c_d: how early the mode moves: 5.5 for CIFAR-10, 4 for CIFAR-100, 11 for ImageNet.
+        c_d: how early the mode moves.
 
-    Returns:
-        int64 (count,), in drawn order.
+    Returns rows in drawn order, int64 (count,).
     """
     from scipy.stats import beta as distribution
 
@@ -36,13 +35,7 @@ def beta(
 
 
 def weighted(weights: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw rows without replacement, by weight; those of weight 0 only where the others are too few: int64 (count,).
-
-    Args:
-        weights: (n,), 0 or more.
-        count: rows to draw.
-        rng: draws.
-    """
+    """Draw rows by weight (n,), without replacement, those of weight 0 where the others are too few: int64 (count,)."""
     keys = rng.random(len(weights))
     positive = weights > 0
     with np.errstate(divide="ignore"):

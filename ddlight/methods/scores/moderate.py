@@ -20,12 +20,7 @@ def distance_to_centre(points: np.ndarray, centre: Centre) -> np.ndarray:
 def middle(difficulty: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """The `count` images around the median of the order, from the median outwards: int64 (count,).
 
-    Of an odd number that is left out, one more is left out among the easy; counts of one parity nest.
-
-    Args:
-        difficulty: (n,).
-        count: at most n.
-        rng: draws the order of ties.
+    Where an odd number is left out, one more of the easy is; sets of even sizes nest, and so do those of odd sizes.
     """
     chosen = samplers.window(difficulty, count, (len(difficulty) - count) // 2, rng)
     return chosen[np.argsort(np.abs(np.arange(count) - (count - 1) / 2), kind="stable")]

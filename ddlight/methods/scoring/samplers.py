@@ -1,7 +1,7 @@
 """From scores to subsets. A sampler takes the difficulty of some images and a number, and returns rows, best first.
 
-Scores and samplers are separate things: any score may go with any sampler. Ties are broken by a seeded draw, never by
-the order of files.
+Scores and samplers are separate things: any score may go with any sampler. Difficulty is (n,), larger is harder. Equal
+images come in an order that `rng` draws, never in that of their files.
 """
 
 from collections.abc import Callable
@@ -28,12 +28,7 @@ def require_finite(scores: np.ndarray, what: str) -> np.ndarray:
 
 
 def hardest_first(difficulty: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Order from hard to easy, equal ones in drawn order: int64 (n,).
-
-    Args:
-        difficulty: (n,), larger is harder.
-        rng: draws the order of equal ones.
-    """
+    """Order from hard to easy, equal ones in drawn order: int64 (n,)."""
     return np.lexsort((rng.permutation(len(difficulty)), -np.asarray(difficulty, np.float64)))
 
 
@@ -48,18 +43,10 @@ def easy(difficulty: np.ndarray, count: int, rng: np.random.Generator) -> np.nda
 
 
 def window(difficulty: np.ndarray, count: int, offset: int, rng: np.random.Generator) -> np.ndarray:
-    """`count` images in a row of the order from hard to easy: int64 (count,).
+    """`count` images in a row of the order from hard to easy, after `offset` harder ones: int64 (count,).
 
-    Offset 0 is `hard`, n - count is `easy` reversed, half of that is Moderate's median window.
-
-    Args:
-        difficulty: (n,).
-        count: size of the window.
-        offset: how many harder images are passed over, 0 to n - count.
-        rng: draws the order of ties.
-
-    Raises:
-        UsageError: the window leaves the class.
+    Offset 0 is `hard`, n - count is `easy` reversed, half of that is Moderate's median window. Raises UsageError where
+    the window leaves the class.
     """
     if not 0 <= offset <= len(difficulty) - count:
         raise UsageError(

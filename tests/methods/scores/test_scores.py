@@ -1,17 +1,27 @@
 """Scores from a table, against their definitions."""
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 
+from ddlight.core import discover
 from ddlight.core.errors import DataError, UsageError
+from ddlight.data import Digits
 from ddlight.methods.scores.aum import aum
 from ddlight.methods.scores.cad_prune import cad
 from ddlight.methods.scores.ccs import SCORES
 from ddlight.methods.scores.dyn_unc import dyn_unc
 from ddlight.methods.scores.el2n import el2n, reading
 from ddlight.methods.scores.forgetting import forgetting
+from ddlight.methods.scores.selector import ScoreSelector
 from ddlight.methods.scores.tdds import tdds
+from ddlight.methods.scoring.run import Scoring
 from ddlight.methods.scoring.table import ScoreTable
+from ddlight.networks.students import MLP
+from ddlight.recipes.budget import Budget
+from ddlight.recipes.plan import Override
+from ddlight.sets import store
 
 
 def table(**columns):
@@ -110,3 +120,38 @@ def test_a_missing_column_is_named_with_what_there_is():
 def test_scores_that_are_not_numbers_are_refused():
     with pytest.raises(DataError, match="1 of 2 scores are not finite"):
         SCORES["entropy"](table(clean__entropy=np.array([np.nan, 1.0])))
+
+
+# --- a score of one's own ---
+
+
+class LateLearned(ScoreSelector):
+    """The images of each class whose own probability is smallest on average over training."""
+
+    def difficulty(self, table):
+        """Minus the mean probability: (N,)."""
+        return -table["train.prob_true"]
+
+
+def test_a_score_is_all_that_a_new_coreset_says(tmp_path):
+    how = Scoring(MLP(8, 1), recipe=Override(batch=500), budget=Budget(steps=4), ring=2, dual=2, clean=0)
+    data = LateLearned(Digits(size=8), ipc=2, cache=str(tmp_path), scoring=how)
+    rows, _ = store.read_selection(data.condense())
+    labels, probability = data.dataset.index("train").labels, data.table["train.prob_true"]
+    for c in range(10):
+        own = np.flatnonzero(labels == c)
+        assert set(rows[labels[rows] == c]) == set(own[np.argsort(probability[own])[:2]])
+    for balance in ("proportional", "floor", "none"):
+        other = LateLearned(Digits(size=8), ipc=2, cache=str(tmp_path), scoring=how, balance=balance, keep="easy")
+        assert len(store.read_selection(other.condense())[0]) == 20
+
+
+METHODS = [e for e in discover.methods() if e.family in ("scores", "geometry")]
+
+
+@pytest.mark.parametrize("entry", METHODS, ids=lambda entry: entry.name)
+def test_a_selector_stands_on_three_classes_of_ours(entry):
+    kind = getattr(import_module(entry.module), entry.name)
+    ours = [base for base in kind.__mro__ if base.__module__.startswith("ddlight.")]
+    assert len(ours) <= 4
+    assert all(len(base.__bases__) == 1 for base in ours)
