@@ -35,7 +35,7 @@ def parameters(cls: type) -> dict[str, Parameter]:
 def _settled(init: Any) -> set[str]:
     try:
         return settled(ast.parse(textwrap.dedent(inspect.getsource(init))))
-    except (OSError, TypeError):  # typed at a prompt, or not Python
+    except (OSError, TypeError, SyntaxError):  # typed at a prompt, not Python, or edited meanwhile
         return set()
 
 

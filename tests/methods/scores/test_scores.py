@@ -155,3 +155,10 @@ def test_a_selector_stands_on_three_classes_of_ours(entry):
     ours = [base for base in kind.__mro__ if base.__module__.startswith("ddlight.")]
     assert len(ours) <= 4
     assert all(len(base.__bases__) == 1 for base in ours)
+
+
+def test_the_end_of_the_ranking_is_no_option_of_what_does_not_take_one(command):
+    for name in ("CCS", "CADPrune", "EL2NBest", "D2", "Moderate"):
+        answer = command("condense", f"--data={name}", "--data.dataset=Digits", "--data.keep=easy")
+        assert answer.code == 2
+        assert f"{name} has no option 'keep'" in answer.err and "keep" not in answer.err.split("Its options")[1]
