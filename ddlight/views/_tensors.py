@@ -8,15 +8,8 @@ from torch import Tensor
 
 
 def beside(values: np.ndarray | Sequence[float], images: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """Copy `values` to the device of `images`, without waiting for it.
-
-    Args:
-        values: numbers of any shape.
-        images: the tensor whose device, and dtype unless `dtype` is given, the result takes.
-        dtype: dtype of the result.
-    """
-    tensor = torch.tensor(values, dtype=dtype or images.dtype)
-    return tensor.to(images.device, non_blocking=True)
+    """Copy `values` to the device of `images`, without waiting for it, in `dtype` or that of `images`."""
+    return torch.tensor(values, dtype=dtype or images.dtype).to(images.device, non_blocking=True)
 
 
 def per_image(values: np.ndarray, images: Tensor) -> Tensor:
@@ -25,11 +18,9 @@ def per_image(values: np.ndarray, images: Tensor) -> Tensor:
 
 
 def inside_boxes(boxes: np.ndarray, images: Tensor) -> Tensor:
-    """Return booleans (B, 1, H, W), or (1, 1, H, W) for a shared box: which pixels lie in their image's box.
+    """Which pixels lie in their image's box: booleans (B, 1, H, W), or (1, 1, H, W) for a shared box.
 
-    Args:
-        boxes: whole numbers (B, 4) or (1, 4): first row, end row, first column, end column, ends left out.
-        images: (B, C, H, W).
+    Boxes are whole numbers (B, 4) or (1, 4): first row, end row, first column, end column, ends left out.
     """
     top, bottom, left, right = beside(boxes.T, images, torch.long).view(4, -1, 1, 1, 1)
     row = torch.arange(images.shape[2], device=images.device)[:, None]
@@ -38,10 +29,6 @@ def inside_boxes(boxes: np.ndarray, images: Tensor) -> Tensor:
 
 
 def needs_float(images: Tensor, what: str) -> None:
-    """Refuse integer images.
-
-    Raises:
-        TypeError: `images` are not floating point.
-    """
+    """Raise TypeError where images are not floating point."""
     if not images.is_floating_point():
         raise TypeError(f"{what} works on floating-point images, not on {images.dtype}: divide by 255 first.")

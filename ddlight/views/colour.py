@@ -12,25 +12,17 @@ JITTER_UNIFORMS = 4
 """Uniform numbers that `jitter` takes per image."""
 
 _ORDERS = np.array(list(permutations(range(3))))
-_GREY = (0.299, 0.587, 0.114)
 _EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
 _EIGENVECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
 
 
 def jitter_weights(u: np.ndarray, strength: float = 0.4) -> np.ndarray:
-    """Compute what colour jitter does to an image from uniform numbers.
+    """What colour jitter does to an image, from uniform numbers (..., `JITTER_UNIFORMS`): float64 (..., 3) of p, q, r.
 
     Brightness, contrast and saturation move the image towards zero, towards its mean grey level and towards its
     grey image, each by its own share a ~ U(-strength, strength), in random order (x <- x + a (target - x)). Each
     of the three maps p x + q g + r m, for the original image x, its grey image g and the mean m of g, to the same
     form: so any order of them is three numbers.
-
-    Args:
-        u: uniform numbers in [0, 1), shape (..., `JITTER_UNIFORMS`): brightness, contrast, saturation, order.
-        strength: largest share, in [0, 1].
-
-    Returns:
-        float64 array (..., 3) of p, q, r.
 
     Raises:
         UsageError: `strength` is outside [0, 1].
@@ -61,21 +53,27 @@ def jitter(images: Tensor, u: np.ndarray, strength: float = 0.4) -> Tensor:
         u: (B, `JITTER_UNIFORMS`) uniform numbers in [0, 1).
         strength: largest change, in [0, 1].
 
-    Returns:
-        A new (B, C, H, W) batch; values may leave [0, 1].
-
     Raises:
         UsageError: the images have neither 1 nor 3 channels, or `strength` is outside [0, 1].
         TypeError: the images are not floating point.
     """
     needs_float(images, "Colour jitter")
     p, q, r = (per_image(weight, images) for weight in jitter_weights(u, strength).T)
-    grey = _grey(images)
+    channels = images.shape[1]
+    if channels not in (1, 3):
+        raise UsageError(
+            f"Colour jitter needs images of 1 or 3 channels, and these have {channels}; "
+            "leave jitter out of the augmentation of this dataset."
+        )
+    grey = images
+    if channels == 3:
+        red, green, blue = images.split(1, 1)
+        grey = 0.299 * red + 0.587 * green + 0.114 * blue
     return images * p + (grey * q + grey.mean((2, 3), keepdim=True) * r)
 
 
 def lighting(images: Tensor, normals: np.ndarray, std: float = 0.1) -> Tensor:
-    """Add one random colour to each image, along the principal components of ImageNet's pixels.
+    """Add one random colour to each image, along the principal components of ImageNet's pixels, without clamping.
 
     Source: AlexNet (Krizhevsky et al., 2012, section 4.1), in the [0, 1] scale of IDC's code.
 
@@ -83,9 +81,6 @@ def lighting(images: Tensor, normals: np.ndarray, std: float = 0.1) -> Tensor:
         images: (B, 3, H, W) floating point in [0, 1].
         normals: (B, 3) standard normal numbers, one per component.
         std: standard deviation of the components' weights.
-
-    Returns:
-        A new (B, 3, H, W) batch; values may leave [0, 1].
 
     Raises:
         UsageError: the images have not 3 channels.
@@ -99,17 +94,3 @@ def lighting(images: Tensor, normals: np.ndarray, std: float = 0.1) -> Tensor:
         )
     shift = (std * normals * _EIGENVALUES) @ _EIGENVECTORS.T
     return images + beside(shift, images)[:, :, None, None]
-
-
-def _grey(images: Tensor) -> Tensor:
-    """Return the grey images (B, 1, H, W)."""
-    channels = images.shape[1]
-    if channels not in (1, 3):
-        raise UsageError(
-            f"Colour jitter needs images of 1 or 3 channels, and these have {channels}; "
-            "leave jitter out of the augmentation of this dataset."
-        )
-    if channels == 1:
-        return images
-    red, green, blue = images.split(1, 1)
-    return _GREY[0] * red + _GREY[1] * green + _GREY[2] * blue

@@ -45,8 +45,12 @@ def crop_boxes(
     Raises:
         UsageError: `scale` or `ratio` is not an increasing pair of positive numbers, or `scale` exceeds 1.
     """
-    _check_range("scale", scale, most=1.0)
-    _check_range("ratio", ratio, most=float("inf"))
+    for name, pair, limit in (("scale", scale, " <= 1"), ("ratio", ratio, "")):
+        if len(pair) != 2 or not 0 < pair[0] <= pair[1] <= (1 if limit else np.inf):
+            raise UsageError(
+                f"{name} of a random resized crop is {tuple(pair)}; it must be two numbers with "
+                f"0 < low <= high{limit}, for example {name}: [0.5, 1.0]."
+            )
     sides = np.asarray(size)
     height, width = (sides, sides) if sides.ndim == 0 else (sides[..., 0], sides[..., 1])
     area = (height * width)[..., None] * (scale[0] + (scale[1] - scale[0]) * u[..., :ATTEMPTS])
@@ -58,7 +62,10 @@ def crop_boxes(
     h, w = (np.take_along_axis(side, first, -1)[..., 0] for side in (h, w))
     top, left = np.floor(u[..., -2] * (height - h + 1)), np.floor(u[..., -1] * (width - w + 1))
     drawn = np.stack([top, left, h, w], -1)
-    return np.where(fits.any(-1)[..., None], drawn, _central_box(height, width, ratio)).astype(np.int64)
+    h = np.where(width / height < ratio[0], np.rint(width / ratio[0]), height)
+    w = np.where(width / height > ratio[1], np.rint(height * ratio[1]), width)
+    central = np.stack([(height - h) // 2, (width - w) // 2, h, w], -1)
+    return np.where(fits.any(-1)[..., None], drawn, central).astype(np.int64)
 
 
 def tile_sides(size: int, factor: int) -> list[int]:
@@ -136,10 +143,7 @@ def resized_crop_each(
     rows: np.ndarray | None = None,
     mirrored: np.ndarray | None = None,
 ) -> Tensor:
-    """Do `resized_crop` image by image in threads: the fast way on a CPU, where a crop stays in the cache.
-
-    Arguments and result are those of `resized_crop`. No gradient flows.
-    """
+    """Do `resized_crop` image by image in threads: the fast way on a CPU. No gradient flows."""
     places, order = boxes.tolist(), range(len(boxes)) if rows is None else rows.tolist()
 
     def cut(i: int) -> Tensor:
@@ -155,7 +159,7 @@ def resize_each(cut: Callable[[int], Tensor], out: Tensor, mirrored: np.ndarray 
     Args:
         cut: gives crop number i, (1, C, h, w).
         out: (n, C, size, size) on the CPU, of the crops' dtype; it is filled and returned.
-        mirrored: booleans (n,): which results are turned left to right; None turns none.
+        mirrored: booleans (n,): which results are turned left to right.
     """
     turned = [False] * len(out) if mirrored is None else mirrored.tolist()
     count, size = max(1, min(torch.get_num_threads(), len(out))), out.shape[2:]
@@ -180,8 +184,7 @@ def resized_crop_batched(images: Tensor, boxes: np.ndarray, size: int) -> Tensor
     """Do `resized_crop` with a few operations on the whole batch: the fast way on a GPU and for small images.
 
     Images no larger than `size` are never down-sampled, and four taps suffice: a bilinear grid that is clamped to
-    the crop. Larger ones take two matrix products with the triangle filter's weights. Arguments and result are
-    those of `resized_crop`; gradients flow to floating-point images.
+    the crop. Larger ones take two matrix products with the triangle filter's weights. Gradients flow to floats.
     """
     if max(images.shape[2:]) <= size:
         resized = _sample_grid(images, boxes, size)
@@ -194,38 +197,13 @@ def resized_crop_batched(images: Tensor, boxes: np.ndarray, size: int) -> Tensor
 
 
 def flip(images: Tensor, mask: np.ndarray) -> Tensor:
-    """Mirror the images of `mask` left to right.
-
-    Args:
-        images: (B, C, H, W), any dtype and device.
-        mask: (B,) booleans, or (1,) for all images alike; `u < 0.5` is a fair coin.
-
-    Returns:
-        A new (B, C, H, W) batch.
-    """
+    """Mirror the images of `mask`, booleans (B,) or (1,) for all alike, left to right: a new batch."""
     batch = len(images)
     mirrored = np.flatnonzero(np.broadcast_to(mask, batch))
     order = np.arange(batch)
     order[mirrored] = batch + np.arange(len(mirrored))
     turned = images.index_select(0, beside(mirrored, images, torch.long)).flip(-1)
     return torch.cat([images, turned]).index_select(0, beside(order, images, torch.long))
-
-
-def _check_range(name: str, pair: tuple[float, float], most: float) -> None:
-    """Refuse a pair that is not 0 < low <= high <= most."""
-    if len(pair) != 2 or not 0 < pair[0] <= pair[1] <= most:
-        limit = "" if most == float("inf") else f" <= {most:g}"
-        raise UsageError(
-            f"{name} of a random resized crop is {tuple(pair)}; it must be two numbers with "
-            f"0 < low <= high{limit}, for example {name}: [0.5, 1.0]."
-        )
-
-
-def _central_box(height: np.ndarray, width: np.ndarray, ratio: tuple[float, float]) -> np.ndarray:
-    """Return the largest central box (..., 4) whose width / height lies in `ratio`."""
-    h = np.where(width / height < ratio[0], np.rint(width / ratio[0]), height)
-    w = np.where(width / height > ratio[1], np.rint(height * ratio[1]), width)
-    return np.stack([(height - h) // 2, (width - w) // 2, h, w], -1)
 
 
 def _sample_grid(images: Tensor, boxes: np.ndarray, size: int) -> Tensor:
@@ -253,14 +231,7 @@ def _product(images: Tensor, boxes: np.ndarray, size: int, dtype: torch.dtype) -
 
 
 def triangle_weights(start: Tensor, length: Tensor, source: int, size: int) -> Tensor:
-    """Return PIL's antialiased bilinear weights (B, size, source) of the spans [start, start + length).
-
-    Args:
-        start: (B,) pixels.
-        length: (B,) pixels.
-        source: pixels of a whole row.
-        size: pixels of a resized span.
-    """
+    """PIL's antialiased bilinear weights (B, size, source) of the spans [start, start + length) of a row, in pixels."""
     start, length = start[:, None, None], length[:, None, None]
     step = length / size
     centre = start + (torch.arange(size, device=start.device)[:, None] + 0.5) * step

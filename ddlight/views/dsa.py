@@ -61,25 +61,22 @@ class Strategy:
 
 
 def draw(strategy: Strategy, u_op: float, u: np.ndarray, size: int) -> tuple[str, np.ndarray]:
-    """Turn uniform numbers into the operation of one mini-batch.
+    """Turn uniform numbers into the operation of one mini-batch, and its parameters as `parameters` describes them.
 
     Args:
         strategy: the operations to choose from, each equally likely.
         u_op: one uniform number in [0, 1): which operation.
         u: (B, `DSA_UNIFORMS`) uniform numbers in [0, 1), one row per image.
         size: side of the images in pixels.
-
-    Returns:
-        The operation, and its parameters (B, k) as `parameters` describes them.
     """
     op = strategy.ops[int(u_op * len(strategy.ops))]
     return op, parameters(op, u, size)
 
 
 def parameters(op: str, u: np.ndarray, size: int) -> np.ndarray:
-    """Compute the parameters of one operation from uniform numbers.
+    """Compute the parameters of one operation from uniform numbers (B, `DSA_UNIFORMS`): float64 (B, k).
 
-    With u1, u2, u3 the columns of `u` and S = `size`:
+    With u1, u2, u3 the columns of `u` and S = `size`, the side of the images in pixels:
 
     * color: brightness offset u1 - 0.5, saturation factor 2 u2, contrast factor u3 + 0.5;
     * crop: rows and columns to shift by, whole numbers uniform in [-p, p], p = floor(S / 8 + 0.5);
@@ -89,31 +86,15 @@ def parameters(op: str, u: np.ndarray, size: int) -> np.ndarray:
     * scale: factors of the sampling grid along x and y, uniform in [1/1.2, 1.2); above 1 zooms out;
     * rotate: angle in radians, uniform in [-15, 15) degrees;
     * none: nothing, k = 0.
-
-    Args:
-        op: one of `Strategy.ops`.
-        u: (B, `DSA_UNIFORMS`) uniform numbers in [0, 1).
-        size: side S of the images in pixels.
-
-    Returns:
-        float64 array (B, k).
     """
     return _OPERATIONS[op][0](u, size)
 
 
 def apply(images: Tensor, op: str, params: np.ndarray) -> Tensor:
-    """Apply one operation to a batch; gradients flow to the images.
+    """Apply one operation with its parameters, (B, k) or (1, k), to normalised floating-point images (B, C, S, S).
 
-    In float32, scale and rotate agree with `affine_grid` and `grid_sample` to 1e-5, and are the identity at factor 1
-    and angle 0 to 1e-6; crop, cutout and flip move pixels without changing them.
-
-    Args:
-        images: (B, C, S, S) normalised floating-point images.
-        op: the operation that `draw` returned.
-        params: its parameters, (B, k) or (1, k).
-
-    Returns:
-        A (B, C, S, S) batch of the same dtype and device.
+    Gradients flow to the images. In float32, scale and rotate agree with `affine_grid` and `grid_sample` to 1e-5, and
+    are the identity at factor 1 and angle 0 to 1e-6; crop, cutout and flip move pixels without changing them.
 
     Raises:
         TypeError: the images are not floating point.
@@ -130,6 +111,16 @@ def _color(images: Tensor, params: np.ndarray) -> Tensor:
     images = (images - grey) * saturation + grey
     level = images.mean((1, 2, 3), keepdim=True)
     return (images - level) * contrast + level
+
+
+def _scale(images: Tensor, params: np.ndarray) -> Tensor:
+    zero = np.zeros(len(params))
+    return _sample(images, params[:, 0], zero, zero, params[:, 1])
+
+
+def _rotate(images: Tensor, params: np.ndarray) -> Tensor:
+    cos, sin = np.cos(params[:, 0]), np.sin(params[:, 0])
+    return _sample(images, cos, -sin, sin, cos)
 
 
 def _crop_parameters(u: np.ndarray, size: int) -> np.ndarray:
@@ -151,25 +142,11 @@ def _crop(images: Tensor, params: np.ndarray) -> Tensor:
 def _cutout_parameters(u: np.ndarray, size: int) -> np.ndarray:
     side = int(size * CUTOUT + 0.5)
     first = np.floor(u[:, :2] * (size + 1 - side % 2)) - side // 2
-    ends = np.clip(np.stack([first, first + side], 2), 0, size)
-    return ends.reshape(-1, 4)
+    return np.clip(np.stack([first, first + side], 2), 0, size).reshape(-1, 4)
 
 
-def _scale(images: Tensor, params: np.ndarray) -> Tensor:
-    """Sample at (sx x, sy y), coordinates in [-1, 1] about the centre."""
-    sx, sy = params.T
-    zero = np.zeros_like(sx)
-    return _sample(images, sx, zero, zero, sy)
-
-
-def _rotate(images: Tensor, params: np.ndarray) -> Tensor:
-    """Sample at (x cos a - y sin a, x sin a + y cos a)."""
-    cos, sin = np.cos(params[:, 0]), np.sin(params[:, 0])
-    return _sample(images, cos, -sin, sin, cos)
-
-
-def _sample(images: Tensor, xx: np.ndarray, xy: np.ndarray, yx: np.ndarray, yy: np.ndarray) -> Tensor:
-    """Sample bilinearly at (xx x + xy y, yx x + yy y), zero outside, in float32 or wider.
+def _sample(images: Tensor, *matrix: np.ndarray) -> Tensor:
+    """Sample bilinearly at (xx x + xy y, yx x + yy y), about the centre, zero outside, in float32 or wider.
 
     The grid is `affine_grid`'s with `align_corners=False`, without its matrix product, which would lose bits under
     TF32 or autocast.
@@ -178,8 +155,8 @@ def _sample(images: Tensor, xx: np.ndarray, xy: np.ndarray, yx: np.ndarray, yy: 
     wide = torch.promote_types(images.dtype, torch.float32)
     y = beside((2 * np.arange(height) + 1) / height - 1, images, wide)[:, None]
     x = beside((2 * np.arange(width) + 1) / width - 1, images, wide)
-    xx_, xy_, yx_, yy_ = beside(np.stack([xx, xy, yx, yy]), images, wide)[:, :, None, None]
-    grid = torch.stack([xx_ * x + xy_ * y, yx_ * x + yy_ * y], -1).expand(batch, -1, -1, -1)
+    xx, xy, yx, yy = beside(np.stack(matrix), images, wide)[:, :, None, None]
+    grid = torch.stack([xx * x + xy * y, yx * x + yy * y], -1).expand(batch, -1, -1, -1)
     sampled = functional.grid_sample(images.to(wide), grid, padding_mode="zeros", align_corners=False)
     return sampled.to(images.dtype)
 

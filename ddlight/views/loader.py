@@ -6,7 +6,7 @@ depend on how many ranks or micro-batches share the work.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
@@ -16,9 +16,6 @@ from torch import Tensor
 
 from ddlight.core.randomness import generator
 from ddlight.data.table import DatasetInfo
-
-EVAL_BYTES = 2**24
-"""Pixels that are evaluated at once."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +64,22 @@ def rows_of_part(count: int, part: int, parts: int) -> tuple[int, int]:
     return part * count // parts, (part + 1) * count // parts
 
 
+class Resumable:
+    """Something that hands out batches, and of which a checkpoint holds how many."""
+
+    handed_out = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Position: batches handed out, not those that workers are ahead."""
+        return {"handed_out": self.handed_out}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Continue after `state`."""
+        self.handed_out = state["handed_out"]
+
+
 @dataclass(eq=False)
-class RunLoader:
+class RunLoader(Resumable):
     """Yields the batches of a whole run.
 
     >>> [(batch.epoch, batch.index, len(batch.ids)) for batch in RunLoader(images=5, batch=2, steps=4, seed=0)]
@@ -93,7 +104,6 @@ class RunLoader:
     rank: int = 0
     ranks: int = 1
     replay: np.ndarray | None = None
-    handed_out: int = field(default=0, init=False)
 
     @property
     def per_pass(self) -> int:
@@ -121,25 +131,16 @@ class RunLoader:
     def _part(self, visit: np.ndarray, epoch: int, index: int, micro: int) -> Batch:
         ids = visit[index * self.batch : (index + 1) * self.batch]
         parts = self.ranks * self.accumulate
-        part = micro * self.ranks + self.rank
-        start, stop = rows_of_part(len(ids), part, parts)
+        start, stop = rows_of_part(len(ids), micro * self.ranks + self.rank, parts)
         weight = (stop - start) * parts / len(ids)
         if stop == start:
             start, stop = 0, 1
         return Batch(torch.from_numpy(ids), (start, stop), weight, epoch, index)
 
-    def state_dict(self) -> dict[str, int]:
-        """Position: batches handed out."""
-        return {"handed_out": self.handed_out}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue after `state`."""
-        self.handed_out = state["handed_out"]
-
 
 def eval_batch(info: DatasetInfo) -> int:
     """Images that are evaluated at once: 500, and fewer of large ones, whose activations would fill the memory."""
-    return max(1, min(500, EVAL_BYTES // (info.channels * info.size**2)))
+    return max(1, min(500, 2**24 // (info.channels * info.size**2)))
 
 
 @dataclass(eq=False)

@@ -15,10 +15,6 @@ CUTMIX_UNIFORMS = 3
 def beta_draw(u: np.ndarray, alpha: float) -> np.ndarray:
     """Turn uniform numbers into draws of Beta(alpha, alpha), by the inverse of its distribution function.
 
-    Args:
-        u: uniform numbers in [0, 1), any shape.
-        alpha: both parameters of the distribution, > 0; 1 gives `u` itself.
-
     Raises:
         UsageError: `alpha` is not positive.
     """
@@ -47,40 +43,25 @@ def cutmix_box(u: np.ndarray, lam: np.ndarray | float, size: int) -> np.ndarray:
 
 
 def cutmix_draw(u: np.ndarray, size: int, alpha: float = 1.0) -> np.ndarray:
-    """Draw CutMix boxes with lam ~ Beta(alpha, alpha).
+    """Draw CutMix boxes as `cutmix_box` returns them, lam ~ Beta(alpha, alpha). Labels are weighted by `kept_fraction`.
 
     Args:
         u: uniform numbers in [0, 1), shape (..., `CUTMIX_UNIFORMS`): lam, centre row, centre column. One row per
             step gives one box per batch, one row per image one box per image.
         size: side of the images in pixels.
         alpha: both parameters of the beta distribution, > 0.
-
-    Returns:
-        int64 array (..., 4) as `cutmix_box` returns it. The weight that labels need is `kept_fraction`.
-
-    Raises:
-        UsageError: `alpha` is not positive.
     """
     return cutmix_box(u[..., 1:], beta_draw(u[..., 0], alpha), size)
 
 
 def kept_fraction(box: np.ndarray, size: int) -> np.ndarray:
-    """Return the share of pixels that an image keeps of itself, from the clipped box, shape (...) of (..., 4)."""
+    """Share of pixels that an image keeps of itself, from the clipped box: shape (...) of (..., 4)."""
     rows, columns = box[..., 1] - box[..., 0], box[..., 3] - box[..., 2]
     return 1 - rows * columns / size**2
 
 
 def cutmix(images: Tensor, partners: Tensor, box: np.ndarray) -> Tensor:
-    """Replace a box of each image by the same box of its partner.
-
-    Args:
-        images: (B, C, H, W), any dtype and device.
-        partners: same shape; `images[permutation]`, taken by the caller.
-        box: (4,) for one box for the batch or (B, 4) for one per image, from `cutmix_box` or `cutmix_draw`.
-
-    Returns:
-        A new (B, C, H, W) batch; the arguments are left as they are.
-    """
+    """Replace a box, (4,) for the batch or (B, 4) for each image, by the same box of the partner: a new batch."""
     if box.ndim == 1:
         top, bottom, left, right = box.tolist()
         mixed = images.clone()
@@ -90,17 +71,9 @@ def cutmix(images: Tensor, partners: Tensor, box: np.ndarray) -> Tensor:
 
 
 def mixup(images: Tensor, partners: Tensor, lam: np.ndarray | float) -> Tensor:
-    """Blend each image with its partner: lam image + (1 - lam) partner.
+    """Blend each image with its partner: lam image + (1 - lam) partner, `lam` one number for the batch or (B,).
 
     Source: mixup (arXiv 1710.09412, equation 1).
-
-    Args:
-        images: (B, C, H, W) floating point.
-        partners: same shape; `images[permutation]`, taken by the caller.
-        lam: weight of the image, in [0, 1]: one number for the batch or (B,).
-
-    Returns:
-        A new (B, C, H, W) batch.
 
     Raises:
         TypeError: the images are not floating point.

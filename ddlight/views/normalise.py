@@ -12,19 +12,10 @@ CACHED = 2**18
 
 
 def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Compute (x - mean) / std per channel, where uint8 images count as x = value / 255.
+    """Compute (x - mean) / std per channel of images in [0, 1], where uint8 images count as x = value / 255.
 
     Agrees with `ToTensor` followed by `Normalize` to 2e-6 in float32. The memory format is changed first, while
-    pixels are bytes.
-
-    Args:
-        images: (B, C, H, W), uint8 or floating point in [0, 1], in any memory format.
-        mean: one number per channel, of images in [0, 1].
-        std: likewise, > 0.
-
-    Returns:
-        A new (B, C, H, W) batch, contiguous, float32 for uint8 images and of the images' own dtype otherwise; gradients
-        flow to floating-point images.
+    pixels are bytes: the result is contiguous, float32 for bytes and of the images' own dtype otherwise.
     """
     unit = 255.0 if images.dtype == torch.uint8 else 1.0
     scale = [1 / (unit * s) for s in std]
@@ -33,16 +24,7 @@ def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
 
 
 def denormalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """Undo `normalise`: x std + mean, in [0, 1] for real images, not clamped.
-
-    Args:
-        images: (B, C, H, W) normalised floating-point images.
-        mean: as given to `normalise`.
-        std: as given to `normalise`.
-
-    Returns:
-        A new (B, C, H, W) batch of the same dtype, in the memory format of `images`.
-    """
+    """Undo `normalise`: x std + mean, in [0, 1] for real images, not clamped, in the images' memory format."""
     return _affine(images, std, mean).to(images.dtype)
 
 

@@ -9,32 +9,24 @@ from ddlight.views._tensors import beside
 
 
 def patch_orders(u: np.ndarray, factor: int) -> np.ndarray:
-    """Draw the orders of the strips, every permutation equally likely.
+    """Orders of strips for `shuffle_patches`, every permutation equally likely: int64 (..., 2, factor).
 
-    Args:
-        u: uniform numbers in [0, 1), shape (..., 2 * factor): vertical strips, then horizontal ones.
-        factor: strips per axis, >= 1.
-
-    Returns:
-        int64 array (..., 2, factor) for `shuffle_patches`.
+    Uniform numbers (..., 2 * factor) are for the vertical strips, then for the horizontal ones.
     """
     return np.argsort(u.reshape(*u.shape[:-1], 2, factor), axis=-1, kind="stable")
 
 
 def shuffle_patches(images: Tensor, factor: int, orders: np.ndarray) -> Tensor:
-    """Permute `factor` vertical strips of each image, then `factor` horizontal strips.
+    """Permute `factor` vertical strips of each image (B, C, H, W), then `factor` horizontal strips.
 
     Source: RDED (arXiv 2312.03526), `ShufflePatches` of its repository (LINs-lab/RDED). Rows and columns are
     permuted as wholes: factor 2 has 4 arrangements, not 24. A strip is side // factor pixels wide and the last one
     takes what remains, so that a side which `factor` does not divide works as it does there.
 
     Args:
-        images: (B, C, H, W), any dtype and device.
+        images: any dtype and device.
         factor: strips per axis; 1 returns the images as they are.
         orders: (B, 2, factor): which vertical and which horizontal strip comes to each place.
-
-    Returns:
-        A (B, C, H, W) batch.
 
     Raises:
         UsageError: `factor` is below 1 or above the side of the images.

@@ -21,7 +21,7 @@ from ddlight.core.errors import UsageError
 from ddlight.core.system import total_memory
 from ddlight.data.decoded import decode_files, image_size
 from ddlight.views.crop import crop_boxes, resize_each
-from ddlight.views.loader import Batch, RunLoader
+from ddlight.views.loader import Batch, Resumable, RunLoader
 
 LIMIT_VARIABLE = "DDLIGHT_SET_GB"
 WORKERS = 8
@@ -109,14 +109,14 @@ class FullSize:
         ratio: tuple[float, float],
         mirrored: np.ndarray | None = None,
     ) -> Tensor:
-        """Crop images at random and resize the crops, bilinear with antialiasing, one by one in threads.
+        """Crop images at random and resize the crops, bilinear with antialiasing, in threads.
 
         Args:
             rows: int64 (n,).
             u: uniform numbers (n, CROP_UNIFORMS) of `crop_boxes`.
             scale: area of the crops, as fractions of each image's own area.
             ratio: width / height of the crops.
-            mirrored: booleans (n,): which crops are turned left to right; None turns none.
+            mirrored: booleans (n,): which crops are turned left to right.
 
         Returns:
             uint8 (n, C, S, S), within one grey level of PIL on the same boxes.
@@ -149,7 +149,7 @@ class _Cut(Dataset[Batch]):
         return self.cut(batch)
 
 
-class WorkerLoader:
+class WorkerLoader(Resumable):
     """A run's batches with their images decoded and cropped ahead, in worker processes that last the whole run.
 
     Args:
@@ -162,7 +162,6 @@ class WorkerLoader:
     def __init__(self, loader: RunLoader, cut: Callable[[Batch], Batch], workers: int | None = None) -> None:
         self.loader, self.cut = loader, cut
         self.workers = min(WORKERS, os.cpu_count() or 1) if workers is None else workers
-        self.handed_out = 0
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -174,14 +173,6 @@ class WorkerLoader:
         for batch in DataLoader(_Cut(self.cut), None, sampler=self.loader, num_workers=self.workers):  # type: ignore[arg-type]
             self.handed_out += 1
             yield batch
-
-    def state_dict(self) -> dict[str, int]:
-        """Position: batches handed out, not those that workers are ahead."""
-        return {"handed_out": self.handed_out}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue after `state`."""
-        self.handed_out = state["handed_out"]
 
 
 def moved(batch: Batch, device: torch.device) -> Batch:

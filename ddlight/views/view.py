@@ -195,22 +195,13 @@ def _index(rows: np.ndarray, images: Pixels) -> Tensor:
 def to_input(images: Tensor, info: DatasetInfo, whitening: Whitening | None = None) -> Tensor:
     """Images as the student takes them: normalised by the dataset's mean and std, or whitened where the set is.
 
-    Args:
-        images: (B, C, H, W), uint8, or floating point in [0, 1].
-        info: of the dataset: mean, std.
-        whitening: of a set that is whitened.
+    They are (B, C, H, W), uint8, or floating point in [0, 1].
     """
     return normalise(images, info.mean, info.std) if whitening is None else whitening.apply(images)
 
 
 def to_unit(images: Tensor, info: DatasetInfo, space: str, whitening: Whitening | None = None) -> Tensor:
-    """Images of a condensed set as float32 in [0, 1] (floats of other spaces than "pixel" may leave it).
-
-    Args:
-        images: (B, C, H, W) uint8, or float32 in `space`.
-        info: of the dataset: mean, std.
-        space: "pixel", "normalised" or a kind of whitening (`views.whiten`).
-        whitening: of a set that is whitened.
+    """Images of a condensed set, uint8 or float32 in `space`, in [0, 1] (other spaces than "pixel" may leave it).
 
     Raises:
         UsageError: the whitening cannot be undone.

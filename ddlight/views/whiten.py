@@ -41,14 +41,7 @@ class Whitening:
     back: Tensor | None
 
     def apply(self, images: Tensor) -> Tensor:
-        """Whiten images.
-
-        Args:
-            images: (B, C, H, W) with C H W = d, uint8, or floating point in [0, 1].
-
-        Returns:
-            A new float32 batch of the same shape; gradients flow to floating-point images.
-        """
+        """Whiten images (B, C, H, W), C H W = d, uint8 or in [0, 1]: a new float32 batch; gradients flow to floats."""
         self._move(images.device)
         flat = flattened(images)
         return self._times(centred(flat) if self.back is None else flat - self.mean, self.forward).view(images.shape)
@@ -93,7 +86,7 @@ def centred(rows: Tensor) -> Tensor:
 
 
 def fit_whitening(batches: Iterable[Tensor], kind: WhiteningKind, std: Sequence[float]) -> Whitening:
-    """Fit a whitening to images, once through.
+    """Fit a whitening to training images (B, C, H, W), uint8 or in [0, 1], once through.
 
     Sources: `zca`, kornia's ZCAWhitening(eps=0.1, compute_inv=True), as MTT, TESLA and DATM fit it to pixels in [0, 1];
     `zca_frepo`, yongchaoz/FRePo; `zca_kip`, as justincui03/dc_benchmark loads KIP's sets.
@@ -102,23 +95,27 @@ def fit_whitening(batches: Iterable[Tensor], kind: WhiteningKind, std: Sequence[
     beyond the N-th to 1, in directions that rounding chooses, and ddlight leaves them.
 
     Args:
-        batches: (B, C, H, W) of training images, uint8 or in [0, 1].
+        batches: of the images.
         kind: see the module.
         std: per channel, of images in [0, 1]; only `zca_frepo` divides by it.
     """
-    count, mean, cov = _moments((centred(rows) if kind == "zca_kip" else rows) for rows in map(flattened, batches))
-    size = len(mean)
-    if kind == "zca_kip":
-        values, vectors = _eigen(cov + torch.outer(mean, mean))
-        return Whitening(torch.zeros(size), _power(values + _share(values), vectors, -0.5).float(), None)
+    rows = map(flattened, batches)
+    count, mean, cov = _moments(map(centred, rows) if kind == "zca_kip" else rows)
+    scale = torch.ones_like(mean)
     if kind == "zca":
-        values, vectors = _eigen(cov * (count / max(count - 1, 1)))
-        scale, values = torch.ones(size, dtype=cov.dtype), values + REGULARISATION
+        cov = cov * (count / max(count - 1, 1))
+    elif kind == "zca_frepo":
+        scale = torch.tensor(std, dtype=cov.dtype).repeat_interleave(len(mean) // len(std))
+        cov = cov / torch.outer(scale, scale)
     else:
-        scale = torch.tensor(std, dtype=cov.dtype).repeat_interleave(size // len(std))
-        values, vectors = _eigen(cov / torch.outer(scale, scale))
-        values = values + _share(values)
-    forward, back = _power(values, vectors, -0.5) / scale[:, None], _power(values, vectors, 0.5) * scale
+        cov = cov + torch.outer(mean, mean)
+    values, vectors = torch.linalg.eigh(cov)
+    values = values.clamp_min(0)
+    values = values + (REGULARISATION if kind == "zca" else REGULARISATION * values.mean())
+    forward = (vectors * values**-0.5) @ vectors.T / scale[:, None]
+    if kind == "zca_kip":
+        return Whitening(torch.zeros(len(mean)), forward.float(), None)
+    back = (vectors * values**0.5) @ vectors.T * scale
     return Whitening(mean.float(), forward.float(), back.float())
 
 
@@ -135,18 +132,3 @@ def _moments(batches: Iterable[Tensor]) -> tuple[int, Tensor, Tensor]:
     assert about is not None
     mean = total / count
     return count, mean + about, products / count - torch.outer(mean, mean)
-
-
-def _eigen(cov: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues (ascending, not below 0) and eigenvectors, in columns, of a covariance."""
-    values, vectors = torch.linalg.eigh(cov)
-    return values.clamp_min(0), vectors
-
-
-def _share(values: Tensor) -> Tensor:
-    return REGULARISATION * values.mean()
-
-
-def _power(values: Tensor, vectors: Tensor, power: float) -> Tensor:
-    """U diag(values ** power) U^T."""
-    return (vectors * values**power) @ vectors.T
