@@ -201,7 +201,7 @@ def test_classes_that_leave_something_to_others_are_no_choices():
 
     allowed = set(choices("CondensedDataModule", discover.sources()))
     assert {entry.name for entry in discover.methods()} <= allowed
-    assert not allowed & {"ScoreSelector", "GeometrySelector", "MosaicSynthesiser", "RecoveredSynthesiser"}
+    assert not allowed & {"ScoreSelector", "GeometrySelector", "PatchSynthesiser", "RecoveredSynthesiser"}
 
 
 @pytest.fixture
