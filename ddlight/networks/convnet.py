@@ -1,4 +1,6 @@
-"""ConvNet-D, the plain convolutional network of dataset distillation (DC, arXiv 2006.05929, and its successors)."""
+"""ConvNet-D, the plain network of dataset distillation, and its multi-layer perceptron (DC, arXiv 2006.05929)."""
+
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -41,10 +43,23 @@ class ConvNetwork(nn.Module):
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(width * (side >> depth) ** 2, num_classes)
 
-    def embed(self, images: Tensor) -> Tensor:
-        """Return the flattened features (B, D) that enter the linear layer: DM's ψ (arXiv 2110.04181)."""
-        return self.features(images).flatten(1)
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits (B, num_classes) of normalised images (B, channels, size, size)."""
+        return self.classifier(self.features(images).flatten(1))
+
+
+class MLPNetwork(nn.Module):
+    """`depth` linear layers, ReLU between them, on the flattened image; options as in `students.MLP`."""
+
+    def __init__(self, num_classes: int, channels: int, size: int, width: int = 128, depth: int = 3) -> None:
+        super().__init__()
+        units = [channels * size * size] + [width] * (depth - 1)
+        hidden: list[nn.Module] = []
+        for inside, outside in pairwise(units):
+            hidden += [nn.Linear(inside, outside), nn.ReLU(inplace=True)]
+        self.features = nn.Sequential(nn.Flatten(), *hidden)
+        self.classifier = nn.Linear(units[-1], num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (B, num_classes) of normalised images (B, channels, size, size)."""
-        return self.classifier(self.embed(images))
+        return self.classifier(self.features(images))

@@ -20,18 +20,10 @@ CARD = "student.json"
 
 @dataclass(frozen=True)
 class StudentCard:
-    """What `student.json` says.
+    """What `student.json` says: the student that was trained, and the images that it takes.
 
-    Args:
-        spec: the student that was trained.
-        num_classes: number of logits.
-        channels: channels of the images.
-        size: height and width of the images in pixels.
-        mean: per channel, of images in [0, 1], as subtracted before the network.
-        std: per channel, as divided by.
-        classes: names of the classes in order, or nothing.
-        whitening: the recipe by which images were whitened, in place of mean and std; None where they were not.
-        files: sha256 of the files of weights beside it, by name.
+    `mean` and `std`, one number per channel, normalise images in [0, 1]; or the recipe `whitening` whitens them in
+    their place. `files` holds the sha256 of the files of weights beside it, by name.
     """
 
     spec: Student
@@ -54,16 +46,8 @@ def save_student(folder: str | Path, network: nn.Module, card: StudentCard, epoc
     """Write weights and `student.json` into `folder`; each file appears whole or not at all. Call it on one rank.
 
     The weights are those of `network` under its own names, so that they load in plain timm or torchvision where the
-    student comes from there.
-
-    Args:
-        folder: the run's folder, made where it is missing.
-        network: the trained network, on any device.
-        card: what `student.json` is to say; `files` is filled in here.
-        epoch: None for the final weights; k writes the weights after k epochs beside them.
-
-    Returns:
-        The path of the weights.
+    student comes from there; those after some epochs lie beside the final ones. The card's `files` is filled in here.
+    Returns the path of the weights.
     """
     from safetensors.torch import save
 
@@ -79,11 +63,7 @@ def save_student(folder: str | Path, network: nn.Module, card: StudentCard, epoc
 
 
 def read_card(folder: str | Path) -> StudentCard:
-    """Read `student.json` of a run.
-
-    Raises:
-        DataError: it is missing, damaged, or names a student that cannot be imported.
-    """
+    """Read `student.json` of a run; DataError where it is missing, damaged, or its student cannot be imported."""
     path = Path(folder).expanduser() / CARD
     config = path.with_name("config.yaml")
     if not path.is_file() and config.is_file():
@@ -110,17 +90,9 @@ def read_card(folder: str | Path) -> StudentCard:
 
 
 def load_student(folder: str | Path, checkpoint_epoch: int | None = None) -> tuple[nn.Module, StudentCard]:
-    """Rebuild the student of a run.
+    """Rebuild the student of a run with its final weights, or those after some epochs: on the CPU, in training mode.
 
-    Args:
-        folder: the run's folder.
-        checkpoint_epoch: None for the final weights; k for those after k epochs.
-
-    Returns:
-        The network with its weights, on the CPU and in training mode, and the card.
-
-    Raises:
-        DataError: there is no such run or epoch (with the line that makes it), or its files do not fit each other.
+    DataError where there is no such run or epoch (with the line that makes it), or its files do not fit each other.
     """
     card = read_card(folder)
     path = weights_file(folder, checkpoint_epoch)

@@ -14,11 +14,7 @@ TRAINING = 3.0
 
 
 def build_checked(student: Student, num_classes: int, channels: int, size: int) -> nn.Module:
-    """Build a student and try an image's shape on it.
-
-    Raises:
-        UsageError: the network cannot take such images.
-    """
+    """Build a student and try an image's shape on it; UsageError where the network cannot take such images."""
     network = student.build(num_classes, channels, size)
     try:
         forward_flops(network, channels, size)
@@ -34,14 +30,9 @@ def build_checked(student: Student, num_classes: int, channels: int, size: int) 
 
 
 def forward_flops(network: nn.Module, channels: int, size: int) -> float:
-    """FLOPs of one image's forward pass; a multiply and an add count as two.
+    """FLOPs of one image's forward pass, of (B, channels, size, size); a multiply and an add count as two.
 
     Counts matrix products and convolutions (torch's FlopCounterMode), on the meta device: no data, no time.
-
-    Args:
-        network: takes (B, channels, size, size).
-        channels: of the input.
-        size: side of the input, in pixels.
     """
     shadow = deepcopy(network).to("meta").eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():

@@ -43,18 +43,13 @@ def heads(network: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
 
     A network has one, except for the distilled transformers of timm, which average two. timm's networks name theirs;
     of any other network it is the last linear layer or convolution in order of registration, as in torchvision.
-
-    Raises:
-        UsageError: `network` has no such layer.
+    UsageError where there is none.
     """
     layers = {k: m for k, m in network.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)}
     classifier = getattr(network, "get_classifier", None)
     named = classifier() if callable(classifier) else None
-    if named is None:
-        last = dict([layers.popitem()]) if layers else {}
-    else:
-        wanted = named if isinstance(named, tuple) else (named,)
-        last = {k: m for k, m in layers.items() if any(m is w for w in wanted)}
+    wanted = named if isinstance(named, tuple) else (named or next(reversed(layers.values()), None),)
+    last = {k: m for k, m in layers.items() if any(m is w for w in wanted)}
     if not last:
         raise UsageError(f"{type(network).__name__} does not end in a linear layer, so it gives no logits.")
     return last
@@ -82,24 +77,17 @@ def replace_head(network: nn.Module, num_classes: int) -> None:
     """Give `network` a new, randomly initialised head of `num_classes` logits under the old name."""
     for name, old in heads(network).items():
         parent = network.get_submodule(name.rpartition(".")[0])
-        new: nn.Module
-        if isinstance(old, nn.Linear):
-            new = nn.Linear(old.in_features, num_classes, bias=old.bias is not None)
-        else:
-            new = nn.Conv2d(old.in_channels, num_classes, kernel_size=1, bias=old.bias is not None)
+        biased = old.bias is not None
+        new = (
+            nn.Linear(old.in_features, num_classes, biased)
+            if isinstance(old, nn.Linear)
+            else nn.Conv2d(old.in_channels, num_classes, 1, bias=biased)
+        )
         setattr(parent, name.rpartition(".")[2], new)
 
 
-def embed(network: nn.Module, images: Tensor) -> Tensor:
-    """Return what enters the head: the features of `images` (B, C, H, W) as (B, D), with gradient where enabled.
-
-    Works for any network that `heads` works for, by catching the head's input.
-    """
-    return embed_with_logits(network, images)[0]
-
-
 def embed_with_logits(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what enters the head, (B, D), and the logits, (B, C), from one forward pass; see `embed`."""
+    """Return what enters the head (B, D), which is caught there, and the logits (B, num_classes); differentiable."""
     caught: list[Tensor] = []
     layer = next(iter(heads(network).values()))
     hook = layer.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))

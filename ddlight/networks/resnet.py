@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from functools import partial
+from itertools import pairwise
 
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
@@ -15,7 +16,6 @@ RESNETS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] 
     50: (Bottleneck, (3, 4, 6, 3)),
     101: (Bottleneck, (3, 4, 23, 3)),
 }
-RESNETS_AP: dict[int, tuple[int, ...]] = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2)}
 
 
 def resnet(
@@ -94,26 +94,17 @@ class ResNetAPNetwork(nn.Module):
         stem = nn.Conv2d(channels, 64, kernel, padding=kernel // 2, bias=False)
         names = OrderedDict(conv1=stem, bn1=norm_layer(norm, 64), relu=nn.ReLU(inplace=True), pool=nn.AvgPool2d(pool))
         self.layer0 = nn.Sequential(names)
-        blocks = RESNETS_AP[depth]
-        self.layer1 = self._stage(64, 64, 1, blocks[0], norm)
-        self.layer2 = self._stage(64, 128, 2, blocks[1], norm)
-        self.layer3 = self._stage(128, 256, 2, blocks[2], norm)
-        self.layer4 = self._stage(256, 512, 2, blocks[3], norm)
+        stages = []
+        for inside, outside in pairwise((64, 64, 128, 256, 512)):
+            second = [BlockAP(outside, outside, 1, norm)] if depth == 18 else []
+            stages.append(nn.Sequential(BlockAP(inside, outside, outside // inside, norm), *second))
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.fc = nn.Linear(512, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    @staticmethod
-    def _stage(inside: int, outside: int, pool: int, blocks: int, norm: str) -> nn.Sequential:
-        rest = [BlockAP(outside, outside, 1, norm) for _ in range(blocks - 1)]
-        return nn.Sequential(BlockAP(inside, outside, pool, norm), *rest)
-
-    def embed(self, images: Tensor) -> Tensor:
-        """Return the mean over the last maps, (B, 512), which enters the linear layer."""
-        maps = self.layer1(self.layer0(images))
-        return self.layer4(self.layer3(self.layer2(maps))).mean(dim=(2, 3))
-
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (B, num_classes) of normalised images (B, channels, size, size)."""
-        return self.fc(self.embed(images))
+        maps = self.layer1(self.layer0(images))
+        return self.fc(self.layer4(self.layer3(self.layer2(maps))).mean(dim=(2, 3)))

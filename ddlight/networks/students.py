@@ -94,7 +94,7 @@ class MLP(Student):
 
     def build(self, num_classes: int, channels: int, size: int) -> nn.Module:
         """Return the network; see `Student.build`."""
-        from ddlight.networks.mlp import MLPNetwork
+        from ddlight.networks.convnet import MLPNetwork
 
         return MLPNetwork(num_classes, channels, size, self.width, self.depth)
 

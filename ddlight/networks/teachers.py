@@ -63,13 +63,7 @@ def resized(images: Tensor, taken: Input) -> Tensor:
 
 @dataclass
 class Loaded:
-    """What a teacher has once it is loaded.
-
-    Args:
-        network: frozen, in evaluation mode.
-        taken: what the network takes.
-        statistics: mean and std of `taken`, (2, 1, C, 1, 1), on the network's device.
-    """
+    """A frozen network in evaluation mode, what it takes, and mean and std (2, 1, C, 1, 1) on the network's device."""
 
     network: nn.Module
     taken: Input
@@ -122,17 +116,13 @@ class Teacher(ABC):
         return True
 
     def load(self, num_classes: int | None, channels: int, size: int) -> None:
-        """Load the network, unless it is loaded already.
+        """Load the network, unless it is loaded already, for images of a dataset.
 
         Args:
             num_classes: classes of the dataset, which the teacher must have; None where its features alone are taken:
-                it may have any, and none are dropped.
-            channels: channels of the images that will come; grey ones are repeated for a teacher of three.
-            size: height and width of the images that will come; others than the teacher's are resized.
-
-        Raises:
-            UsageError: the teacher has another number of classes, or takes images of other channels.
-            DataError: its weights are missing or do not fit.
+                it may have any, and none are dropped. Others are a UsageError.
+            channels: channels of the images; grey ones are repeated for a teacher of three. Others are a UsageError.
+            size: height and width of the images; others than the teacher's are resized.
         """
         loaded = self._loaded or self._load(num_classes)
         count, wanted = count_classes(loaded.network), len(loaded.taken.mean)
@@ -147,15 +137,21 @@ class Teacher(ABC):
 
     @torch.inference_mode(False)
     def _load(self, num_classes: int | None) -> Loaded:
-        """Open the network, prune its classes, freeze it.
-
-        Never under inference mode, so that gradients can pass to the images; and torch's generator is left as it was,
-        so that students start alike with and without teachers.
-        """
-        with torch.random.fork_rng(devices=[]):
+        """Open the network, prune its classes, freeze it; never in inference mode, as gradients may pass to images."""
+        with torch.random.fork_rng(devices=[]):  # students start alike with and without teachers
             network, taken = self._open(num_classes or IMAGENET_CLASSES)
         if self.classes is not None and num_classes is not None:
-            keep_classes(network, _checked(self.classes, count_classes(network), num_classes, self.name))
+            count, chosen = count_classes(network), self.classes
+            if len(chosen) != num_classes:
+                raise UsageError(
+                    f"The teacher {self.name} has classes: with {len(chosen)} indices; the dataset has {num_classes} "
+                    "classes. Give one index for each class, in the dataset's order."
+                )
+            wrong = [c for c in chosen if not 0 <= c < count]
+            if wrong or len(set(chosen)) != num_classes:
+                what = f"{f'index {wrong[0]}' if wrong else 'an index twice'} in classes:"
+                raise UsageError(f"The teacher {self.name} has {what}. Give different ones from 0 to {count - 1}.")
+            keep_classes(network, chosen)
         statistics = torch.tensor([taken.mean, taken.std], dtype=torch.float32).reshape(2, 1, -1, 1, 1)
         if self.precision == "bf16" and not any(isinstance(m, nn.GroupNorm) for m in network.modules()):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # slower with GroupNorm
@@ -258,20 +254,6 @@ def training_mode(network: nn.Module) -> Iterator[None]:
         network.eval()
         for name, buffer in network.named_buffers():
             buffer.copy_(kept[name])
-
-
-def _checked(classes: Sequence[int], count: int, wanted: int, name: str) -> Sequence[int]:
-    """Return `classes` if they choose `wanted` different ones of `count`."""
-    if len(classes) != wanted:
-        raise UsageError(
-            f"The teacher {name} has classes: with {len(classes)} indices; the dataset has {wanted} classes. "
-            "Give one index for each class, in the dataset's order."
-        )
-    wrong = [c for c in classes if not 0 <= c < count]
-    if wrong or len(set(classes)) != wanted:
-        what = f"index {wrong[0]}" if wrong else "an index twice"
-        raise UsageError(f"The teacher {name} has {what} in classes:. Give different ones from 0 to {count - 1}.")
-    return classes
 
 
 class _ZooTeacher(Teacher):
@@ -419,15 +401,8 @@ def mean_logits(
 ) -> Tensor:
     """Return the mean of the teachers' logits, float32 (B, num_classes): EDC's label (arXiv 2404.13733).
 
-    Args:
-        teachers: one or more, loaded; each sees the images in its own size and normalisation.
-        images: in [0, 1], (B, C, H, W).
-        balance: scale each teacher's logits so that their norm over the batch is the teachers' mean norm (G-VBSM,
-            arXiv 2311.17950).
-        batch_statistics: see `Teacher.logits`.
-
-    Raises:
-        UsageError: there is no teacher.
+    With `balance` each teacher's logits are scaled so that their norm over the batch is the teachers' mean norm
+    (G-VBSM, arXiv 2311.17950). The other arguments are those of `Teacher.logits`. UsageError where there is no teacher.
     """
     if not teachers:
         raise UsageError("This regime needs one or more teachers; the list of teachers is empty. Give teachers: [...].")
@@ -439,14 +414,9 @@ def mean_logits(
 
 
 def check_teacher(teacher: Teacher, images: Tensor, labels: Tensor) -> float:
-    """Return a teacher's accuracy in percent on some images; warn where that may be chance (within 3 std of it).
+    """Return a teacher's accuracy in percent on images uint8 (n, C, H, W); warn where it may be chance (within 3 std).
 
     Classes in another order are the usual cause: issues 3, 4, 6, 9 and 10 of github.com/LINs-lab/RDED.
-
-    Args:
-        teacher: loaded.
-        images: uint8 (n, C, H, W), of the dataset's size.
-        labels: int64 (n,).
     """
     device = current_device()
     answers = [teacher.logits(part.to(device).float() / 255).argmax(1).cpu() for part in images.split(50)]

@@ -18,19 +18,22 @@ def timm_network(
 ) -> nn.Module:
     """Return timm's model `name`; None keeps what the model has or its weights were trained with.
 
-    Args:
-        name: as in timm.list_models(), with or without a tag.
-        num_classes: number of logits; the head is new where trained weights have another number.
-        channels: channels of the images; timm adapts the first layer of trained weights.
-        size: height and width of the images in pixels, for models that are built for one size (transformers); timm
-            adapts the position embedding of trained weights.
-        pretrained: with trained weights, from the cache or downloaded, in place of random ones.
-
-    Raises:
-        UsageError: unknown name, a model without weights, or images that the model cannot take.
-        DataError: the weights are neither in the cache nor to be downloaded.
+    The head is new where trained weights have another number of classes; timm adapts their first layer to `channels`,
+    and the position embedding of those that are built for one size (transformers) to `size`.
+    UsageError for an unknown name, a model without weights, or images that it cannot take; DataError where the weights
+    are neither in the cache nor to be downloaded.
     """
-    _check_name(name)
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        raise UsageError(
+            f"timm has no model {name!r}.{nearest(architecture, timm.list_models())} "
+            "All names: python -c 'import timm; print(*timm.list_models())'"
+        )
+    tags = [t.partition(".")[2] for t in timm.list_pretrained(f"{architecture}.*")]
+    if tag and tag not in tags:
+        raise UsageError(
+            f"timm's {architecture} has no weights {tag!r}.{nearest(tag, tags)} It has: {', '.join(tags) or 'none'}."
+        )
     released = get_pretrained_cfg(name)
     img_size = size if released is not None and released.fixed_input_size else None
     try:
@@ -49,17 +52,3 @@ def timm_network(
         ) from error
     except (AssertionError, RuntimeError, ValueError, TypeError) as error:
         raise UsageError(f"timm cannot build {name} (channels {channels}, size {size}): {error}") from error
-
-
-def _check_name(name: str) -> None:
-    architecture, _, tag = name.partition(".")
-    if not timm.is_model(architecture):
-        raise UsageError(
-            f"timm has no model {name!r}.{nearest(architecture, timm.list_models())} "
-            "All names: python -c 'import timm; print(*timm.list_models())'"
-        )
-    tags = [t.partition(".")[2] for t in timm.list_pretrained(f"{architecture}.*")]
-    if tag and tag not in tags:
-        raise UsageError(
-            f"timm's {architecture} has no weights {tag!r}.{nearest(tag, tags)} It has: {', '.join(tags) or 'none'}."
-        )

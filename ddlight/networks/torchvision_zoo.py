@@ -29,11 +29,7 @@ def check_torchvision_name(name: str) -> None:
 
 
 def torchvision_weights(name: str, weights: str) -> WeightsEnum:
-    """Return torchvision's entry (address, transforms, class names) for the weights `weights` of the network `name`.
-
-    Raises:
-        UsageError: torchvision does not have the network or the weights.
-    """
+    """Return torchvision's entry (address, transforms, class names) of a network's weights, or raise UsageError."""
     check_torchvision_name(name)
     known = models.get_model_weights(name).__members__
     if weights not in known:
@@ -44,15 +40,9 @@ def torchvision_weights(name: str, weights: str) -> WeightsEnum:
 
 
 def torchvision_network(name: str, num_classes: int, size: int) -> nn.Module:
-    """Return torchvision's network `name` with random weights, without auxiliary heads.
+    """Return torchvision's network `name` with random weights, without auxiliary heads, for images of `size` pixels.
 
-    Args:
-        name: as in torchvision.models.list_models().
-        num_classes: number of logits.
-        size: height and width of the images in pixels; vision transformers are built for it.
-
-    Raises:
-        UsageError: unknown name, or images that the network cannot take.
+    Raises UsageError for an unknown name, or images that the network cannot take.
     """
     check_torchvision_name(name)
     smallest = next(iter(models.get_model_weights(name))).meta["min_size"][0]
@@ -79,12 +69,7 @@ def cached_file(name: str, weights: str) -> Path:
 
 
 def fetch_torchvision(name: str, weights: str) -> nn.Module:
-    """Return torchvision's trained network, from torch's cache or downloaded, without auxiliary heads.
-
-    Raises:
-        UsageError: torchvision does not have the network or the weights.
-        DataError: the weights are neither in the cache nor to be downloaded.
-    """
+    """Return torchvision's trained network, without auxiliary heads; DataError where it cannot be downloaded."""
     entry = torchvision_weights(name, weights)
     options = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
     try:
@@ -113,11 +98,8 @@ def torchvision_finetuning(name: str, weights: str, num_classes: int, size: int)
     """Return torchvision's trained network `name` as a start for `num_classes` classes.
 
     The head is new unless the number of classes is that of the weights. GoogLeNet and Inception do not renormalise
-    their input, as the networks with random weights do not.
-
-    Raises:
-        UsageError: unknown name or weights, or a transformer whose weights are for another size of image.
-        DataError: the weights are neither in the cache nor to be downloaded.
+    their input, as the networks with random weights do not. UsageError for unknown names, or a transformer whose
+    weights are for another size of image; DataError where the weights cannot be downloaded.
     """
     network = fetch_torchvision(name, weights)
     trained = getattr(network, "image_size", size)

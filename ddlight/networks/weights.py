@@ -20,10 +20,7 @@ def read_state_dict(file: str | Path) -> dict[str, Tensor]:
 
     Unwraps {"state_dict": ...} and {"model": ...} and drops the prefixes "module." (DataParallel), "_orig_mod."
     (torch.compile) and "student." (a ddlight checkpoint, of which only the student is kept). Nothing in the file is
-    executed: pickles are read with weights_only=True.
-
-    Raises:
-        DataError: the file is missing, damaged, or holds no state dict.
+    executed: pickles are read with weights_only=True. DataError where the file is missing, damaged, or no state dict.
     """
     path = Path(file).expanduser()
     if not path.is_file():
@@ -36,9 +33,8 @@ def read_state_dict(file: str | Path) -> dict[str, Tensor]:
             content = content[key]
     state = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
     if not state:
-        raise DataError(
-            f"{path} holds no state dict: expected names and tensors, or one under {' or '.join(WRAPPERS)}."
-        )
+        wrappers = " or ".join(WRAPPERS)
+        raise DataError(f"{path} holds no state dict: expected names and tensors, or one under {wrappers}.")
     return _without_prefixes(state)
 
 
@@ -70,32 +66,23 @@ def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_into(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Copy `state` into `network`, all of it and nothing else.
+    """Copy `state` into `network`, all of it and nothing else; counters of batch normalisation may be missing.
 
-    Args:
-        network: the network, changed in place.
-        state: tensors by name; counters of batch normalisation (num_batches_tracked) may be missing.
-        source: what to call `state` in the error, usually its path.
-
-    Raises:
-        DataError: names or shapes differ; the first of each kind are listed.
+    DataError where names or shapes differ: it calls the state by `source`, and lists the first of each kind.
     """
     expected = network.state_dict()
+    other = [k for k in expected if k in state and state[k].shape != expected[k].shape]
     complaints = {
         "missing": [k for k in expected if k not in state and not k.endswith("num_batches_tracked")],
         "unexpected": [k for k in state if k not in expected],
-        "of another shape": [
-            f"{k} {tuple(state[k].shape)} for {tuple(expected[k].shape)}"
-            for k in expected
-            if k in state and state[k].shape != expected[k].shape
-        ],
+        "of another shape": [f"{k} {tuple(state[k].shape)} for {tuple(expected[k].shape)}" for k in other],
     }
-    if any(complaints.values()):
-        parts = [
-            f"{len(keys)} {kind} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
-            for kind, keys in complaints.items()
-            if keys
-        ]
+    parts = [
+        f"{len(keys)} {kind} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+        for kind, keys in complaints.items()
+        if keys
+    ]
+    if parts:
         raise DataError(
             f"{source} does not fit {type(network).__name__}: {'; '.join(parts)}. "
             "Give the network that these weights were trained with."
@@ -104,17 +91,7 @@ def load_into(network: nn.Module, state: Mapping[str, Tensor], source: str) -> N
 
 
 def network_from(state: Mapping[str, Tensor], build: Callable[[int], nn.Module], guess: int, source: str) -> nn.Module:
-    """Build the network that has as many classes as `state`, and load `state` into it.
-
-    Args:
-        state: tensors by name.
-        build: number of classes -> network.
-        guess: the number of classes that `state` probably has.
-        source: what to call `state` in errors.
-
-    Raises:
-        DataError: `state` does not fit (see `load_into`).
-    """
+    """Build the network that has as many classes as `state`, probably `guess`, and load `state` with `load_into`."""
     network = build(guess)
     rows = [state[f"{name}.weight"].shape[0] for name in heads(network) if f"{name}.weight" in state]
     if rows and rows[0] != guess:

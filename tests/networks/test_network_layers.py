@@ -7,7 +7,7 @@ import torchvision
 from torch import nn
 
 from ddlight.core.errors import UsageError
-from ddlight.networks.layers import HalvingPool, count_classes, embed, heads, keep_classes, replace_head
+from ddlight.networks.layers import HalvingPool, count_classes, embed_with_logits, heads, keep_classes, replace_head
 from ddlight.networks.students import MLP, ConvNet, ResNet, ResNetAP
 
 NAMES = {
@@ -78,11 +78,10 @@ def test_a_new_head_keeps_the_rest():
 def test_embed_is_what_enters_the_head(student):
     network = student.build(5, 3, 32).eval()
     images = torch.randn(2, 3, 32, 32, requires_grad=True)
-    features = embed(network, images)
+    features, logits = embed_with_logits(network, images)
     (head,) = heads(network).values()
     torch.testing.assert_close(head(features), network(images))
-    if hasattr(network, "embed"):
-        torch.testing.assert_close(features, network.embed(images))
+    torch.testing.assert_close(logits, network(images))
     features.sum().backward()
     assert images.grad.abs().sum() > 0
     assert not head._forward_pre_hooks

@@ -12,6 +12,7 @@ import torchvision
 from torch.nn import functional as F
 
 from ddlight.core.errors import UsageError
+from ddlight.networks.layers import embed_with_logits
 from ddlight.networks.students import MLP, ConvNet, ResNet, ResNetAP, Student, Timm, Torchvision
 
 
@@ -77,7 +78,7 @@ def test_convnet_computes_its_definition(norm, channels, size, pad):
             x = F.batch_norm(x, mean, var, scale, shift)
         x = F.avg_pool2d(x.relu(), 2)
     features = x.flatten(1)
-    torch.testing.assert_close(network.embed(images), features)
+    torch.testing.assert_close(embed_with_logits(network, images)[0], features)
     expected = F.linear(features, network.classifier.weight, network.classifier.bias)
     torch.testing.assert_close(network(images), expected)
 
