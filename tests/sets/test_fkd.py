@@ -277,7 +277,7 @@ def last(folder):
 
 
 def content(path):
-    with torch.serialization.safe_globals(fkd._safe_globals()):
+    with torch.serialization.safe_globals(fkd.SAFE):
         return torch.load(path, weights_only=True)
 
 

@@ -45,6 +45,11 @@ SEED = 42
 """Seed of the published sampler."""
 CHECKED_VIEWS = 1000
 """Views that are enough to tell labels in the right order from others."""
+SAFE: list[Any] = [
+    *((np.int64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("_core", "core")),
+    *(np.dtype, *(type(np.dtype(kind)) for kind in ("int64", "int32", "float64", "float32"))),
+]
+"""What an honest label file may name besides tensors: the parts of a numpy integer or float."""
 _AGAIN = "Get the file again, or make the labels anew."
 _OTHER_SET = (
     "Use the set that was relabelled, all of its files, sorted by class folder and name; for six-item labels from an "
@@ -87,16 +92,13 @@ class StoredBatch:
         return len(self.ids)
 
     def boxes(self, height: int, width: int) -> np.ndarray:
-        """Crops in pixels of images of one size, as the published loaders round them.
+        """Crops in pixels of images of one size, as the published loaders round them: int64 (B, 4) as in `crops`.
 
         PIL rounds the four edges; EDC's loader rounds top, left, height and width, and multiplies the rows' fractions
         by the width and the columns' by the height. That undoes the same exchange at saving, and matters only where
         images are not square. For images of the size that was relabelled both give back the integers drawn then.
         Deviation: a crop that reaches past the image, which other sizes can round to, ends at its edge; the published
         loaders fill it with black.
-
-        Returns:
-            int64 (B, 4): top, left, height, width.
         """
         fractions = self.crops.astype(np.float64)
         if self.on_tensors:
@@ -114,11 +116,7 @@ class SamplerOrder:
 
     A `torch.Generator` seeded 42 drives a `RandomSampler`. It draws a permutation of N for its one round over the
     data and, in later versions of torch, another one for an empty remainder, so that pass e uses draw 2e and not e.
-    Batch b holds positions b B to (b + 1) B of the pass's permutation.
-
-    Args:
-        images: N.
-        draws: permutations that a pass consumes: 2, or 1 for labels made by early versions of torch.
+    Batch b holds positions b B to (b + 1) B of the pass's permutation. With early versions of torch `draws` is 1.
     """
 
     def __init__(self, images: int, draws: int = 2) -> None:
@@ -181,11 +179,7 @@ class PublishedLabels:
             )
 
     def batch(self, epoch: int, index: int) -> StoredBatch:
-        """Read one batch.
-
-        Args:
-            epoch: stored pass, from 0; a longer run asks for its pass mod `epochs`.
-            index: batch of the pass, from 0.
+        """Read one batch of a stored pass; a longer run asks for its pass mod `epochs`.
 
         Raises:
             DataError: the file is missing, damaged, would run code, or holds something else than its neighbours.
@@ -220,10 +214,7 @@ class PublishedLabels:
             classes: int64 (N,): class of each image of the set.
 
         Returns:
-            Share of the views that agree.
-
-        Raises:
-            DataError: no more agree than by chance (one-sided binomial test, p >= 0.001).
+            Share of the views that agree; DataError where it is that of chance (one-sided binomial test, p >= 0.001).
         """
         passes = range(self.epochs - 1, min(0, self.epochs - 2), -1)
         places = islice(product(passes, range(self.batches)), -(-CHECKED_VIEWS // self.batch_size))
@@ -248,15 +239,12 @@ def replay(
     Args:
         images: the set's, uint8 or float in [0, 1], all of one size.
         labels: the set's, (N,) or (N, K), on the same device.
-        stored: from `PublishedLabels.batch`.
+        stored: the batch.
         info: of the dataset: size, mean, std.
         rows: the first and one past the last row that this rank trains on; None takes the whole batch.
 
     Returns:
-        The view of these rows, with the logits that are stored for it, in float32.
-
-    Raises:
-        DataError: the stored box lies outside the views.
+        The view of these rows, with the stored logits in float32; DataError where the box lies outside the views.
     """
     start, stop = rows or (0, len(stored))
     batch_rows, partner_rows = np.arange(start, stop), stored.permutation[start:stop]
@@ -345,13 +333,6 @@ def _listing(folder: Path) -> np.ndarray:
     return np.array(sizes, np.int64)
 
 
-def _safe_globals() -> list[Any]:
-    """What an honest label file may name besides tensors: the parts of a numpy integer or float."""
-    scalar = np.int64(0).__reduce__()[0]
-    names = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("_core", "core")]
-    return [*names, np.dtype, *(type(np.dtype(kind)) for kind in ("int64", "int32", "float64", "float32"))]
-
-
 def _load(path: Path) -> Any:
     """Read one file after checking its checksums, without running code that it may hold."""
     try:
@@ -365,7 +346,7 @@ def _load(path: Path) -> Any:
     if wrong is not None:
         raise DataError(f"{path} is damaged: the checksum of its part {wrong} is wrong. {_AGAIN}")
     try:
-        with torch.serialization.safe_globals(_safe_globals()):
+        with torch.serialization.safe_globals(SAFE):
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise DataError(
@@ -376,9 +357,6 @@ def _load(path: Path) -> Any:
         raise DataError(f"{path} cannot be read as labels: {error}. {_AGAIN}") from error
 
 
-# --- one file's content ---
-
-
 def _parse(content: Any, path: Path, ids: np.ndarray | None) -> StoredBatch:
     """Check the items of one file, where `ids` are those of six items, if known. Raises DataError."""
     if not isinstance(content, list | tuple) or len(content) not in (6, 7, 8):
@@ -386,21 +364,31 @@ def _parse(content: Any, path: Path, ids: np.ndarray | None) -> StoredBatch:
         raise DataError(f"{path} holds {what}; published label files hold a list of 6, 7 or 8 items.")
     crops, flips, permutation, share, box, logits = content[:6]
     count = len(logits) if isinstance(logits, Tensor) and logits.ndim == 2 else 0
-    most = float("inf") if len(content) == 8 else 1.0  # EDC divides a row by the width
-    problems = [
-        (count > 0 and logits.dtype in (torch.float16, torch.float32), "item 5, logits float16 or float32 (B, K)"),
-        (_is(crops, torch.float32, (count, 4)) and _within(crops, most), "item 0, crops float32 (B, 4), as fractions"),
-        (_is(flips, torch.bool, (count,)), "item 1, flips bool (B,)"),
-        (permutation is None or _permutes(permutation, count), "item 2, a permutation of the batch"),
-        (
-            permutation is None or (isinstance(share, float | int | np.number) and 0 <= share <= 1),
-            "item 3, a weight between 0 and 1",
-        ),
-        (box is None or (permutation is not None and _is_box(box)), "item 4, a box of four integers"),
-        (len(content) == 6 or _are_ids(content[6], count), "item 6, different positions int64 (B,)"),
-    ]
-    wrong = [what for good, what in problems if not good]
-    if wrong:
+    most = torch.finfo(torch.float32).max if len(content) == 8 else 1.0  # EDC divides a row by the width
+
+    def holds(value: Any, dtype: torch.dtype, *shape: int) -> bool:
+        return isinstance(value, Tensor) and value.dtype == dtype and value.shape == shape
+
+    within = holds(crops, torch.float32, count, 4) and bool(((crops >= 0) & (crops <= most)).all())
+    permutes = permutation is None or (
+        holds(permutation, torch.int64, count) and torch.equal(permutation.sort().values, torch.arange(count))
+    )
+    weighs = permutation is None or (isinstance(share, float | int | np.number) and 0 <= share <= 1)
+    whole = isinstance(box, list | tuple) and len(box) == 4 and all(isinstance(edge, int | np.integer) for edge in box)
+    boxed = whole and permutation is not None and 0 <= box[0] <= box[2] and 0 <= box[1] <= box[3]
+    differ = len(content) == 6 or (
+        holds(content[6], torch.int64, count) and len(content[6].unique()) == count and bool((content[6] >= 0).all())
+    )
+    checks = {
+        "item 5, logits float16 or float32 (B, K)": count > 0 and logits.dtype in (torch.float16, torch.float32),
+        "item 0, crops float32 (B, 4), as fractions": within,
+        "item 1, flips bool (B,)": holds(flips, torch.bool, count),
+        "item 2, a permutation of the batch": permutes,
+        "item 3, a weight between 0 and 1": weighs,
+        "item 4, a box of four integers": box is None or boxed,
+        "item 6, different positions int64 (B,)": differ,
+    }
+    if wrong := [what for what, good in checks.items() if not good]:
         raise DataError(f"{path} does not hold published labels: {'; '.join(wrong)}. {_AGAIN}")
     if not bool(torch.isfinite(logits).all()):
         raise DataError(f"{path} holds logits that are not finite. {_AGAIN}")
@@ -416,25 +404,3 @@ def _parse(content: Any, path: Path, ids: np.ndarray | None) -> StoredBatch:
         mixing=mixing,
         on_tensors=len(content) == 8,
     )
-
-
-def _is(value: Any, dtype: torch.dtype, shape: tuple[int, ...]) -> bool:
-    return isinstance(value, Tensor) and value.dtype == dtype and tuple(value.shape) == shape
-
-
-def _within(crops: Tensor, most: float) -> bool:
-    return bool(((crops >= 0) & (crops <= most) & crops.isfinite()).all())
-
-
-def _permutes(value: Any, count: int) -> bool:
-    return _is(value, torch.int64, (count,)) and bool((value.sort().values == torch.arange(count)).all())
-
-
-def _are_ids(value: Any, count: int) -> bool:
-    return _is(value, torch.int64, (count,)) and len(value.unique()) == count and bool((value >= 0).all())
-
-
-def _is_box(value: Any) -> bool:
-    """Whether this is first row, first column, end row, end column."""
-    whole = isinstance(value, list | tuple) and all(isinstance(edge, int | np.integer) for edge in value)
-    return whole and len(value) == 4 and 0 <= value[0] <= value[2] and 0 <= value[1] <= value[3]

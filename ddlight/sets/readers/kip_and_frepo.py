@@ -23,10 +23,7 @@ FLOATS = ("float16", "float32", "float64")
 
 
 def read_npz(path: Path, dataset: RealDataset) -> ReleasedSet:
-    """Read a set from an archive of numpy, of which nothing is executed.
-
-    Raises DataError where it is damaged, holds objects, or has no such arrays.
-    """
+    """Read a set from an archive of numpy, of which nothing is executed; DataError where it is damaged or no set."""
     try:
         with np.load(path, allow_pickle=False) as content:
             frepo = "image" in content
@@ -39,15 +36,20 @@ def read_npz(path: Path, dataset: RealDataset) -> ReleasedSet:
         raise DataError(f"{path} holds arrays of {images.dtype} and {labels.dtype}; numbers are expected.")
     if frepo:
         return _from_prototypes(images, labels, path, ".npz of FRePo", dataset)
-    content = from_arrays(_channels_first(images, dataset.info), labels, path, ".npz", centred=True)
-    return whitened_if_named(content, path, "zca_kip")
+    return whitened_if_named(_from_kernel(images, labels, path, ".npz", dataset.info), path, "zca_kip")
 
 
-def _channels_first(images: np.ndarray, info: DatasetInfo) -> np.ndarray:
-    """Images (N, H, W) or (N, H, W, C) as (N, C, H, W); others as they are."""
-    if images.ndim == 3:
-        images = images[..., None]
-    return images.transpose(0, 3, 1, 2) if images.ndim == 4 and images.shape[-1] == info.channels else images
+def read_checkpoint(path: Path, dataset: RealDataset) -> ReleasedSet:
+    """Read the prototypes of a flax checkpoint. Raises as `read_flax`; DataError for other shapes."""
+    images, labels = read_flax(path, ("x_proto", "y_proto"))
+    return _from_prototypes(images, labels, path, "flax checkpoint", dataset)
+
+
+def _from_kernel(images: np.ndarray, labels: np.ndarray, path: Path, layout: str, info: DatasetInfo) -> ReleasedSet:
+    """A set of images (N, H, W), (N, H, W, C) or (N, C, H, W) whose labels may be centred."""
+    images = images[..., None] if images.ndim == 3 else images
+    last = images.ndim == 4 and images.shape[-1] == info.channels
+    return from_arrays(images.transpose(0, 3, 1, 2) if last else images, labels, path, layout, centred=True)
 
 
 def is_flax(path: Path) -> bool:
@@ -61,18 +63,10 @@ def is_flax(path: Path) -> bool:
 
 
 def read_flax(path: Path, names: tuple[str, ...]) -> list[np.ndarray]:
-    """Read some parameters of a checkpoint; nothing in it is executed, and no other array is unpacked.
+    """Read arrays of these names below `params` as float32; nothing is executed, and no other array is unpacked.
 
-    Args:
-        path: a file that `flax.training.checkpoints.save_checkpoint` wrote.
-        names: of arrays below `params`.
-
-    Returns:
-        The arrays, float32, in the order of their names.
-
-    Raises:
-        UsageError: the extra that reads msgpack is not installed.
-        DataError: the file is damaged, has no such parameter, or its bytes are not what its header says.
+    `flax.training.checkpoints.save_checkpoint` wrote the file. DataError where it is damaged, has no such parameter, or
+    its bytes are not what its header says.
     """
     try:
         import msgpack
@@ -106,12 +100,6 @@ def _array(entry: Any, place: str) -> np.ndarray:
     return np.frombuffer(content, dtype).reshape(shape).astype(np.float32)
 
 
-def read_checkpoint(path: Path, dataset: RealDataset) -> ReleasedSet:
-    """Read the prototypes of a flax checkpoint. Raises as `read_flax`; DataError for other shapes."""
-    images, labels = read_flax(path, ("x_proto", "y_proto"))
-    return _from_prototypes(images, labels, path, "flax checkpoint", dataset)
-
-
 def _from_prototypes(
     images: np.ndarray, labels: np.ndarray, path: Path, layout: str, dataset: RealDataset
 ) -> ReleasedSet:
@@ -123,21 +111,16 @@ def _from_prototypes(
             "(N, K) are expected."
         )
     if info.name.startswith("TinyImageNet") and labels.shape[1] == info.num_classes:
-        labels = labels[:, _tiny_imagenet_order(dataset)]
-    content = from_arrays(_channels_first(images, info), labels, path, layout, centred=True)
+        listed = dataset.encoded("train")[0].parents[3] / "wnids.txt"
+        try:
+            wnids = listed.read_text().split()
+            labels = labels[:, [wnids.index(wnid) for wnid in info.classes]]
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"FRePo counts the classes of Tiny-ImageNet as its wnids.txt does, and {listed} is missing or lacks "
+                f"one ({error}). It is in tiny-imagenet-200.zip."
+            ) from error
+    content = _from_kernel(images, labels, path, layout, info)
     if info.name.startswith(UNWHITENED):
         return replace(content, space="normalised", why=f"FRePo does not whiten {info.name}")
     return replace(content, space="zca_frepo", why="FRePo whitens every set but MNIST and Fashion-MNIST")
-
-
-def _tiny_imagenet_order(dataset: RealDataset) -> list[int]:
-    """Number in wnids.txt of each of the dataset's classes, which are sorted."""
-    listed = dataset.encoded("train")[0].parents[3] / "wnids.txt"
-    try:
-        wnids = listed.read_text().split()
-        return [wnids.index(wnid) for wnid in dataset.info.classes]
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"FRePo counts the classes of Tiny-ImageNet as its wnids.txt does, and {listed} is missing or lacks one "
-            f"({error}). It is in tiny-imagenet-200.zip."
-        ) from error

@@ -27,9 +27,7 @@ def parquet_files(path: Path) -> list[Path]:
 def read_parquet(path: Path, dataset: RealDataset) -> ReleasedSet:
     """Read the pictures of the dataset's classes, in the order of the rows, from a file or the Hub's folder of them.
 
-    Raises:
-        UsageError: the extra that reads parquet is not installed.
-        DataError: the files are damaged, have no such columns, or hold pictures of several sizes.
+    DataError where the files are damaged, have no such columns, or hold pictures of several sizes.
     """
     try:
         import pyarrow.parquet as table
@@ -42,7 +40,11 @@ def read_parquet(path: Path, dataset: RealDataset) -> ReleasedSet:
             columns = table.read_table(file).to_pydict()
         except Exception as error:  # whatever a damaged file makes of it
             raise DataError(f"{file} is damaged or no parquet file: {error}") from error
-        pictures += [_bytes(entry, file) for entry in _column(columns, PICTURES, file)]
+        for entry in _column(columns, PICTURES, file):  # bytes, or the Hub's {"bytes": ..., "path": ...}
+            content = entry.get("bytes") if isinstance(entry, dict) else entry
+            if not isinstance(content, bytes):
+                raise DataError(f"{file} keeps pictures outside itself. Download the data set with its images.")
+            pictures.append(content)
         numbers += [str(int(number)) for number in _column(columns, CLASSES, file)]
     info, classes = dataset.info, classes_of_names(set(numbers), dataset.info)
     rows = [row for row, number in enumerate(numbers) if classes[number] is not None]
@@ -61,14 +63,6 @@ def _column(columns: dict[str, Any], names: tuple[str, ...], file: Path) -> list
     if name is None or any(entry is None for entry in columns[name]):
         raise DataError(f"{file} has the columns {', '.join(columns)}; {' or '.join(names)} is needed, without gaps.")
     return list(columns[name])
-
-
-def _bytes(entry: Any, file: Path) -> bytes:
-    """The picture of one row: bytes, or the Hub's {"bytes": ..., "path": ...}."""
-    content = entry.get("bytes") if isinstance(entry, dict) else entry
-    if not isinstance(content, bytes):
-        raise DataError(f"{file} keeps pictures outside itself. Download the data set with its images.")
-    return content
 
 
 def _decode(content: bytes, channels: int) -> np.ndarray:

@@ -25,6 +25,7 @@ neither probabilities nor logits.
 """
 
 import hashlib
+import stat
 import tarfile
 import tempfile
 import zipfile
@@ -51,21 +52,23 @@ OF_CIFAR10 = ("images*.pt", "data.pt")
 
 
 def read_released(path: Path, dataset: RealDataset, space: Space | None = None) -> ReleasedSet:
-    """Read a released set in whatever layout it is.
+    """Read a released set, a file or folder in any layout of the table, that condenses a dataset.
 
-    Args:
-        path: a file or folder; see the table above.
-        dataset: the real dataset that it condenses.
-        space: of float images, where it cannot be told from the layout or values.
-
-    Raises:
-        DataError: it is damaged, of no known layout, would run code, or does not belong to this dataset.
+    `space` is that of float images, where it cannot be told from the layout or values. DataError where the set is
+    damaged, of no known layout, would run code, or does not belong to this dataset.
     """
     content = _reader(path)(path, dataset)
     if space is not None and content.images.dtype != np.uint8:
         content = replace(content, space=space, why="as given")
     _check(content, path, dataset.info)
-    return _renormalised(content.take(np.argsort(content.classes, kind="stable")), dataset.info)
+    content, info = content.take(np.argsort(content.classes, kind="stable")), dataset.info
+    if content.space != "normalised" or info.name != "CIFAR100" or content.layout not in OF_CIFAR10:
+        return content
+    theirs, shape = TABLE["CIFAR10"], (1, -1, 1, 1)
+    pixels = content.images * np.reshape(theirs.std, shape) + np.reshape(theirs.mean, shape)
+    images = (pixels - np.reshape(info.mean, shape)) / np.reshape(info.std, shape)
+    note = "its makers normalise CIFAR-100 with CIFAR-10's mean and std; converted"
+    return replace(content, images=images.astype(np.float32), notes=(*content.notes, note))
 
 
 def source_digest(path: Path) -> str:
@@ -117,27 +120,22 @@ def _read_folder(path: Path, dataset: RealDataset) -> ReleasedSet:
 
 
 def _read_archive(path: Path, dataset: RealDataset) -> ReleasedSet:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         try:
             if path.suffix == ".zip":
-                _unzip(path, Path(folder))
+                with zipfile.ZipFile(path) as archive:
+                    for member in archive.infolist():  # zipfile itself would rename those that lie outside
+                        inside = (folder / member.filename).resolve().is_relative_to(folder.resolve())
+                        if stat.S_ISLNK(member.external_attr >> 16) or not inside:
+                            raise zipfile.BadZipFile(f"member {member.filename}")
+                    archive.extractall(folder)
             else:
-                with tarfile.open(path) as archive:
-                    archive.extractall(folder, filter="data")
+                with tarfile.open(path) as tar:
+                    tar.extractall(folder, filter="data")
         except (tarfile.TarError, zipfile.BadZipFile, OSError) as error:
             raise DataError(f"{path} was not unpacked: it is damaged or would write outside ({error}).") from error
-        return _read_folder(Path(folder), dataset)
-
-
-def _unzip(path: Path, folder: Path) -> None:
-    """Unpack an archive without links whose files all stay in the folder; zipfile itself would rename the others."""
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            inside = (folder / member.filename).resolve().is_relative_to(folder.resolve())
-            link = (member.external_attr >> 16) & 0o170000 == 0o120000
-            if link or not inside:
-                raise zipfile.BadZipFile(f"member {member.filename}")
-        archive.extractall(folder)
+        return _read_folder(folder, dataset)
 
 
 def _check(content: ReleasedSet, path: Path, info: DatasetInfo) -> None:
@@ -161,14 +159,3 @@ def _check(content: ReleasedSet, path: Path, info: DatasetInfo) -> None:
     missing = np.setdiff1d(np.arange(classes), content.classes)
     if len(missing):
         raise DataError(f"{path} has no image of {len(missing)} of {classes} classes, such as class {missing[0]}.")
-
-
-def _renormalised(content: ReleasedSet, info: DatasetInfo) -> ReleasedSet:
-    """Move images from the mean and std of their makers to the dataset's."""
-    if content.space != "normalised" or info.name != "CIFAR100" or content.layout not in OF_CIFAR10:
-        return content
-    theirs, shape = TABLE["CIFAR10"], (1, -1, 1, 1)
-    pixels = content.images * np.reshape(theirs.std, shape) + np.reshape(theirs.mean, shape)
-    images = (pixels - np.reshape(info.mean, shape)) / np.reshape(info.std, shape)
-    note = "its makers normalise CIFAR-100 with CIFAR-10's mean and std; converted"
-    return replace(content, images=images.astype(np.float32), notes=(*content.notes, note))

@@ -92,17 +92,10 @@ class ReleasedSet:
 
 
 def from_arrays(images: Any, labels: Any, path: Path, layout: str, centred: bool = False) -> ReleasedSet:
-    """A set of tensors or arrays. Float images outside [0, 1] are normalised; the values say what soft labels are.
+    """A set of images (N, C, H, W), uint8 or numbers, and labels (N,) or (N, K), as tensors or arrays.
 
-    Args:
-        images: (N, C, H, W), uint8 or numbers that become float32.
-        labels: (N,) or (N, K).
-        path: the file, named in errors.
-        layout: as in `ReleasedSet`.
-        centred: whether soft labels that are no probabilities are those of kernel regression, in place of logits.
-
-    Raises:
-        DataError: the images have another number of dimensions.
+    Float images outside [0, 1] are normalised; the values say what soft labels are: probabilities, or else logits, or
+    those of kernel regression where `centred`. DataError where the images have another number of dimensions.
     """
     images, labels = (x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x)) for x in (images, labels))
     if images.ndim != 4:
@@ -137,7 +130,12 @@ def classes_of_names(names: set[str], info: DatasetInfo) -> dict[str, int | None
         return {name: labels.get(name) for name in names}
     if all(WNID.fullmatch(name) for name in names):
         raise DataError(f"None of the {len(names)} wnids, such as {min(names)}, is a class of {info.name}.")
-    numbers = {name: _class_number(name) for name in names}
+    numbers: dict[str, int] = {}
+    for name in names:  # new012, class12, 00012, 12, or ddlight's own 00012_tench
+        match = re.fullmatch(r"(?:new|class)?_?(\d+)(?:_.*)?", name)
+        if match is None:
+            raise DataError(f"The class folder {name} is named after no class of this dataset, no wnid and no number.")
+        numbers[name] = int(match[1])
     if max(numbers.values()) < info.num_classes:
         return dict(numbers)
     if not all(WNID.fullmatch(name) for name in info.classes):
@@ -148,11 +146,3 @@ def classes_of_names(names: set[str], info: DatasetInfo) -> dict[str, int | None
 
     wnids = sorted(ImageNetInfo("imagenet-1k").label_names())
     return {name: labels.get(wnids[number]) if number < len(wnids) else None for name, number in numbers.items()}
-
-
-def _class_number(name: str) -> int:
-    """Number in `new012`, `class12`, `00012`, `12` or ddlight's own `00012_tench`."""
-    match = re.fullmatch(r"(?:new|class)?_?(\d+)(?:_.*)?", name)
-    if match is None:
-        raise DataError(f"The class folder {name} is named after no class of this dataset, no wnid and no number.")
-    return int(match[1])
