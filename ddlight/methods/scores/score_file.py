@@ -12,6 +12,7 @@ from ddlight.core.artefact import Unit
 from ddlight.core.errors import DataError, UsageError, nearest
 from ddlight.core.files import sha256
 from ddlight.core.randomness import generator
+from ddlight.data.base import RealDataset
 from ddlight.methods.base import Selector
 from ddlight.methods.scores.ccs import ccs
 from ddlight.methods.scores.selector import Keep
@@ -38,15 +39,16 @@ class ScoreFile(Selector):
 
     def __init__(
         self,
-        *args: Any,
+        dataset: RealDataset,
         path: str = "",
+        *args: Any,
         column: str | None = None,
         larger: Literal["harder", "easier"] = "harder",
         keep: Keep | Literal["ccs"] = "hard",
         cutoff: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(dataset, *args, **kwargs)
         self.path, self.column, self.larger, self.keep, self.cutoff = path, column, larger, keep, cutoff
 
     @cached_property
