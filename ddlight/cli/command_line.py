@@ -1,12 +1,14 @@
 """The commands that train or condense: fit, validate, test, condense. One YAML serves all of them."""
 
 import hashlib
+import io
 import json
 import logging
 import os
 import sys
 import time
 import warnings
+from contextlib import redirect_stdout
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -353,3 +355,9 @@ def run(arguments: list[str]) -> CLI:
         raise own from None
     except OSError as error:
         raise files.explain(error, Path(error.filename or Path.cwd())) from error
+
+
+def module_of(arguments: list[str]) -> CondensedDataModule:
+    """The data module that a command line means; nothing is made and nothing printed. Raises as `run`."""
+    with redirect_stdout(io.StringIO()):
+        return run([*arguments, "--dry-run"]).datamodule

@@ -183,14 +183,30 @@ def _choose(what: str, things: Sequence[T], pattern: str | None, words: Callable
     """
     if pattern is None:
         return list(things)
-    lower = pattern.lower()
-    wild = lower if any(mark in lower for mark in "*?[") else f"*{lower}*"
-    exact = [t for t in things if words(t)[0].lower() == lower]
-    found = exact or [t for t in things if any(fnmatch.fnmatchcase(w.lower(), wild) for w in words(t))]
+    exact = [t for t in things if words(t)[0].lower() == pattern.lower()]
+    found = exact or [t for t in things if _matches(pattern, words(t))]
     if not found:
         close = nearest(pattern, [words(t)[0] for t in things])
         raise UsageError(f"No {what} matches '{pattern}'.{close} All {len(things)} of them: ddlight {what}s")
     return found
+
+
+def _matches(pattern: str, words: Sequence[str]) -> bool:
+    """Whether a pattern is part of a word, or an fnmatch pattern of one, in any case."""
+    wild = pattern.lower() if any(mark in pattern for mark in "*?[") else f"*{pattern.lower()}*"
+    return any(fnmatch.fnmatchcase(word.lower(), wild) for word in words)
+
+
+def list_methods(pattern: str = "*") -> list[str]:
+    """Names of the methods that a pattern matches, as `ddlight methods` does: by name, kind or family.
+
+    >>> list_methods("*kmeans*")
+    ['KMeans']
+
+    Args:
+        pattern: part of a name, of "select" or "synthesise", or of a family; or an fnmatch pattern; in any case.
+    """
+    return [e.name for e in methods() if _matches(pattern, (e.name, e.kind, e.family))]
 
 
 def _list_entries(what: str, entries: list[Entry], pattern: str | None, columns: Sequence[str]) -> int:

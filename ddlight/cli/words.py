@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from ddlight.cli.configs import config_chain, find_config, read
+from ddlight.core.discover import FAMILIES, choices
 from ddlight.core.errors import UsageError, nearest
 from ddlight.core.sources import Option, Source, Sources
 
@@ -21,24 +22,8 @@ FLAGS = ("tiny", "dry-run")
 WITHOUT_MODEL = ("condense", "score")
 """Commands that need no `model`."""
 LENGTHS = ("max_epochs", "max_steps", "max_time", "min_epochs", "min_steps", "limit_train_batches")
-FAMILIES = {
-    "Regime": "regime",
-    "CondensedDataModule": "method",
-    "RealDataset": "dataset",
-    "Student": "student",
-    "Teacher": "teacher",
-}
-"""Base classes of what a configuration names: what one of them is called."""
-HIDDEN = ("Selector", "Synthesiser", "ArrayDataset", "IdxDataset")
-"""Classes that others are derived from and that do nothing by themselves."""
 FILLED = ("model", "datamodule")
 """Arguments of the Trainer's commands that come from `--model` and `--data`."""
-
-
-def choices(family: str, every: Sources) -> list[str]:
-    """Names of the concrete classes of a family, such as Student."""
-    public = (c for c in every.classes if family in every.ancestors(c) and not c.name.startswith("_"))
-    return sorted({c.name for c in public if c.name not in HIDDEN and not c.abstract})
 
 
 def unknown_class(family: str, value: str, every: Sources) -> str:

@@ -12,10 +12,12 @@ import sys
 import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from ddlight.core.errors import DDLightError, UsageError
+from ddlight.core.errors import DDLightError, UsageError, nearest
 from ddlight.core.sources import Source, Sources, read
 
 PACKAGE = Path(__file__).parents[1]
@@ -23,6 +25,16 @@ EXTRA_VARIABLE = "DDLIGHT_METHODS"
 EXTRA_PACKAGE = "ddlight_extra"
 FOLDERS = ("data", "networks", "recipes", "sets", "methods", "regimes", "train")
 """Folders of the package whose classes a configuration may name."""
+FAMILIES = {
+    "Regime": "regime",
+    "CondensedDataModule": "method",
+    "RealDataset": "dataset",
+    "Student": "student",
+    "Teacher": "teacher",
+}
+"""Base classes of what a configuration names: what one of them is called."""
+HIDDEN = ("Selector", "Synthesiser", "ArrayDataset", "IdxDataset", "InMemory")
+"""Classes that others are derived from and that do nothing by themselves, and what only a program can construct."""
 METHOD_ROOTS = ("CondensedDataModule", "Selector", "Synthesiser", "LightningDataModule")
 REGIME_ROOTS = ("Regime", "LightningModule")
 KINDS = {"Selector": "select", "Synthesiser": "synthesise"}
@@ -68,6 +80,34 @@ def sources() -> Sources:
     """
     inside = [cls for folder in FOLDERS for cls in _read_folder(PACKAGE / folder, PACKAGE)]
     return Sources([*inside, *(cls for folder in extra_folders() for cls in _read_extra(folder))])
+
+
+def choices(family: str, every: Sources) -> list[str]:
+    """Names of the concrete classes of a family, such as Student."""
+    public = (c for c in every.classes if family in every.ancestors(c) and not c.name.startswith("_"))
+    return sorted({c.name for c in public if c.name not in HIDDEN and not c.abstract})
+
+
+@lru_cache
+def public_classes() -> dict[str, Source]:
+    """What `ddlight.NAME` offers: every class of every family by name; those outside the package are read once."""
+    every = sources()
+    names = [name for family in FAMILIES for name in choices(family, every)]
+    return {name: cls for name in names if (cls := every.find(name))}
+
+
+def load_class(name: str) -> Any:
+    """Import the class of a name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    cls = public_classes().get(name)
+    if cls is None:
+        raise UsageError(f"There is no class '{name}'.{nearest(name, public_classes())}")
+    if cls.module.startswith(EXTRA_PACKAGE):
+        import_extra()
+    return getattr(importlib.import_module(cls.module), name)
 
 
 def methods(package: Path = PACKAGE) -> list[Entry]:

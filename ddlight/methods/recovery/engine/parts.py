@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from ddlight.methods.recovery.engine.gathered import RealStatistics
 from ddlight.methods.recovery.engine.teachers import Teachers, photographs
 
 Init = Literal["noise", "real"]
-Patches = Difficulty | Literal["whole"]
+Patches: TypeAlias = Difficulty | Literal["whole"]
 
 
 class Part:
