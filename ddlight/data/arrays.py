@@ -6,11 +6,12 @@ import os
 import struct
 import zlib
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 from filelock import FileLock
@@ -24,8 +25,6 @@ from ddlight.data.table import TABLE, DatasetInfo
 
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
 LIST_5K = "fashion_mnist_5k.txt"
-
-T = TypeVar("T")
 
 
 class ArrayDataset(RealDataset):
@@ -52,7 +51,6 @@ class ArrayDataset(RealDataset):
         return self._divide(self._part("train"))
 
     def _part(self, part: Part) -> ImageSet:
-        """Read one part, checking that it is what was published."""
         images, labels = self._arrays(part)
         row = TABLE[self.source]
         shape = (row.train if part == "train" else row.test, row.channels, row.size, row.size)
@@ -66,7 +64,6 @@ class ArrayDataset(RealDataset):
         return ImageSet(np.ascontiguousarray(images), labels.astype(np.int64), array_ids(part, np.arange(len(labels))))
 
     def _divide(self, whole: ImageSet) -> dict[Split, ImageSet]:
-        """Divide the training part into what is trained on and what is held out."""
         kept = draw_held_out(whole.labels, self.held_out, self.info.classes)
         return {"train": whole.take(~kept) if self.held_out else whole, "held_out": whole.take(kept)}
 
@@ -77,8 +74,14 @@ class ArrayDataset(RealDataset):
     def _ready(self) -> Path:
         """Return the first place that holds every file, after a download where that is wanted."""
         folder = self._complete()
-        if self.download and (folder is None or self._lock.exists()):
-            self._guarded(self._fetch)
+        lock = self._data_root() / f".{self.source}.lock"  # there while the data are downloaded
+        if self.download and (folder is None or lock.exists()):
+            with self._explained():
+                make_folder(lock.parent)
+                with FileLock(lock):  # of several processes the first downloads, and the others wait for it
+                    if self._complete() is None:
+                        self._download()
+                    lock.unlink(missing_ok=True)
             folder = self._complete()
         if folder is None:
             raise self._missing()
@@ -87,28 +90,16 @@ class ArrayDataset(RealDataset):
     def _complete(self) -> Path | None:
         return next((p for p in self._places() if all(_variant(p / name) for name in self.files)), None)
 
-    @property
-    def _lock(self) -> Path:
-        """File that is there while the data are downloaded."""
-        return self._data_root() / f".{self.source}.lock"
-
-    def _fetch(self) -> None:
-        """Download what is missing; of several processes the first does, and the others wait for it."""
-        make_folder(self._lock.parent)
-        with FileLock(self._lock):
-            if self._complete() is None:
-                self._download()
-            self._lock.unlink(missing_ok=True)
-
     def _download(self) -> None:
         from torchvision import datasets
 
         getattr(datasets, self.source)(str(self._data_root()), download=True)
 
-    def _guarded(self, action: Callable[[], T]) -> T:
-        """Run something of torchvision's, whose complaints become a DataError."""
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn complaints of torchvision's into a DataError."""
         try:
-            return action()
+            yield
         except (RuntimeError, OSError) as error:
             raise DataError(
                 f"{self.source} in {self._data_root()} could not be fetched or is damaged: {error}\n"
@@ -212,8 +203,9 @@ class CIFAR10(ArrayDataset):
     def _arrays(self, part: Part) -> tuple[np.ndarray, np.ndarray]:
         from torchvision import datasets
 
-        root, kind = str(self._ready()), getattr(datasets, self.source)
-        data: Any = self._guarded(lambda: kind(root, train=part == "train"))
+        root = str(self._ready())
+        with self._explained():
+            data = getattr(datasets, self.source)(root, train=part == "train")
         return data.data.transpose(0, 3, 1, 2), np.array(data.targets)
 
 
@@ -242,7 +234,8 @@ class SVHN(ArrayDataset):
         from torchvision import datasets
 
         root = str(self._ready())
-        data = self._guarded(lambda: datasets.SVHN(root, split=part))
+        with self._explained():
+            data = datasets.SVHN(root, split=part)
         return data.data, data.labels
 
     def _download(self) -> None:
@@ -253,29 +246,18 @@ class SVHN(ArrayDataset):
 
 
 def listed_5k() -> np.ndarray:
-    """Return the positions of FashionMNIST5k's images in Fashion-MNIST's training split: int64 (5000,), ascending."""
+    """Positions of FashionMNIST5k's images in Fashion-MNIST's training split: int64 (5000,), ascending."""
     text = (resources.files("ddlight.data") / LIST_5K).read_text()
     return np.array([int(line) for line in text.splitlines() if not line.startswith("#")])
 
 
 def draw_5k(labels: np.ndarray) -> np.ndarray:
-    """Draw FashionMNIST5k's images, as the shipped list was drawn: 500 per class, from `generator(0, LIST_5K)`.
-
-    Args:
-        labels: int (60000,), labels of Fashion-MNIST's training split.
-
-    Returns:
-        int64 (5000,), positions in that split, ascending.
-    """
+    """Draw them from the split's labels, as the shipped list was drawn: 500 per class, from `generator(0, LIST_5K)`."""
     return np.flatnonzero(draw_per_class(labels, [500] * 10, generator(0, LIST_5K)))
 
 
 def read_idx(path: Path, dims: int) -> np.ndarray:
-    """Read an idx file of bytes (format: the MNIST page), `path` or `path`.gz. Returns uint8, read-only.
-
-    Args:
-        path: the file's name without .gz.
-        dims: number of dimensions that it must have.
+    """Read an idx file of bytes in `dims` dimensions (format: the MNIST page), `path` or `path`.gz: uint8, read-only.
 
     Raises:
         DataError: the file is truncated, damaged or something else.
@@ -304,7 +286,7 @@ def _variant(path: Path) -> Path | None:
 
 
 def _size_and_crc(path: Path) -> tuple[int, int]:
-    """Return size and CRC-32 of a file's content, the same packed (from gzip's trailer, RFC 1952) or not."""
+    """Size and CRC-32 of a file's content, the same packed (from gzip's trailer, RFC 1952) or not."""
     if path.is_file():
         data = path.read_bytes()
         return len(data), zlib.crc32(data)

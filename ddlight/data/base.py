@@ -82,8 +82,7 @@ class RealDataset(ABC):
     def __init__(self, root: str | None = None, held_out: int = 0) -> None:
         if held_out < 0:
             raise UsageError(f"held_out is a number of images per class, 0 or more; {held_out} was given.")
-        self.root = root
-        self.held_out = held_out
+        self.root, self.held_out = root, held_out
         self._splits: dict[Split, ImageSet] = {}
 
     @property
@@ -125,11 +124,7 @@ class RealDataset(ABC):
         return Index(split.labels, split.ids)
 
     def take(self, name: Split, rows: np.ndarray) -> np.ndarray:
-        """Return some images of a split: uint8 (len(rows), C, H, W). Folders decode these alone.
-
-        Args:
-            name: the split.
-            rows: int64 (n,): positions in it, in any order.
+        """Return images of a split, at positions int64 (n,) in any order: uint8 (n, C, H, W). Folders decode no others.
 
         Raises:
             DataError, UsageError: as `split`.
@@ -174,7 +169,6 @@ class RealDataset(ABC):
         return Path(self.root).expanduser() if self.root is not None else data_root()
 
     def _missing(self) -> DataError:
-        """Return the error for data that are in none of the places."""
         row, root = TABLE[self.name], str(self._data_root())
         places = "".join(f"\n  {place}" for place in self._places())
         expected, get = (text.replace("ROOT", root).replace("\n", "\n  ") for text in (row.layout, row.get))
@@ -193,14 +187,9 @@ def check_split(name: str) -> None:
 
 
 def draw_per_class(labels: np.ndarray, counts: Sequence[int] | np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw `counts[c]` images of each class c without replacement. Returns a mask (N,).
+    """Draw `counts[c]` images of each class c, int (N,), without replacement: a mask (N,).
 
     With one generator state, a smaller draw is contained in a larger one.
-
-    Args:
-        labels: int (N,).
-        counts: number of images of each class, at most as many as it has.
-        rng: generator to draw from.
     """
     chosen = np.zeros(len(labels), dtype=bool)
     for label, count in enumerate(counts):
@@ -209,13 +198,7 @@ def draw_per_class(labels: np.ndarray, counts: Sequence[int] | np.ndarray, rng: 
 
 
 def draw_held_out(labels: np.ndarray, held_out: int, classes: Sequence[str], leave: int = 1) -> np.ndarray:
-    """Draw the images that are held out: stratified, the same on every machine. Returns a mask (N,).
-
-    Args:
-        labels: int (N,) of the images to draw from.
-        held_out: number of images of each class.
-        classes: names of the classes.
-        leave: images that must be left in every class.
+    """Draw the images that are held out of labels int (N,): stratified, the same on every machine. Returns a mask (N,).
 
     Raises:
         UsageError: a class has fewer than `held_out + leave` images.
@@ -232,7 +215,7 @@ def draw_held_out(labels: np.ndarray, held_out: int, classes: Sequence[str], lea
 
 
 def array_ids(part: Part, rows: np.ndarray) -> np.ndarray:
-    """Return the sample ids of rows of an array dataset, such as "train/00012", as str (N,)."""
+    """Sample ids of rows of an array dataset, such as "train/00012": str (N,)."""
     return np.array([f"{part}/{row:05d}" for row in rows.tolist()], dtype=np.str_)
 
 

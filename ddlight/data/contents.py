@@ -27,15 +27,10 @@ log = logging.getLogger("ddlight")
 
 
 def content_hashes(root: Path, names: Sequence[str], whole: bool = False) -> list[tuple[int, str]]:
-    """Size of each file in bytes and a hash of its content, 32 hex digits.
+    """Size in bytes and a hash of the content, 32 hex digits, of each of the files `names` below `root`.
 
     Each file is asked for its size and times once, and is read only where these, its inode or its path are not those
-    of an earlier call, of any process.
-
-    Args:
-        root: folder that the names are relative to.
-        names: of the files.
-        whole: hash everything in a file, for a few large ones; by default its size and three blocks.
+    of an earlier call, of any process. A hash is of the size and three blocks, or of all in a `whole` file.
 
     Raises:
         DataError: a file cannot be read.

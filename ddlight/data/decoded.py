@@ -23,17 +23,10 @@ def channels_first(pixels: np.ndarray) -> np.ndarray:
 def decode_files(
     files: Sequence[Path], read: Callable[[Path], np.ndarray], shape: tuple[int, ...], threads: int | None = None
 ) -> np.ndarray:
-    """Decode images in threads, straight into one array.
+    """Decode images in threads, straight into one array: uint8 (len(files), *shape).
 
-    Args:
-        files: to read.
-        read: decodes one of them into uint8 `shape`.
-        shape: (C, H, W).
-        threads: that decode; by default some more than there are cores.
-
-    Returns:
-        uint8 (len(files), C, H, W), in memory row by row with the channels of a pixel together, which crops are
-        resized from faster.
+    `read` decodes one file into uint8 `shape`, (C, H, W). In memory the channels of a pixel lie together, from which
+    crops are resized faster.
 
     Raises:
         DataError: some cannot be read; they are named.

@@ -84,20 +84,10 @@ class FolderDataset(RealDataset):
 
     @property
     def info(self) -> DatasetInfo:
-        """The row of the table, with the classes, counts and size of this folder.
-
-        Raises:
-            DataError: the folder is missing or not laid out as expected.
-        """
+        """The row of the table, with the classes, counts and size of this folder. Raises as `tree`."""
         tree, held_out = self.tree, self.held_out * len(self.tree.classes)
-        return replace(
-            TABLE[self.name],
-            classes=tree.classes,
-            size=self.size,
-            train=len(tree.train) - held_out,
-            test=len(tree.test),
-            held_out=held_out,
-        )
+        row = replace(TABLE[self.name], classes=tree.classes, size=self.size, held_out=held_out)
+        return replace(row, train=len(tree.train) - held_out, test=len(tree.test))
 
     def identity(self) -> dict[str, object]:
         """Return what names this data, as JSON: options, and number, bytes and a digest of the files."""
@@ -167,16 +157,14 @@ class FolderDataset(RealDataset):
 
     def _contents(self) -> object:
         tree, digest = self.tree, hashlib.sha256()
-        ids, labels = (
-            np.concatenate([getattr(part, of) for part in (tree.train, tree.test)]) for of in ("ids", "labels")
-        )
+        ids = np.concatenate([tree.train.ids, tree.test.ids])
+        labels = np.concatenate([tree.train.labels, tree.test.labels])
         hashes = content_hashes(tree.root, ids.tolist())
         for path, label, (size, content) in zip(ids.tolist(), labels.tolist(), hashes, strict=True):
             digest.update(f"{path}\0{label}\0{size}\0{content}\n".encode())
         return {"count": len(ids), "bytes": sum(size for size, _ in hashes), "sha256": digest.hexdigest()}
 
     def _find_root(self) -> Path:
-        """Return the folder that holds train/ and the test split."""
         for place in self._places():
             if (place / "train").is_dir() and any((place / name).is_dir() for name in self.test_names):
                 return place
@@ -194,7 +182,6 @@ class FolderDataset(RealDataset):
         return Tree(root, classes, list_images(root, train, classes), self._list_test(root, test, classes))
 
     def _classes(self, train: Path, test: Path) -> tuple[str, ...]:
-        """Return the class folders of both parts, which must be the same."""
         classes, others = class_folders(train), class_folders(test)
         if classes != others:
             raise DataError(
@@ -258,7 +245,6 @@ class ImageFolder(FolderDataset):
         return bool(tests) or bool(_folders(root / "train"))
 
     def _scan(self, root: Path) -> Tree:
-        """List both splits, of which the test split is drawn where the folder has none."""
         if self._has_split(root):
             return super()._scan(root)
         classes = class_folders(root)
@@ -275,17 +261,9 @@ class ImageFolder(FolderDataset):
 
 
 def read_rgb(path: Path, size: int, resize: int) -> np.ndarray:
-    """Decode an image, resize its short side (bilinear, antialiased) and cut out the centre.
+    """Decode an image, resize its short side (bilinear, antialiased) and cut out its centre: uint8 (3, size, size).
 
     Deviation: as in torchvision, EXIF orientation is ignored.
-
-    Args:
-        path: file in any format that Pillow reads.
-        size: side of the square to cut, in pixels.
-        resize: length of the short side, in pixels, at least `size`.
-
-    Returns:
-        uint8 (3, size, size), RGB.
 
     Raises:
         ValueError: pixels have more than 8 bits.
@@ -300,7 +278,6 @@ def read_rgb(path: Path, size: int, resize: int) -> np.ndarray:
 
 
 def _folders(folder: Path) -> list[str]:
-    """Return the names of the folders in a folder, sorted, hidden ones left out."""
     return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
@@ -327,7 +304,7 @@ def class_folders(folder: Path) -> tuple[str, ...]:
 
 
 def loose_images(folder: Path) -> list[str]:
-    """Return the names of the images that lie in a folder itself, sorted."""
+    """Names of the images that lie in a folder itself, sorted."""
     return sorted(entry.name for entry in folder.iterdir() if is_image(entry.name))
 
 
@@ -349,7 +326,6 @@ def list_images(root: Path, folder: Path, classes: Sequence[str]) -> Index:
 
 
 def _walk(root: Path, folder: Path) -> Iterator[str]:
-    """Give the images below a folder as paths relative to `root`, in no particular order."""
     for base, _, names in os.walk(folder, followlinks=True):
         prefix = Path(base).relative_to(root).as_posix()
         yield from (f"{prefix}/{name}" for name in names if is_image(name))

@@ -205,9 +205,8 @@ def _listed_rows(folder: str, rows: list[tuple[int, str]]) -> Index:
 
 def _solution(root: Path) -> dict[str, str]:
     """Wnid of each validation image by its name without ending, from Kaggle's file. Raises DataError."""
-    file = next(
-        (place / SOLUTION for place in (root, *root.resolve().parents[:3]) if (place / SOLUTION).exists()), None
-    )
+    places = [folder / SOLUTION for folder in (root, *root.resolve().parents[:3])]
+    file = next((place for place in places if place.exists()), None)
     if file is None:
         raise DataError(
             f"{root / 'val'} holds loose images and no class folders, and {SOLUTION}, which tells their classes, is "

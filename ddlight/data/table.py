@@ -66,10 +66,7 @@ def describe(info: DatasetInfo) -> list[str]:
     names = ", ".join(info.classes[:10]) + ", ..." * (len(info.classes) > 10)
     facts = {
         "classes": f"{info.num_classes or 'as found'}" + f": {names}" * bool(names),
-        "images": ", ".join(
-            f"{what} {count:,}" if count else f"{what} as found"
-            for what, count in (("train", info.train), ("test", info.test))
-        )
+        "images": f"train {_count(info.train)}, test {_count(info.test)}"
         + f", held out {info.held_out:,}" * bool(info.held_out),
         "size": f"{info.channels}x{info.size}x{info.size}",
         "mean": ", ".join(map(str, info.mean)),
@@ -86,8 +83,11 @@ def describe(info: DatasetInfo) -> list[str]:
     return [f"{name:<8}  {line}" for name, line in lines]
 
 
+def _count(images: int) -> str:
+    return f"{images:,}" if images else "as found"
+
+
 def _read() -> dict[str, DatasetInfo]:
-    """The rows of table.yaml by name."""
     content = yaml.load(FILE.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     lists, table = content.pop("class_lists"), {}
     for name, row in content.items():
