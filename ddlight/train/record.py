@@ -6,22 +6,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ddlight.core import result
 from ddlight.core.errors import UsageError
-from ddlight.core.result import (
-    Accuracy,
-    BudgetRecord,
-    Flops,
-    Machine,
-    PeakMemory,
-    Result,
-    Seconds,
-    SetRecord,
-    StudentRecord,
-    TeacherRecord,
-    peak_host_memory,
-    utc_now,
-    versions,
-)
 from ddlight.networks.flops import TRAINING, forward_flops
 from ddlight.networks.teachers import RunTeacher, Teacher
 from ddlight.regimes.base import Regime
@@ -30,34 +16,28 @@ from ddlight.train.callbacks.test_curve import TestCurve
 from ddlight.train.trainer import Trainer
 
 
-def record(trainer: Trainer, model: Regime, data: CondensedDataModule, config: str, seconds: Seconds) -> Result:
-    """Collect everything that a run reports.
-
-    Args:
-        trainer: after `fit_run`.
-        model: the regime.
-        data: the condensed set.
-        config: stem of the configuration file.
-        seconds: per phase.
-    """
+def record(
+    trainer: Trainer, model: Regime, data: CondensedDataModule, config: str, seconds: result.Seconds
+) -> result.Result:
+    """Collect everything that a run reports, after `fit_run`; `config` is the stem of the configuration file."""
     if "test" not in model.scores:
         raise UsageError("The test split was not read: call Trainer.fit_run before recording a result.")
     test, run, cuda = model.scores["test"], model.run, torch.cuda
     device_memory = cuda.max_memory_allocated() if cuda.is_available() else None
     on_gpu = trainer.strategy.root_device.type == "cuda"
     device_name = cuda.get_device_name() if on_gpu else f"CPU, {torch.get_num_threads()} threads"
-    return Result(
+    return result.Result(
         run=trainer.run.name,
         config=config,
-        finished=utc_now(),
-        set=set_record(data, model.label_bytes(run, data.dataset.num_classes)),
+        finished=result.utc_now(),
+        set=_set(data, model.label_bytes(run, data.dataset.num_classes)),
         regime=model.title,
         protocol=model.protocol,
         recipe=asdict(run.plan.recipe),
         augment=asdict(run.plan.augment),
-        student=StudentRecord(type(model.student).__name__, vars(model.student), _parameters(model.network)),
+        student=result.StudentRecord(type(model.student).__name__, vars(model.student), _parameters(model.network)),
         teachers=tuple(
-            TeacherRecord(t.name, t.fingerprint(), _parameters(t.network), _teacher_accuracy(t))
+            result.TeacherRecord(t.name, t.fingerprint(), _parameters(t.network), _teacher_accuracy(t))
             for t in model.all_teachers
         ),
         seed=model.seed,
@@ -67,29 +47,22 @@ def record(trainer: Trainer, model: Regime, data: CondensedDataModule, config: s
         nll=test.nll,
         ece=test.ece,
         seconds=seconds,
-        peak_memory_bytes=PeakMemory(host=peak_host_memory(), device=device_memory),
-        machine=Machine(device_name, trainer.world_size, trainer.num_nodes, str(trainer.precision)),
-        versions=versions(),
+        peak_memory_bytes=result.PeakMemory(host=result.peak_host_memory(), device=device_memory),
+        machine=result.Machine(device_name, trainer.world_size, trainer.num_nodes, str(trainer.precision)),
+        versions=result.versions(),
     )
 
 
-def set_record(data: CondensedDataModule, label_bytes: int) -> SetRecord:
+def _set(data: CondensedDataModule, label_bytes: int) -> result.SetRecord:
     """What a result says of the set and of the labels that a regime keeps for it."""
     manifest = data.require().manifest
-    return SetRecord(
-        dataset=manifest["dataset"],
-        method=manifest["method"],
-        args=manifest["args"],
+    copied = ("dataset", "method", "args", "fingerprint", "content_sha256", "images", "source_images", "bytes_images")
+    return result.SetRecord(
+        **{name: manifest[name] for name in (*copied, "selected_on")},
         ipc=data.ipc,
         seed=data.seed,
-        fingerprint=manifest["fingerprint"],
-        content_sha256=manifest["content_sha256"],
-        images=manifest["images"],
-        source_images=manifest["source_images"],
         classes=data.dataset.num_classes,
-        bytes_images=manifest["bytes_images"],
         bytes_labels=manifest["bytes_labels"] + label_bytes,
-        selected_on=manifest["selected_on"],
         path=str(data.folder),
     )
 
@@ -98,10 +71,10 @@ def _parameters(network: nn.Module | None) -> int:
     return sum(p.numel() for p in network.parameters()) if network is not None else 0
 
 
-def _budget(model: Regime) -> BudgetRecord:
+def _budget(model: Regime) -> result.BudgetRecord:
     run = model.run
     seen = model.images_seen(run.steps)
-    return BudgetRecord(
+    return result.BudgetRecord(
         unit=run.plan.budget.unit,
         asked=run.plan.budget.asked,
         steps=run.steps,
@@ -112,13 +85,13 @@ def _budget(model: Regime) -> BudgetRecord:
     )
 
 
-def _flops(model: Regime, data: CondensedDataModule) -> Flops:
+def _flops(model: Regime, data: CondensedDataModule) -> result.Flops:
     info, seen = data.dataset.info, model.images_seen(model.run.steps)
     assert model.network is not None
     student = forward_flops(model.network, info.channels, info.size) * TRAINING * seen
     teachers = sum(t.flops for t in model.all_teachers) * model.labelled_images()
     scoring, synthesis = (_recorded(data, f"flops_{what}") for what in ("scoring", "synthesis"))
-    return Flops(student=student, teachers=teachers, scoring=scoring, synthesis=synthesis)
+    return result.Flops(student=student, teachers=teachers, scoring=scoring, synthesis=synthesis)
 
 
 def condense_seconds(data: CondensedDataModule) -> float | None:
@@ -132,11 +105,11 @@ def _recorded(data: CondensedDataModule, *costs: str) -> float | None:
     return sum(float(manifest.get(name, 0.0)) for name in costs) if data.cost_recorded else None
 
 
-def _accuracy(trainer: Trainer, model: Regime) -> Accuracy:
+def _accuracy(trainer: Trainer, model: Regime) -> result.Accuracy:
     test, held_out = model.scores["test"], model.scores.get("held_out")
     curves = [c.readings for c in trainer.callbacks if isinstance(c, TestCurve)]  # type: ignore[attr-defined]
     readings = [reading["acc"] for reading in curves[0]] if curves else []
-    return Accuracy(
+    return result.Accuracy(
         test=test.acc,
         test_top5=test.top5,
         per_class=tuple(test.per_class),
@@ -152,4 +125,4 @@ def _teacher_accuracy(teacher: Teacher) -> float | None:
     if not isinstance(teacher, RunTeacher) or teacher.checkpoint_epoch is not None:
         return None
     file = Path(teacher.run).expanduser() / "result.json"
-    return Result.read(file).acc.test if file.exists() else None
+    return result.Result.read(file).acc.test if file.exists() else None

@@ -4,22 +4,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-TINY = 1e-8
-"""Added to probabilities whose logarithm is taken, as TDDS's code has it."""
-
 
 def of_class(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """What the answer says of the own class, each float32 (B,).
+    """What logits (B, C) say of the own class, each float32 (B,).
 
     - `prob_true`: softmax probability of the own class.
     - `el2n`: ||softmax - one-hot||, in [0, sqrt 2]: EL2N of arXiv 2107.07075 for one network.
     - `margin_prob`: probability of the own class minus the largest other one, in [-1, 1].
     - `margin_logit`: logit of the own class minus the largest other one: AUM's margin, arXiv 2001.10528.
     - `correct`: 1 where the own class's logit is above all others, else 0.
-
-    Args:
-        logits: (B, C).
-        labels: int64 (B,).
     """
     wide, own = logits.float(), labels[:, None]
     logit, others = wide.gather(1, own), wide.scatter(1, own, -torch.inf)
@@ -42,25 +35,20 @@ def of_class(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
 def el2n_sl(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
     """||softmax(logits / T) - targets|| / T: EL2N-SL, Definition 1 of arXiv 2604.18811: float32 (B,).
 
-    It is the norm of the gradient of KL(targets || softmax(logits / T)) with respect to the logits.
-
-    Args:
-        logits: (B, C) of the student.
-        targets: (B, C): the teacher's probabilities, softened by the same T.
-        temperature: T.
+    It is the norm of the gradient of KL(targets || softmax(logits / T)) with respect to the logits (B, C) of the
+    student; `targets` (B, C) are the teacher's probabilities, softened by the same T.
     """
     softened = (logits.float() / temperature).softmax(1)
     return (softened - targets.float()).norm(dim=1) / temperature
 
 
 def change(now: Tensor, before: Tensor) -> Tensor:
-    """Sum over classes of |p (log p - log q)|, q the answer a pass before: arXiv 2311.13613, its code: float32 (B,).
+    """Sum over classes of |p (log p - log q)|, p and q probabilities now and a pass before, (B, C): float32 (B,).
 
-    Args:
-        now: probabilities p, float32 (B, C).
-        before: probabilities q, float32 (B, C).
+    Source: arXiv 2311.13613, its code.
     """
-    return (now * ((now + TINY).log() - (before + TINY).log())).abs().sum(1)
+    tiny = 1e-8  # as TDDS's code has it
+    return (now * ((now + tiny).log() - (before + tiny).log())).abs().sum(1)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

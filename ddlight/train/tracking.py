@@ -14,8 +14,6 @@ from ddlight.core.errors import UsageError
 from ddlight.core.files import write_bytes
 
 log = logging.getLogger("ddlight")
-ID = "wandb_id"
-"""File of a run folder: the id of its W&B run."""
 
 
 def with_wandb(configured: Any, project: str, run: Path, write: bool) -> list[Any]:
@@ -38,21 +36,18 @@ def with_wandb(configured: Any, project: str, run: Path, write: bool) -> list[An
 
 
 def wandb_logger(project: str, run: Path, write: bool) -> dict[str, Any]:
-    """Config of a WandbLogger; a continued ddlight run goes on in the same W&B run.
-
-    Args:
-        project: W&B project.
-        run: run folder; W&B's own files go there too.
-        write: keep a new id in the run folder.
-    """
+    """Config of a WandbLogger as of `with_wandb`; a continued ddlight run goes on in the same W&B run."""
     offline = os.environ.get("WANDB_MODE") in ("offline", "disabled")
     if not offline and not login(os.environ, Path.home())[0]:
         offline = True
         log.warning("W&B has no login here: logging offline to %s. 'wandb login', then 'wandb sync' sends it.", run)
+    id_file = run / "wandb_id"
+    if write and not id_file.exists():
+        write_bytes(id_file, f"{uuid.uuid4().hex[:12]}\n".encode())
     arguments = {
         "project": project,
         "name": "-".join(run.parts[-2:]),
-        "id": wandb_id(run, write),
+        "id": id_file.read_text().strip() if id_file.exists() else None,  # None on ranks that do not log
         "save_dir": str(run),
         "resume": "allow",
         "offline": offline,
@@ -63,9 +58,7 @@ def wandb_logger(project: str, run: Path, write: bool) -> dict[str, Any]:
 def login(env: Mapping[str, str], home: Path) -> tuple[bool, str]:
     """Whether W&B needs no login or finds one, and what was found, in words. Keys are looked for, never shown.
 
-    Args:
-        env: environment variables.
-        home: folder that holds .netrc, unless the variable NETRC names another file.
+    `env` are the environment variables, and `home` holds .netrc, unless the variable NETRC names another file.
     """
     if (mode := env.get("WANDB_MODE", "online")) in ("offline", "dryrun", "disabled"):
         return True, f"{mode} by WANDB_MODE"
@@ -80,19 +73,6 @@ def login(env: Mapping[str, str], home: Path) -> tuple[bool, str]:
         except (netrc.NetrcParseError, OSError, UnicodeDecodeError):
             return False, f"{place} cannot be read"
     return False, "not logged in: runs are logged offline"
-
-
-def wandb_id(run: Path, write: bool) -> str | None:
-    """Id of a run folder's W&B run: the one in its file `wandb_id`, or a random one.
-
-    Args:
-        run: run folder.
-        write: make the file where there is none; else the id is None then, as for ranks that do not log.
-    """
-    path = run / ID
-    if write and not path.exists():
-        write_bytes(path, f"{uuid.uuid4().hex[:12]}\n".encode())
-    return path.read_text().strip() if path.exists() else None
 
 
 def finish_wandb() -> None:

@@ -163,12 +163,7 @@ class Trainer(lightning.Trainer):
                 runs[0].table().write_csv(Path(csv))
 
     def alike(self, run: str, callbacks: list[Callback]) -> "Trainer":
-        """A Trainer on the same devices, for another run folder, without the loggers.
-
-        Args:
-            run: run folder.
-            callbacks: beside ddlight's own.
-        """
+        """A Trainer on the same devices for another run folder, with these callbacks and without the loggers."""
         return Trainer(run=run, callbacks=callbacks, progress=self.progress_bar_callback is not None, **self.machine)
 
     def condense(

@@ -109,8 +109,14 @@ class RunCheckpoint(EachStep, Checkpoint):
         period = max(1, round(self.every * total)) if self.every else 0
         if stop or (period and step % period == 0 and step < total):
             self.save(trainer)
-        if stop:
-            self._exit(trainer)
+        if not stop:
+            return
+        warned = self.signalled == signal.SIGUSR1
+        if trainer.world_size > 1:  # SLURM's warning may have reached another rank first
+            warned = trainer.strategy.reduce_boolean_decision(warned, all=False)
+        if warned and trainer.is_global_zero and "SLURM_JOB_ID" in os.environ:
+            requeue(os.environ["SLURM_JOB_ID"])
+        raise SystemExit(STOPPED)
 
     def save(self, trainer: Trainer) -> None:
         """Write the checkpoint under another name and rename it: a reader never sees half of one.
@@ -129,14 +135,6 @@ class RunCheckpoint(EachStep, Checkpoint):
             raise files.explain(error, self.path) from error
         if trainer.is_global_zero:
             part.replace(self.path)
-
-    def _exit(self, trainer: Trainer) -> None:
-        warned = self.signalled == signal.SIGUSR1
-        if trainer.world_size > 1:  # SLURM's warning may have reached another rank first
-            warned = trainer.strategy.reduce_boolean_decision(warned, all=False)
-        if warned and trainer.is_global_zero and "SLURM_JOB_ID" in os.environ:
-            requeue(os.environ["SLURM_JOB_ID"])
-        raise SystemExit(STOPPED)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give the signals back."""

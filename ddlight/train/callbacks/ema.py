@@ -55,8 +55,9 @@ class StudentEMA(EachStep):
         torch._foreach_lerp_([self.average[n] for n in names], [live[n].detach() for n in names], weight)
 
     @torch.no_grad()
-    def swap_in(self, model: Any) -> None:
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the average into the student; keep the student's own weights aside."""
+        model: Any = pl_module
         if self.steps == 0 or self._live:
             return
         for name, parameter in model.network.named_parameters():
@@ -64,20 +65,13 @@ class StudentEMA(EachStep):
             parameter.copy_(self.average[name])
 
     @torch.no_grad()
-    def swap_out(self, model: Any) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give the student its own weights back."""
+        model: Any = pl_module
         for name, parameter in model.network.named_parameters():
             if name in self._live:
                 parameter.copy_(self._live[name])
         self._live = {}
-
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluate the average."""
-        self.swap_in(pl_module)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go on with the student."""
-        self.swap_out(pl_module)
 
     on_test_start, on_test_end = on_validation_start, on_validation_end
 
@@ -87,9 +81,9 @@ def averaged(trainer: Trainer, model: LightningModule) -> Iterator[None]:
     """Put the average into the student, where the trainer keeps one, for as long as the body runs."""
     averages = [c for c in trainer.callbacks if isinstance(c, StudentEMA)]  # type: ignore[attr-defined]
     for average in averages:
-        average.swap_in(model)
+        average.on_validation_start(trainer, model)
     try:
         yield
     finally:
         for average in averages:
-            average.swap_out(model)
+            average.on_validation_end(trainer, model)

@@ -58,5 +58,5 @@ class TestCurve(EachStep):
         """Write the readings, where there are any."""
         model: Any = pl_module
         if self.readings and trainer.is_global_zero:
-            lines = [f"{r['step']},{model.images_seen(r['step'])},{r['acc']}" for r in self.readings]
-            files.write_bytes(self.folder / "test_curve.csv", "\n".join(["step,images,acc", *lines, ""]).encode())
+            rows = [{"step": r["step"], "images": model.images_seen(r["step"]), "acc": r["acc"]} for r in self.readings]
+            files.write_csv(self.folder / "test_curve.csv", rows)
