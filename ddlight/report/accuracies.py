@@ -21,13 +21,10 @@ def printed(table: Table) -> PrintedTable:
     methods in many settings each setting is a row.
     """
     chosen = {cell.row for cell in table.cells if cell.selected_on == "test"}
-    rows = [
-        [
-            PrintedCell(row, marks="§" if row in chosen else ""),
-            *(_printed_cell(table, table.places.get((row, column)), column) for column in table.columns),
-        ]
-        for row in table.rows
-    ]
+    rows = []
+    for row in table.rows:
+        cells = [_printed_cell(table, table.places.get((row, column)), column) for column in table.columns]
+        rows.append([PrintedCell(row, marks="§" if row in chosen else ""), *cells])
     caption = (
         "Test accuracy in percent after the last step, mean ± std (n). n counts condensed sets: trainings of one set "
         "are averaged first."

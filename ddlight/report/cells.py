@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ddlight.core.naming import digest
+from ddlight.report.collect import as_text
 from ddlight.report.statistics import FULL, RANDOM, Sample, confidence, judge
 
 T = TypeVar("T")
@@ -203,11 +204,7 @@ def _training(record: Record) -> Training:
 
 def student_label(name: str, args: Mapping[str, object]) -> str:
     """Label of a student, such as "ConvNet(depth=3, width=32)"."""
-    return f"{name}({', '.join(f'{key}={_shown(args[key])}' for key in sorted(args))})" if args else name
-
-
-def _shown(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return f"{name}({', '.join(f'{key}={as_text(args[key])}' for key in sorted(args))})" if args else name
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
@@ -216,7 +213,7 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str
         if isinstance(value, Mapping):
             yield from leaves(value, f"{prefix}{key}.")
         elif key not in OWN_COLUMNS:
-            yield f"{prefix}{key}", _shown(value)
+            yield f"{prefix}{key}", as_text(value)
 
 
 def _grouped(items: Iterable[T], key: Callable[[T], K]) -> list[tuple[K, list[T]]]:
@@ -372,21 +369,15 @@ def _augmented(augment: Mapping[str, Any]) -> bool:
 
 def _unfinished(record: Record) -> TableCell:
     """The cell of a file that holds no result; what it does not say stays open."""
+    names = ("set.dataset", "set.method", "regime", "protocol", "budget.unit", "student.class", "cell")
+    dataset, method, regime, protocol, unit, student, cell = (record.get(name) or "" for name in names)
     ipc = record.get("set.ipc")
-    column = Column(
-        regime=record.get("regime") or "",
-        protocol=record.get("protocol") or "",
-        budget_unit=record.get("budget.unit") or "",
-        budget_asked=record.get("budget.asked"),
-        ipc=None if ipc is None else int(ipc),
-    )
-    method = record.get("set.method") or ""
     return TableCell(
-        dataset=record.get("set.dataset") or "",
-        student=student_label(record.get("student.class") or "", json.loads(record.get("student.args") or "{}")),
-        column=column,
+        dataset=dataset,
+        student=student_label(student, json.loads(record.get("student.args") or "{}")),
+        column=Column(regime, protocol, "", unit, record.get("budget.asked"), None if ipc is None else int(ipc)),
         method=method,
-        row=method or record.get("cell") or "",
+        row=method or cell,
         status=record["status"],
         error=record["error"].removeprefix(f"{record['path']}: "),
         path=record["file"],

@@ -13,13 +13,8 @@ from ddlight.core.result import FILE, Result
 
 FAILED = "failed.json"
 TEXT_COLUMNS = ("set.args", "student.args", "recipe", "augment", "teachers")
-CELL_COLUMNS = {
-    "dataset": "set.dataset",
-    "method": "set.method",
-    "ipc": "set.ipc",
-    "student": "student.class",
-    "budget": "budget.asked",
-}
+CELL_COLUMNS = {name: f"set.{name}" for name in ("dataset", "method", "ipc")}
+CELL_COLUMNS |= {"student": "student.class", "budget": "budget.asked"}
 CELL_NUMBERS = {"set.ipc": int, "budget.asked": float}
 
 
@@ -84,7 +79,7 @@ def _failure(path: Path) -> dict[str, object]:
     except (ValueError, RecursionError, KeyError, TypeError, OSError) as damage:
         problem = f"{path}: not an object with 'cell' and 'error' ({type(damage).__name__}: {damage})"
         return {"status": "damaged", "path": str(path), "error": problem}
-    return {**row, "status": "failed", "path": str(path), "error": str(error), "cell": _text(cell)}
+    return {**row, "status": "failed", "path": str(path), "error": str(error), "cell": as_text(cell)}
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -95,7 +90,7 @@ def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if name == "student.class" and isinstance(value, Mapping):
             flat |= _flat(value, "student.")
         elif name in TEXT_COLUMNS:
-            flat[name] = _text(value)
+            flat[name] = as_text(value)
         elif isinstance(value, Mapping):
             flat |= _flat(value, f"{name}.")
         else:
@@ -103,5 +98,6 @@ def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _text(value: object) -> str:
+def as_text(value: object) -> str:
+    """A value as one text: JSON with sorted keys, but for what is text already."""
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

@@ -11,11 +11,8 @@ OPERATIONS = ("student", "teachers", "scoring", "synthesis")
 
 def printed(table: Table) -> PrintedTable:
     """What every cell that is done cost."""
-    heads = [
-        Head("condense"),
-        *(Head(name, "bytes of") for name in BYTES),
-        *(Head(name, "FLOPs of") for name in OPERATIONS),
-    ]
+    sizes_and_operations = [(BYTES, "bytes of"), (OPERATIONS, "FLOPs of")]
+    heads = [Head("condense"), *(Head(name, group) for names, group in sizes_and_operations for name in names)]
     rows = []
     for cell in table.cells:
         sizes = [number(getattr(cell, f"bytes_{name}"), lambda value: si(value, "B"), UNKNOWN) for name in BYTES]
@@ -56,19 +53,12 @@ def best_on_test(table: Table) -> PrintedTable:
     Both are of the same trainings, averaged by set: those of a cell that read the test split once are in neither.
     """
     one_decimal = "{:.1f}".format
-    rows = [
-        (
-            cell,
-            [
-                number(cell.test_reads, str),
-                number(cell.best_on_test - cell.inflation, one_decimal),
-                number(cell.best_on_test, one_decimal),
-                number(cell.inflation, lambda value: signed(value, 1)),
-            ],
-        )
-        for cell in table.cells
-        if cell.best_on_test is not None and cell.inflation is not None
-    ]
+    rows = []
+    for cell in table.cells:
+        best, gain = cell.best_on_test, cell.inflation
+        if best is not None and gain is not None:
+            readings = [number(cell.test_reads, str), number(best - gain, one_decimal), number(best, one_decimal)]
+            rows.append((cell, [*readings, number(gain, lambda value: signed(value, 1))]))
     heads = map(Head, ("readings", "last", "best on test", "inflation"))
     caption = "Test accuracy in percent: of the last step, and the best of all readings of the test split."
     notes = ["The best reading is chosen on test. The inflation is what tables that report it gain by that."]

@@ -10,14 +10,8 @@ from ddlight.report.sections import losses, sections
 PAGE = 40
 """Rows that fit on a page; longer tables are continued in another."""
 SIGNS = {  # a row that begins with [ or * would be an argument of the line break before it
+    **{sign: f"\\{sign}" for sign in "{}$&#%_"},
     "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
     "^": r"\textasciicircum{}",
     "~": r"\textasciitilde{}",
     "<": r"\textless{}",

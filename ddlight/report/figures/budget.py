@@ -36,7 +36,11 @@ def draw(data: pd.DataFrame, title: str) -> "style.Figure":
         part = data[data["settings"] == name]
         for (row, ipc), line in part[part["row"] != FULL].groupby(["row", "ipc"]):
             style.line(panel, line["full_epochs"].tolist(), line, {**looks[row].keywords, "linestyle": lines[ipc]})
-        _full(panel, part[part["row"] == FULL])
+        full = part[part["row"] == FULL]  # a line through its budgets, or across the panel where it has one
+        if len(full) == 1:
+            panel.axhline(full["mean"].iloc[0], color=looks[FULL].colour, linestyle=looks[FULL].line)
+        if len(full):
+            style.line(panel, full["full_epochs"].tolist(), full, looks[FULL].keywords)
         style.log_axis(panel, data["full_epochs"], "full-dataset epochs")
         style.percent(panel)
     axes[0].set_ylabel("test accuracy (%)")
@@ -44,12 +48,3 @@ def draw(data: pd.DataFrame, title: str) -> "style.Figure":
     sizes = [(trainings.ipc_text(ipc), {"color": "#444444", "linestyle": lines[ipc]}) for ipc in ipcs]
     style.legend(figure, [*methods, *sizes])
     return figure
-
-
-def _full(panel: "style.Axes", full: pd.DataFrame) -> None:
-    """The full data: a line through its budgets, or across the panel where it has one."""
-    keywords = style.styles([FULL])[FULL].keywords
-    if len(full) == 1:
-        panel.axhline(full["mean"].iloc[0], color=keywords["color"], linestyle=keywords["linestyle"])
-    if len(full):
-        style.line(panel, full["full_epochs"].tolist(), full, keywords)

@@ -40,14 +40,9 @@ def data(frame: pd.DataFrame) -> pd.DataFrame:
         rows = ", ".join(dict.fromkeys(means.loc[unknown, "row"]))
         log.warning("cost: left out: %s: nobody recorded what the sets cost", rows)
     known = trainings.several(means[~unknown & (means["flops"] > 0)], ["settings"], "flops")
-    return known.assign(front=_front(known)).reset_index(drop=True)
-
-
-def _front(means: pd.DataFrame) -> pd.Series:
-    """Whether a row is better than every cheaper one of its settings."""
-    order = means.sort_values(["settings", "flops", "mean"], ascending=[True, True, False], kind="stable")
+    order = known.sort_values(["settings", "flops", "mean"], ascending=[True, True, False], kind="stable")
     best_before = order.groupby("settings")["mean"].transform(lambda mean: mean.cummax().shift(fill_value=-1.0))
-    return (order["mean"] > best_before).reindex(means.index)
+    return known.assign(front=order["mean"] > best_before).reset_index(drop=True)
 
 
 def draw(data: pd.DataFrame, title: str) -> "style.Figure":

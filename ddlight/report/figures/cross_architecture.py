@@ -29,22 +29,18 @@ def draw(data: pd.DataFrame, title: str) -> "style.Figure":
     width = max(2.6, 0.55 * len(rows))
     size = (width + 0.5 + style.text_width(students.values()), 1.9 + 0.34 * len(students))
     figure, axes = style.panels(titles, title, size, columns=1 if len(rows) > 5 else 2, room=width)
-    limits = float(data["mean"].min()), float(data["mean"].max())
+    low, high = float(data["mean"].min()), float(data["mean"].max())
     methods = list(trainings.short(rows).values())
     for panel, (name, ipc) in zip(axes, places, strict=True):
         part = data[(data["settings"] == name) & (data["ipc"] == ipc)]
         table = part.pivot(index="student", columns="row", values="mean").reindex(index=list(students), columns=rows)
-        _heat(panel, table.to_numpy(dtype=float), *limits)
+        values = table.to_numpy(dtype=float)
+        panel.imshow(values, cmap="cividis", vmin=low, vmax=max(high, low + 1e-9), aspect="auto")
+        panel.grid(visible=False)
+        for y, x in np.argwhere(np.isfinite(values)):
+            colour = "white" if values[y, x] < (low + high) / 2 else "black"
+            text = f"{values[y, x]:.1f}"
+            panel.text(x, y, text, ha="center", va="center", color=colour, fontsize=style.LABEL_SIZE)
         panel.set_yticks(range(len(students)), list(students.values()))
         panel.set_xticks(range(len(rows)), methods, rotation=40, ha="right", rotation_mode="anchor")
     return figure
-
-
-def _heat(panel: "style.Axes", values: np.ndarray, low: float, high: float) -> None:
-    """Draw one table of accuracies; numbers are white on dark cells."""
-    panel.imshow(values, cmap="cividis", vmin=low, vmax=max(high, low + 1e-9), aspect="auto")
-    panel.grid(visible=False)
-    for (y, x), value in np.ndenumerate(values):
-        if np.isfinite(value):
-            colour = "white" if value < (low + high) / 2 else "black"
-            panel.text(x, y, f"{value:.1f}", ha="center", va="center", color=colour, fontsize=style.LABEL_SIZE)

@@ -88,6 +88,8 @@ def _strip(row: pd.Series, reals: "dict[str, RealDataset]") -> dict[str, np.ndar
 
     `reals` holds the real datasets that were opened, and takes the set's.
     """
+    import torch
+
     from ddlight.core.artefact import read_manifest
     from ddlight.sets import opened, pictures, store
 
@@ -97,9 +99,10 @@ def _strip(row: pd.Series, reals: "dict[str, RealDataset]") -> dict[str, np.ndar
         dataset = _real(manifest, Path(row["run"]), reals) if manifest["kind"] == "indices" else None
         stored = store.load(folder, dataset, LIMIT)
         picked = chosen(opened.hard(np.asarray(stored.labels)), len(manifest["classes"]))
-        pixels = pictures.tiles(
-            _images(stored.images, np.array(list(picked.values()), np.int64)), *pictures.stretch(stored)
-        )
+        rows = np.array(list(picked.values()), np.int64)
+        dense = isinstance(stored.images, np.ndarray)  # else they are decoded
+        images = stored.images[rows if dense else torch.from_numpy(rows)]
+        pixels = pictures.tiles(np.asarray(images), *pictures.stretch(stored))
     except DDLightError as error:
         log.warning("grids: %s, %s, left out: %s", row["row"], trainings.ipc_text(row["ipc"]), error)
         return None
@@ -119,12 +122,7 @@ def _real(manifest: Mapping[str, Any], run: Path, reals: "dict[str, RealDataset]
 
 
 def chosen(labels: np.ndarray, classes: int, most: int = CLASSES) -> dict[int, int]:
-    """Which classes are drawn, and which image of each: both by lot with a fixed seed.
-
-    Args:
-        labels: class of every image, int (N,).
-        classes: number of classes.
-        most: classes that are drawn.
+    """Which classes are drawn, and which image of each, of labels int (N,): both by lot with a fixed seed.
 
     Returns:
         Class -> position of its image, in order of classes; classes without images are left out.
@@ -132,12 +130,3 @@ def chosen(labels: np.ndarray, classes: int, most: int = CLASSES) -> dict[int, i
     drawn = np.sort(np.random.default_rng(0).permutation(classes)[:most]).tolist()
     images = {label: np.flatnonzero(labels == label) for label in drawn}
     return {label: int(np.random.default_rng([0, label]).choice(at)) for label, at in images.items() if len(at)}
-
-
-def _images(images: object, rows: np.ndarray) -> np.ndarray:
-    """Some images of a set, decoded where they are still in their files."""
-    import torch
-
-    if isinstance(images, np.ndarray):
-        return images[rows]
-    return np.asarray(images[torch.from_numpy(rows)])  # type: ignore[index]

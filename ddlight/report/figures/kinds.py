@@ -69,10 +69,7 @@ class Drawn:
 
 
 def draw_all(frame: pd.DataFrame) -> dict[str, "style.Figure"]:
-    """Draw every figure that some results allow; what is left out for a damaged file is logged.
-
-    Args:
-        frame: as `ddlight.report.collect.collect` returns it; files beside those that `path` names are read too.
+    """Draw every figure that the results of `collect` allow; what is left out for a damaged file is logged.
 
     Returns:
         Figures by name, such as "regimes", or "regimes_MNIST" where there are several datasets.

@@ -28,16 +28,11 @@ def data(frame: pd.DataFrame) -> pd.DataFrame:
     common = trainings.comparable(means[means["row"] != FULL])
     full = trainings.among(means, common, [*PLACE, "settings"]) & (means["row"] == FULL)
     means = means[full | means.index.isin(common.index)].sort_values(PLACE, kind="stable")
-    return means.assign(rank=_ranks(means)).rename(columns={"label": "regime"}).reset_index(drop=True)
-
-
-def _ranks(means: pd.DataFrame) -> pd.Series:
-    """Rank by mean within each place and settings, of the rows that all settings of a place have."""
     sets = means[means["row"] != FULL]
     wanted = sets.groupby(PLACE, dropna=False)["settings"].transform("nunique")
     complete = sets[sets.groupby([*PLACE, "row"], dropna=False)["settings"].transform("nunique") == wanted]
-    groups = complete.groupby([*PLACE, "settings"], dropna=False)["mean"]
-    return groups.rank(ascending=False, method="first").reindex(means.index)
+    ranks = complete.groupby([*PLACE, "settings"], dropna=False)["mean"].rank(ascending=False, method="first")
+    return means.assign(rank=ranks).rename(columns={"label": "regime"}).reset_index(drop=True)
 
 
 def draw(data: pd.DataFrame, title: str) -> "style.Figure":

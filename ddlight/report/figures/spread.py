@@ -41,20 +41,15 @@ def data(frame: pd.DataFrame) -> pd.DataFrame:
 def tables(t: pd.DataFrame) -> dict[str, np.ndarray]:
     """Accuracies of the methods that all regimes have: (set numbers, methods) by settings; nothing for one regime.
 
-    Args:
-        t: trainings of one ipc and length, with columns `settings`, `label` (the regime alone), `row`, `set_seed` and
-            `acc`.
+    `t` holds trainings of one ipc and length: `settings`, `label` (the regime alone), `row`, `set_seed` and `acc`.
     """
     names = list(dict.fromkeys(t["settings"]))
     common = t.groupby("row")["settings"].nunique() == len(names)
     if t["label"].nunique() < 2 or common.sum() < 2:
         return {}
     t = t[t["row"].map(common)]
-    wide = {
-        name: t[t["settings"] == name].pivot_table(index="set_seed", columns="row", values="acc").dropna()
-        for name in names
-    }
-    return {name: table.to_numpy() for name, table in wide.items()} if all(map(len, wide.values())) else {}
+    wide = {name: t[t["settings"] == name].pivot_table("acc", "set_seed", "row").dropna().to_numpy() for name in names}
+    return wide if all(map(len, wide.values())) else {}
 
 
 def spreads(acc: np.ndarray, step: float = 0.0) -> list[tuple[str, str, float, float, float, int, int]]:

@@ -65,15 +65,12 @@ def _finished(done: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_curve(file: Path, numbers: Sequence[str], texts: Sequence[str] = ()) -> pd.DataFrame:
-    """Read what a training recorded in a CSV file beside its result.
+    """Read columns of what a training recorded in a CSV file beside its result: one row per line.
 
     Args:
         file: with a header.
         numbers: columns that are read as float64; "nan" is one, an empty field none.
         texts: further columns.
-
-    Returns:
-        These columns alone, one row per line.
 
     Raises:
         DataError: the file cannot be read, lacks a column or has something else where a number belongs.
@@ -171,9 +168,7 @@ def distinct(data: pd.DataFrame, *columns: str) -> list[tuple[Any, ...]]:
 def comparable(data: pd.DataFrame) -> pd.DataFrame:
     """What shows whether a ranking survives: methods that two regimes have, in settings that have two such methods.
 
-    Args:
-        data: with columns `ipc`, `length` (see `lengths`), `label` (the regime), `settings` and `row` (the method);
-            without FullData.
+    `data` has columns `ipc`, `length` (see `lengths`), `label` (the regime), `settings` and `row`, without FullData.
     """
     place = ["ipc", "length"]
     common = several(several(data, [*place, "row"], "label"), [*place, "settings"], "row")
@@ -183,9 +178,7 @@ def comparable(data: pd.DataFrame) -> pd.DataFrame:
 def with_full(t: pd.DataFrame) -> pd.DataFrame:
     """Trainings with FullData's repeated at every settings, ipc and length that it shares the compute of.
 
-    Args:
-        t: with the columns `settings` and `length`. FullData is kept where regime, protocol and teachers agree and
-            images seen do within 1 %; elsewhere it is dropped.
+    That is where regime, protocol and teachers agree and images seen do within 1 %; elsewhere FullData is dropped.
     """
     full, sets = t[t["method"] == FULL], t[t["method"] != FULL]
     shared = ["regime", "protocol", "teachers"]

@@ -42,24 +42,12 @@ def ior(own: float, random: float) -> float:
 
 
 def lrs(recovery: float, improvement: float, weight: float = WEIGHT) -> float:
-    """Label-robust score, in [0, 1].
-
-    Args:
-        recovery: HLR.
-        improvement: IOR.
-        weight: w of alpha = w IOR - (1 - w) HLR.
-    """
+    """Label-robust score, in [0, 1], of HLR and IOR: normalised alpha = w IOR - (1 - w) HLR."""
     return _normalised(weight * improvement - (1 - weight) * recovery)
 
 
 def ars(augmented: float, plain: float, weight: float = WEIGHT) -> float:
-    """Augmentation-robust score, in [0, 1].
-
-    Args:
-        augmented: improvement over random with augmentation, fraction.
-        plain: the same without.
-        weight: gamma of beta = gamma augmented + (1 - gamma) plain.
-    """
+    """Augmentation-robust score, in [0, 1]: normalised beta = gamma IOR(aug) + (1 - gamma) IOR(noaug), fractions."""
     return _normalised(weight * augmented + (1 - weight) * plain)
 
 

@@ -21,12 +21,8 @@ DVC, HT = "mittal2026_arXiv2606.18209", "dey2026_arXiv2604.18811"
 PCA_PAPER, RD3, CA2D_CODE = "xiao2025_arXiv2502.06434", "zhong2025_arXiv2509.19743", "thirdparty_andriotis_ca2d"
 
 DATASETS = {
-    "CIFAR-10": "CIFAR10",
-    "CIFAR-100": "CIFAR100",
-    "ImageNet-1K": "ImageNet1K",
-    "ImageNet-100": "ImageNet100",
-    "ImageNette": "ImageNette",
-    "Tiny-ImageNet": "TinyImageNet",
+    name: name.replace("-", "")
+    for name in ("CIFAR-10", "CIFAR-100", "ImageNet-1K", "ImageNet-100", "ImageNette", "Tiny-ImageNet")
 }
 STUDENTS = {
     "ConvNet-D3": r"ConvNet\(depth=3, norm=instance, width=128\)",

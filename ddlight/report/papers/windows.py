@@ -79,17 +79,14 @@ def draw(data: pd.DataFrame, title: str) -> "style.Figure":
     titles = [text for place in places for text in (place, "range over windows")]
     figure, axes = style.panels(titles, title, (max(3.3, 1.1 * len(names)), 2.8), columns=2, sharey=False)
     for k, part in enumerate(parts):
-        _accuracies(axes[2 * k], part[part["what"] == "acc"], looks)
-        _bars(axes[2 * k + 1], part[part["what"] == "range"], looks)
+        panel, beside = axes[2 * k : 2 * k + 2]
+        for name, line in part[part["what"] == "acc"].groupby("settings", sort=False):
+            style.line(panel, line["window"].tolist(), line, looks[str(name)].keywords)
+        panel.set_xlabel("window of EL2N (0 hardest, 1 easiest)")
+        panel.set_ylabel("test accuracy (%)")
+        _bars(beside, part[part["what"] == "range"], looks)
     style.legend(figure, [(name, looks[name].keywords) for name in names])
     return figure
-
-
-def _accuracies(panel: "style.Axes", data: pd.DataFrame, looks: dict[str, style.Style]) -> None:
-    for name, line in data.groupby("settings", sort=False):
-        style.line(panel, line["window"].tolist(), line, looks[str(name)].keywords)
-    panel.set_xlabel("window of EL2N (0 hardest, 1 easiest)")
-    panel.set_ylabel("test accuracy (%)")
 
 
 def _bars(panel: "style.Axes", data: pd.DataFrame, looks: dict[str, style.Style]) -> None:
