@@ -49,13 +49,9 @@ def jitter(images: Tensor, u: np.ndarray, strength: float = 0.4) -> Tensor:
     saturation does nothing. Agrees with the three steps one after another to 1e-6.
 
     Args:
-        images: (B, C, H, W) floating point in [0, 1], C = 3 or 1.
+        images: (B, C, H, W) floating point in [0, 1], C = 3 or 1; else UsageError or TypeError is raised.
         u: (B, `JITTER_UNIFORMS`) uniform numbers in [0, 1).
-        strength: largest change, in [0, 1].
-
-    Raises:
-        UsageError: the images have neither 1 nor 3 channels, or `strength` is outside [0, 1].
-        TypeError: the images are not floating point.
+        strength: largest change; UsageError outside [0, 1].
     """
     needs_float(images, "Colour jitter")
     p, q, r = (per_image(weight, images) for weight in jitter_weights(u, strength).T)
@@ -78,13 +74,9 @@ def lighting(images: Tensor, normals: np.ndarray, std: float = 0.1) -> Tensor:
     Source: AlexNet (Krizhevsky et al., 2012, section 4.1), in the [0, 1] scale of IDC's code.
 
     Args:
-        images: (B, 3, H, W) floating point in [0, 1].
+        images: (B, 3, H, W) floating point in [0, 1]; else UsageError or TypeError is raised.
         normals: (B, 3) standard normal numbers, one per component.
         std: standard deviation of the components' weights.
-
-    Raises:
-        UsageError: the images have not 3 channels.
-        TypeError: the images are not floating point.
     """
     needs_float(images, "PCA lighting")
     if images.shape[1] != 3:

@@ -81,18 +81,15 @@ def tile_crop_boxes(
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> np.ndarray:
-    """Compute the boxes of random resized crops that each lie inside one tile of a mosaic.
+    """Boxes as of `crop_boxes` that each lie inside one tile of a mosaic, in pixels of the mosaic: int64 (n, 4).
 
     Args:
         place: uniform numbers in [0, 1), (n,): which of the tiles x tiles tiles.
         u: uniform numbers in [0, 1), (n, `CROP_UNIFORMS`).
         size: side of the mosaics in pixels.
         tiles: tiles per side.
-        scale: as in `crop_boxes`, of the tile's area.
+        scale: area of a crop, as fractions of the tile's.
         ratio: as in `crop_boxes`.
-
-    Returns:
-        int64 (n, 4): top, left, height, width in pixels of the mosaic.
     """
     sides = np.array(tile_sides(size, tiles))
     rows, columns = np.divmod((place * tiles**2).astype(np.int64), tiles)
@@ -104,19 +101,14 @@ def tile_crop_boxes(
 
 
 def resized_crop(
-    images: Tensor,
-    boxes: np.ndarray,
-    size: int,
-    rows: np.ndarray | None = None,
-    mirrored: np.ndarray | None = None,
+    images: Tensor, boxes: np.ndarray, size: int, rows: np.ndarray | None = None, mirrored: np.ndarray | None = None
 ) -> Tensor:
-    """Crop each image to its box and resize the crop to a square, bilinear with antialiasing.
+    """Crop each image to its box and resize the crop to a square, bilinear with antialiasing: (B, C, size, size).
 
     uint8 images give uint8, rounded, as cropping PIL images does; floating-point images keep their dtype and are
     not rounded, as cropping after `ToTensor` does. Both are within one grey level (1/255) of PIL's
-    `crop(box).resize((size, size), BILINEAR)` on the same boxes, up- and down-sampling.
-
-    The bits of a view depend on its image, its box and the device, not on the rest of the batch's content.
+    `crop(box).resize((size, size), BILINEAR)` on the same boxes, up- and down-sampling. The bits of a view depend on
+    its image, its box and the device, not on the rest of the batch's content.
 
     Args:
         images: (B, C, H, W), uint8 or floating point, on any device; or more of them, of which `rows` are cropped.
@@ -124,9 +116,6 @@ def resized_crop(
         size: side of the result in pixels.
         rows: int64 (B,): positions of the images to crop; None crops all in order.
         mirrored: booleans (B,): which results are turned left to right; None turns none.
-
-    Returns:
-        (B, C, size, size), same dtype and device.
     """
     small = max(*images.shape[2:], size) <= SMALL_SIDE
     if images.device.type == "cpu" and not small and not images.requires_grad:
@@ -137,11 +126,7 @@ def resized_crop(
 
 
 def resized_crop_each(
-    images: Tensor,
-    boxes: np.ndarray,
-    size: int,
-    rows: np.ndarray | None = None,
-    mirrored: np.ndarray | None = None,
+    images: Tensor, boxes: np.ndarray, size: int, rows: np.ndarray | None = None, mirrored: np.ndarray | None = None
 ) -> Tensor:
     """Do `resized_crop` image by image in threads: the fast way on a CPU. No gradient flows."""
     places, order = boxes.tolist(), range(len(boxes)) if rows is None else rows.tolist()

@@ -19,14 +19,11 @@ def patch_orders(u: np.ndarray, factor: int) -> np.ndarray:
 def shuffle_patches(images: Tensor, factor: int, orders: np.ndarray) -> Tensor:
     """Permute `factor` vertical strips of each image (B, C, H, W), then `factor` horizontal strips.
 
+    `orders` (B, 2, factor) says which vertical and which horizontal strip comes to each place.
+
     Source: RDED (arXiv 2312.03526), `ShufflePatches` of its repository (LINs-lab/RDED). Rows and columns are
     permuted as wholes: factor 2 has 4 arrangements, not 24. A strip is side // factor pixels wide and the last one
     takes what remains, so that a side which `factor` does not divide works as it does there.
-
-    Args:
-        images: any dtype and device.
-        factor: strips per axis; 1 returns the images as they are.
-        orders: (B, 2, factor): which vertical and which horizontal strip comes to each place.
 
     Raises:
         UsageError: `factor` is below 1 or above the side of the images.

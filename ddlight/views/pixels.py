@@ -8,7 +8,7 @@ source, for protocols that crop before they resize; they are decoded once too wh
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,7 @@ class Encoded:
         return torch.from_numpy(decode_files(chosen, self.read, self.shape[1:], torch.get_num_threads()))
 
 
+@dataclass(eq=False)
 class FullSize:
     """Images of any size, which are cropped before they are resized.
 
@@ -73,23 +74,20 @@ class FullSize:
         limit: bytes that the decoded images may take; beyond it they are decoded at every crop.
     """
 
+    files: Sequence[Path]
+    read: Callable[[Path], np.ndarray]
+    squares: Callable[[np.ndarray], np.ndarray]
+    size: int
+    limit: float
     device = torch.device("cpu")
 
-    def __init__(
-        self,
-        files: Sequence[Path],
-        read: Callable[[Path], np.ndarray],
-        squares: Callable[[np.ndarray], np.ndarray],
-        size: int,
-        limit: float,
-    ) -> None:
-        self.files, self.read, self.squares = files, read, squares
-        self.shape = (len(files), 3, size, size)
-        self.sizes = np.array([image_size(path)[::-1] for path in files])
+    def __post_init__(self) -> None:
+        self.shape = (len(self.files), 3, self.size, self.size)
+        self.sizes = np.array([image_size(path)[::-1] for path in self.files])
         self.images: list[Tensor] | None = None
-        if 3 * self.sizes.prod(1).sum() <= limit:
+        if 3 * self.sizes.prod(1).sum() <= self.limit:
             with ThreadPoolExecutor() as pool:
-                self.images = list(pool.map(self._image, files))
+                self.images = list(pool.map(self._image, self.files))
 
     def __len__(self) -> int:
         return len(self.files)
