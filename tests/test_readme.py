@@ -73,7 +73,7 @@ def test_command_resolves(words, tmp_path, capsys):
         return
     if words[0] == "grid":
         words = [*words, "--list"] if "--list" not in words else words
-    elif words[0] != "submit" and "--dry-run" not in words:
+    elif words[0] not in ("submit", "configs") and "--dry-run" not in words:
         words = [*words, "--dry-run"]
     assert cli.main(words) == 0
     assert not list(tmp_path.glob("runs/**/result.json"))
@@ -81,7 +81,7 @@ def test_command_resolves(words, tmp_path, capsys):
 
 def test_python_block_is_a_method(tmp_path, monkeypatch):
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "brightest.py").write_text(blocks("python")[1])
+    (tmp_path / "mine" / "brightest.py").write_text(blocks("python")[2])
     monkeypatch.setenv("DDLIGHT_METHODS", str(tmp_path / "mine"))
     assert "Brightest" in [entry.name for entry in discover.extra_methods(tmp_path / "mine")]
     fit = ["fit", "--config", "configs/quickstart.yaml", "--data=Brightest", "--tiny", "--trainer.progress=false"]
@@ -89,9 +89,28 @@ def test_python_block_is_a_method(tmp_path, monkeypatch):
     assert len(list(tmp_path.glob("cache/Digits/Brightest/ipc10/*/selection.csv"))) == 1
 
 
+def test_the_three_lines_of_python_choose_load_and_judge(capsys):
+    exec(blocks("python")[0], {})
+    count, acc = capsys.readouterr().out.split()
+    assert count == "100" and float(acc) > 80
+
+
+def test_the_readers_list_is_short_and_its_files_are_there():
+    section = README.split("## Read the code")[1].split("\n## ")[0]
+    named = re.findall(r"`((?:ddlight/)?[a-z_/0-9]+\.py)`", section)
+    lines = sum(len((ROOT / "ddlight" / name.removeprefix("ddlight/")).read_text().splitlines()) for name in named)
+    assert len(named) <= 15 and lines <= 3500
+    assert abs(int(re.search(r"([\d,]+) lines", section)[1].replace(",", "")) - lines) <= 300
+
+
+def test_links_lead_somewhere():
+    for name in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / name).exists(), name
+
+
 def test_the_python_example_trains(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    exec(blocks("python")[0], {})
+    exec(blocks("python")[1], {})
     assert float(capsys.readouterr().out) > 80
     assert (tmp_path / "runs" / "python" / "student.safetensors").is_file()
 
