@@ -217,7 +217,6 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str
 
 
 def _grouped(items: Iterable[T], key: Callable[[T], K]) -> list[tuple[K, list[T]]]:
-    """Items by key, in order of first appearance."""
     groups: dict[K, list[T]] = defaultdict(list)
     for item in items:
         groups[key(item)].append(item)
@@ -225,7 +224,6 @@ def _grouped(items: Iterable[T], key: Callable[[T], K]) -> list[tuple[K, list[T]
 
 
 def _judged(runs: list[Training]) -> list[TableCell]:
-    """The cells of one table, compared."""
     recipe = sorted({key for run in runs if run.method == RANDOM for key in run.split if not key.startswith("args.")})
     cells, samples = [], []
     for _, group in _grouped(runs, lambda run: (run.column, run.row)):

@@ -54,10 +54,8 @@ Part = tuple[str, str, str]
 def html(cells: Sequence[TableCell], frame: pd.DataFrame, figures: Mapping[str, str]) -> str:
     """The whole report: tables that sort, figures, what failed, every run and what was asked of it, and where it ran.
 
-    Args:
-        cells: as `compare` returns them.
-        frame: as `collect` returns it.
-        figures: SVG text by title; ids inside are unique over all of them.
+    `cells` are those of `compare`, `frame` that of `collect`; `figures` are SVG texts by title, whose ids are unique
+    over all of them.
     """
     parts = [
         (f"table-{k}", title, "\n".join(map(_titled_table, tables)))
@@ -148,7 +146,6 @@ def _request(k: int, record: Record) -> str:
 
 
 def _environment(done: Sequence[Record]) -> PrintedTable:
-    """Machines and versions, each set of them once."""
     names = [f"{kind.__name__.lower()}.{part.name}" for kind in (Machine, Versions) for part in fields(kind)]
     counts = Counter(tuple(str(record[name]) for name in names) for record in done)
     rows = [[*words(*key), PrintedCell(str(count), count)] for key, count in sorted(counts.items())]
@@ -157,7 +154,6 @@ def _environment(done: Sequence[Record]) -> PrintedTable:
 
 
 def _titled_table(table: PrintedTable) -> str:
-    """Title, caption, table and notes."""
     title = f"<h3>{escape(table.title)}</h3>" if table.title else ""
     notes = [note(text, escape, lambda word: f"<strong>{word}</strong>") for text in table.notes]
     parts = [title, f"<p>{escape(table.caption)}</p>", _list(map(escape, table.intro)), _table(table), _list(notes)]
@@ -170,7 +166,6 @@ def _list(items: Iterable[str]) -> str:
 
 
 def _table(table: PrintedTable) -> str:
-    """The table, in a box that scrolls."""
     label = escape(table.title or table.caption)
     rows = "\n".join(f"<tr>{_row(row, table.heads)}</tr>" for row in table.rows)
     return (

@@ -97,7 +97,6 @@ def _cell(cell: PrintedCell) -> str:
 
 
 def _notes(table: PrintedTable) -> list[str]:
-    """The sentences of a table as small paragraphs under it."""
     notes = [note(text, escaped, lambda word: rf"\textbf{{{word}}}") for text in table.notes]
     texts = [rf"{text}\par" for text in [*map(escaped, table.intro), *notes]]
     return ["", r"\medskip", r"\begin{minipage}{\linewidth}\raggedright", *texts, r"\end{minipage}"]

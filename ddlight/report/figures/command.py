@@ -50,7 +50,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _analysis(file: Path | None) -> pd.DataFrame | None:
-    """The table that `ddlight analyze` wrote, where it is given."""
     if file is None:
         return None
     try:

@@ -49,8 +49,7 @@ def data(frame: pd.DataFrame) -> pd.DataFrame:
 def draw(data: pd.DataFrame, title: str) -> "style.Figure":
     """One panel per ipc: methods as rows, classes as columns. A set that cannot be read is left out, with a line.
 
-    Raises:
-        DataError: no set can be read.
+    Raises DataError where no set can be read.
     """
     reals: dict[str, RealDataset] = {}
     strips = {index: strip for index, row in data.iterrows() if (strip := _strip(row, reals)) is not None}
@@ -69,7 +68,6 @@ def draw(data: pd.DataFrame, title: str) -> "style.Figure":
 
 
 def _panel(panel: "style.Axes", strips: Mapping[str, Mapping[str, np.ndarray]], names: Sequence[str]) -> None:
-    """Draw strips below each other, methods left of them and classes above."""
     for number, strip in enumerate(strips.values()):
         for name, tile in strip.items():
             column = names.index(name)

@@ -36,12 +36,8 @@ class Kind(Protocol):
     def data(self, frame: pd.DataFrame) -> pd.DataFrame:
         """What is plotted: one row per point; empty where there is nothing to plot.
 
-        Args:
-            frame: results as `ddlight.report.collect.collect` returns them, of one dataset and student, or of one
-                dataset (see `BY_DATASET`); of "rep_div", what `ddlight analyze` writes.
-
-        Raises:
-            DataError: a file that it reads is damaged.
+        `frame` is what `ddlight.report.collect.collect` returns, of one dataset and student, or of one dataset (see
+        `BY_DATASET`); of "rep_div", what `ddlight analyze` writes. Raises DataError where a file of theirs is damaged.
         """
 
     def draw(self, data: pd.DataFrame, title: str) -> "style.Figure":
@@ -69,13 +65,9 @@ class Drawn:
 
 
 def draw_all(frame: pd.DataFrame) -> dict[str, "style.Figure"]:
-    """Draw every figure that the results of `collect` allow; what is left out for a damaged file is logged.
+    """Figures by name ("regimes", or "regimes_MNIST" of several datasets): all that the results of `collect` allow.
 
-    Returns:
-        Figures by name, such as "regimes", or "regimes_MNIST" where there are several datasets.
-
-    Raises:
-        UsageError: matplotlib is not installed.
+    What is left out for a damaged file is logged. Raises UsageError where matplotlib is not installed.
     """
     figures = {}
     for drawn in draw(frame):
@@ -87,10 +79,10 @@ def draw_all(frame: pd.DataFrame) -> dict[str, "style.Figure"]:
 
 
 def draw(frame: pd.DataFrame, only: Iterable[str] = (), analysis: pd.DataFrame | None = None) -> Iterator[Drawn]:
-    """Draw figures one after the other, and say of each that is left out what it needs.
+    """Draw figures of the results of `collect` one after the other, and say of each that is left out what it needs.
 
     Args:
-        frame: as `ddlight.report.collect.collect` returns it.
+        frame: the results.
         only: names of `FIGURES`; none stands for all of them.
         analysis: what `ddlight analyze` writes, for the figure "rep_div".
 

@@ -87,11 +87,7 @@ def styles(names: Iterable[str]) -> dict[str, Style]:
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Within it, matplotlib has the style of ddlight's figures.
-
-    Raises:
-        UsageError: matplotlib is not installed.
-    """
+    """Within it, matplotlib has the style of ddlight's figures. Raises UsageError where matplotlib is not installed."""
     try:
         import matplotlib as mpl
     except ImportError:
@@ -182,7 +178,6 @@ def log_axis(panel: "Axes", values: Iterable[float], name: str) -> None:
 
 
 def _ticks(known: Sequence[float], low: float, high: float) -> list[float]:
-    """Where a logarithmic axis has numbers."""
     apart = all(b / a > (high / low) ** 0.09 for a, b in itertools.pairwise(known))
     if len(known) < 9 and apart and all(len(_number(value)) < 5 for value in known):
         return list(known)

@@ -125,7 +125,7 @@ def lengths(t: pd.DataFrame) -> pd.Series:
 
 
 def summarise(t: pd.DataFrame, by: Sequence[str], also: Sequence[str] = (), value: str = "acc") -> pd.DataFrame:
-    """Mean over condensed sets of each group; trainings of one set are averaged before.
+    """Mean of `value` over condensed sets of each group; trainings of one set are averaged before.
 
     Args:
         t: one row per training, with a column `condensed` that numbers its set.

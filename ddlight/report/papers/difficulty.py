@@ -58,7 +58,6 @@ def data(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _read(run: pd.Series) -> pd.DataFrame:
-    """The points of one run, under what groups it."""
     points = trainings.read_curve(run["file"], ["progress", "mean", *DECILES], ["score"])
     labels = {name: run[name] for name in ("dataset", "student", "settings", "row", "ipc")}
     return points[points["score"].isin(list(SCORES))].assign(progress=points["progress"].round(4), **labels)
@@ -78,22 +77,18 @@ def draw(data: pd.DataFrame, title: str) -> "style.Figure":
     figure, axes = style.panels(titles, title, (3.0, 2.5), columns=len(columns), sharey=False)
     for panel, (row, ipc, name, score) in zip(axes, places, strict=True):
         part = data[(data["row"] == row) & (data["settings"] == name) & (data["score"] == score)]
-        _bands(panel, part[part["ipc"].isna() if pd.isna(ipc) else part["ipc"] == ipc])
+        points = part[part["ipc"].isna() if pd.isna(ipc) else part["ipc"] == ipc]
+        x = points["progress"].to_numpy()
+        for k, shade in zip(range(1, 5), SHADES, strict=True):
+            low, high = points[DECILES[k]].to_numpy(), points[DECILES[10 - k]].to_numpy()
+            panel.fill_between(x, low, high, color=COLOUR, alpha=shade, linewidth=0)
+        for decile in (DECILES[0], DECILES[10]):
+            panel.plot(x, points[decile], color=COLOUR, linestyle=":", linewidth=1)
+        panel.plot(x, points[DECILES[5]], color=COLOUR)
+        panel.plot(x, points["mean"], color="black", linestyle="--", linewidth=1)
         panel.set_ylim(0, 1.05 * data.loc[data["score"] == score, "q100"].max())
         panel.set_xlim(0, 1)
         panel.set_xlabel("progress of the run")
         panel.set_ylabel(f"{SCORES[score]} of training images")
     style.legend(figure, LEGEND)
     return figure
-
-
-def _bands(panel: "style.Axes", points: pd.DataFrame) -> None:
-    """Draw deciles over progress."""
-    x = points["progress"].to_numpy()
-    for k, shade in zip(range(1, 5), SHADES, strict=True):
-        low, high = points[DECILES[k]].to_numpy(), points[DECILES[10 - k]].to_numpy()
-        panel.fill_between(x, low, high, color=COLOUR, alpha=shade, linewidth=0)
-    for decile in (DECILES[0], DECILES[10]):
-        panel.plot(x, points[decile], color=COLOUR, linestyle=":", linewidth=1)
-    panel.plot(x, points[DECILES[5]], color=COLOUR)
-    panel.plot(x, points["mean"], color="black", linestyle="--", linewidth=1)

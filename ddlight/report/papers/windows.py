@@ -84,17 +84,15 @@ def draw(data: pd.DataFrame, title: str) -> "style.Figure":
             style.line(panel, line["window"].tolist(), line, looks[str(name)].keywords)
         panel.set_xlabel("window of EL2N (0 hardest, 1 easiest)")
         panel.set_ylabel("test accuracy (%)")
-        _bars(beside, part[part["what"] == "range"], looks)
+        ranges = part[part["what"] == "range"]
+        for place, (name, bar) in enumerate(ranges.groupby("settings", sort=False)):
+            style.line(beside, [place], bar, looks[str(name)].keywords)
+        beside.set_xticks(range(len(ranges)), [style.wrapped(name, 0.9, 8) for name in ranges["settings"]])
+        beside.set_xlim(-0.5, max(0.5, len(ranges) - 0.5))
+        beside.set_ylim(bottom=0)
+        beside.set_ylabel("best - worst window (points)")
+        if ranges.empty:
+            text = "needs the same windows\nunder two regimes"
+            beside.text(0, 0.5, text, ha="center", va="center", color=style.GREY)
     style.legend(figure, [(name, looks[name].keywords) for name in names])
     return figure
-
-
-def _bars(panel: "style.Axes", data: pd.DataFrame, looks: dict[str, style.Style]) -> None:
-    for place, (name, bar) in enumerate(data.groupby("settings", sort=False)):
-        style.line(panel, [place], bar, looks[str(name)].keywords)
-    panel.set_xticks(range(len(data)), [style.wrapped(name, 0.9, 8) for name in data["settings"]])
-    panel.set_xlim(-0.5, max(0.5, len(data) - 0.5))
-    panel.set_ylim(bottom=0)
-    panel.set_ylabel("best - worst window (points)")
-    if data.empty:
-        panel.text(0, 0.5, "needs the same windows\nunder two regimes", ha="center", va="center", color=style.GREY)
