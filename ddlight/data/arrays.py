@@ -259,8 +259,7 @@ def draw_5k(labels: np.ndarray) -> np.ndarray:
 def read_idx(path: Path, dims: int) -> np.ndarray:
     """Read an idx file of bytes in `dims` dimensions (format: the MNIST page), `path` or `path`.gz: uint8, read-only.
 
-    Raises:
-        DataError: the file is truncated, damaged or something else.
+    Raises DataError where the file is truncated, damaged or something else.
     """
     file = _variant(path) or path
     try:

@@ -138,8 +138,7 @@ class RealDataset(ABC):
     def identity(self) -> dict[str, object]:
         """Return what names this data, as JSON: it changes when a file or an option that shapes the splits does.
 
-        Raises:
-            DataError: the data are missing.
+        Raises DataError where the data are missing.
         """
         return {"name": self.name, "held_out": self.held_out, "files": self.contents}
 
@@ -157,7 +156,6 @@ class RealDataset(ABC):
         """Name and hash the files."""
 
     def _places(self) -> list[Path]:
-        """Return the folders to search, in order."""
         return [self._data_root()]
 
     @property
@@ -200,8 +198,7 @@ def draw_per_class(labels: np.ndarray, counts: Sequence[int] | np.ndarray, rng: 
 def draw_held_out(labels: np.ndarray, held_out: int, classes: Sequence[str], leave: int = 1) -> np.ndarray:
     """Draw the images that are held out of labels int (N,): stratified, the same on every machine. Returns a mask (N,).
 
-    Raises:
-        UsageError: a class has fewer than `held_out + leave` images.
+    Raises UsageError where a class has fewer than `held_out + leave` images.
     """
     sizes = np.bincount(labels, minlength=len(classes))
     room = int(sizes.min()) - leave

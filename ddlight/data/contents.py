@@ -29,11 +29,9 @@ log = logging.getLogger("ddlight")
 def content_hashes(root: Path, names: Sequence[str], whole: bool = False) -> list[tuple[int, str]]:
     """Size in bytes and a hash of the content, 32 hex digits, of each of the files `names` below `root`.
 
-    Each file is asked for its size and times once, and is read only where these, its inode or its path are not those
-    of an earlier call, of any process. A hash is of the size and three blocks, or of all in a `whole` file.
-
-    Raises:
-        DataError: a file cannot be read.
+    Each file is asked for its size and times once, and is read only where these, its inode or its path are not those of
+    an earlier call, of any process. A hash is of the size and three blocks, or of all in a `whole` file. Raises
+    DataError where a file cannot be read.
     """
     store = files.cache_folder() / "hashes" / naming.digest([str(root.absolute()), whole])
     known = _load(store)

@@ -26,10 +26,7 @@ def decode_files(
     """Decode images in threads, straight into one array: uint8 (len(files), *shape).
 
     `read` decodes one file into uint8 `shape`, (C, H, W). In memory the channels of a pixel lie together, from which
-    crops are resized faster.
-
-    Raises:
-        DataError: some cannot be read; they are named.
+    crops are resized faster. Raises DataError where some cannot be read; they are named.
     """
     channels, height, width = shape
     images = np.empty((len(files), height, width, channels), dtype=np.uint8).transpose(0, 3, 1, 2)

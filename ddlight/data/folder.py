@@ -96,11 +96,7 @@ class FolderDataset(RealDataset):
 
     @cached_property
     def tree(self) -> Tree:
-        """Classes and files, listed once.
-
-        Raises:
-            DataError: the folder is missing or not laid out as expected.
-        """
+        """Classes and files, listed once. Raises DataError where the folder is missing or not laid out as expected."""
         return self._scan(self._find_root())
 
     def index(self, name: Split) -> Index:
@@ -284,8 +280,7 @@ def _folders(folder: Path) -> list[str]:
 def class_folders(folder: Path) -> tuple[str, ...]:
     """Return the class names that a folder of class folders holds, sorted.
 
-    Raises:
-        DataError: it holds images itself, or fewer than two folders.
+    Raises DataError where it holds images itself, or fewer than two folders.
     """
     if loose := loose_images(folder):
         raise DataError(
@@ -311,8 +306,7 @@ def loose_images(folder: Path) -> list[str]:
 def list_images(root: Path, folder: Path, classes: Sequence[str]) -> Index:
     """List the images below `folder`/<class>/ for each class, with paths relative to `root`.
 
-    Raises:
-        DataError: a class has none.
+    Raises DataError where a class has none.
     """
     per_class = [sorted(_walk(root, folder / name)) for name in classes]
     empty = [name for name, files in zip(classes, per_class, strict=True) if not files]

@@ -88,7 +88,6 @@ class _ImageNet(_WnidFolders):
         return wanted
 
     def _list_test(self, root: Path, test: Path, classes: tuple[str, ...]) -> Index:
-        """List val/, sorted into class folders or loose."""
         if not (loose := loose_images(test)):
             return list_images(root, test, classes)
         solution = _solution(root)
@@ -198,7 +197,6 @@ class TinyImageNet(_WnidFolders):
 
 
 def _listed_rows(folder: str, rows: list[tuple[int, str]]) -> Index:
-    """Index of (label, file name) pairs of one folder."""
     ids = np.array([f"{folder}/{name}" for _, name in rows], dtype=np.str_)
     return Index(np.array([label for label, _ in rows], np.int64), ids)
 

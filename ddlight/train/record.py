@@ -54,7 +54,6 @@ def record(
 
 
 def _set(data: CondensedDataModule, label_bytes: int) -> result.SetRecord:
-    """What a result says of the set and of the labels that a regime keeps for it."""
     manifest = data.require().manifest
     copied = ("dataset", "method", "args", "fingerprint", "content_sha256", "images", "source_images", "bytes_images")
     return result.SetRecord(

@@ -19,13 +19,10 @@ _EIGENVECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140]
 def jitter_weights(u: np.ndarray, strength: float = 0.4) -> np.ndarray:
     """What colour jitter does to an image, from uniform numbers (..., `JITTER_UNIFORMS`): float64 (..., 3) of p, q, r.
 
-    Brightness, contrast and saturation move the image towards zero, towards its mean grey level and towards its
-    grey image, each by its own share a ~ U(-strength, strength), in random order (x <- x + a (target - x)). Each
-    of the three maps p x + q g + r m, for the original image x, its grey image g and the mean m of g, to the same
-    form: so any order of them is three numbers.
-
-    Raises:
-        UsageError: `strength` is outside [0, 1].
+    Brightness, contrast and saturation move the image towards zero, towards its mean grey level and towards its grey
+    image, each by its own share a ~ U(-strength, strength), in random order (x <- x + a (target - x)). Each of the
+    three maps p x + q g + r m, for the original image x, its grey image g and the mean m of g, to the same form: so any
+    order of them is three numbers. Raises UsageError where `strength` is outside [0, 1].
     """
     if not 0 <= strength <= 1:
         raise UsageError(f"strength of the colour jitter is {strength}; it must lie in [0, 1], for example 0.4.")

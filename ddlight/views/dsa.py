@@ -94,10 +94,8 @@ def apply(images: Tensor, op: str, params: np.ndarray) -> Tensor:
     """Apply one operation with its parameters, (B, k) or (1, k), to normalised floating-point images (B, C, S, S).
 
     Gradients flow to the images. In float32, scale and rotate agree with `affine_grid` and `grid_sample` to 1e-5, and
-    are the identity at factor 1 and angle 0 to 1e-6; crop, cutout and flip move pixels without changing them.
-
-    Raises:
-        TypeError: the images are not floating point.
+    are the identity at factor 1 and angle 0 to 1e-6; crop, cutout and flip move pixels without changing them. Raises
+    TypeError where the images are not floating point.
     """
     needs_float(images, "DSA")
     return _OPERATIONS[op][1](images, params)

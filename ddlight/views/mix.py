@@ -15,8 +15,7 @@ CUTMIX_UNIFORMS = 3
 def beta_draw(u: np.ndarray, alpha: float) -> np.ndarray:
     """Turn uniform numbers into draws of Beta(alpha, alpha), by the inverse of its distribution function.
 
-    Raises:
-        UsageError: `alpha` is not positive.
+    Raises UsageError where `alpha` is not positive.
     """
     if not alpha > 0:
         raise UsageError(f"alpha of CutMix or mixup is {alpha}; it must be > 0, for example alpha: 1.0.")
@@ -73,10 +72,7 @@ def cutmix(images: Tensor, partners: Tensor, box: np.ndarray) -> Tensor:
 def mixup(images: Tensor, partners: Tensor, lam: np.ndarray | float) -> Tensor:
     """Blend each image with its partner: lam image + (1 - lam) partner, `lam` one number for the batch or (B,).
 
-    Source: mixup (arXiv 1710.09412, equation 1).
-
-    Raises:
-        TypeError: the images are not floating point.
+    Source: mixup (arXiv 1710.09412, equation 1). Raises TypeError where the images are not floating point.
     """
     needs_float(images, "Mixup")
     return torch.lerp(partners, images, per_image(np.asarray(lam), images))

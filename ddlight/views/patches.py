@@ -21,12 +21,10 @@ def shuffle_patches(images: Tensor, factor: int, orders: np.ndarray) -> Tensor:
 
     `orders` (B, 2, factor) says which vertical and which horizontal strip comes to each place.
 
-    Source: RDED (arXiv 2312.03526), `ShufflePatches` of its repository (LINs-lab/RDED). Rows and columns are
-    permuted as wholes: factor 2 has 4 arrangements, not 24. A strip is side // factor pixels wide and the last one
-    takes what remains, so that a side which `factor` does not divide works as it does there.
-
-    Raises:
-        UsageError: `factor` is below 1 or above the side of the images.
+    Source: RDED (arXiv 2312.03526), `ShufflePatches` of its repository (LINs-lab/RDED). Rows and columns are permuted
+    as wholes: factor 2 has 4 arrangements, not 24. A strip is side // factor pixels wide and the last one takes what
+    remains, so that a side which `factor` does not divide works as it does there. Raises UsageError where `factor` is
+    below 1 or above the side of the images.
     """
     side = min(images.shape[2:])
     if not 1 <= factor <= side:

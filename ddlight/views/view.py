@@ -74,16 +74,14 @@ class Viewer:
         """Build the view of this rank's rows of the batch."""
         assert batch.labels is not None
         ids, rows = batch.ids.numpy(force=True), slice(*batch.rows)
-        partners = self._partners(batch)
-        crops = batch.crops or self._cuts(batch)
+        partners, crops, mixed = self._partners(batch), batch.crops or self._cuts(batch), self.augment.mix != "none"
         images = self._augmented(batch, crops[0], ids[rows])
         share = torch.ones(len(images), device=images.device)
         other = ids[partners][rows]
-        if self.augment.mix != "none":
+        if mixed:
             mates = self._augmented(batch, crops[1], other) if len(crops) > 1 else images[_index(partners, images)]
             images, share = self._mix(batch, images, mates, ids[rows])
         mine, paired = _index(ids[rows], images), _index(other, images)
-        mixed = self.augment.mix != "none"
         return View(images, batch.labels[mine], batch.labels[paired], share, mine, paired, mixed)
 
     def precut(self, batch: Batch) -> Batch:
@@ -172,20 +170,18 @@ class Viewer:
 
     def _mix(self, batch: Batch, images: Tensor, partners: Tensor, ids: np.ndarray) -> tuple[Tensor, Tensor]:
         a = self.augment
-        width = mix.CUTMIX_UNIFORMS
         if a.mix_per == "batch":
-            u = self._draw("mix", batch.epoch, -(-self.images // self.batch), width)[batch.index]
+            u = self._draw("mix", batch.epoch, -(-self.images // self.batch), mix.CUTMIX_UNIFORMS)[batch.index]
         else:
-            u = self._draw("mix", batch.epoch, self.images, width)[ids]
+            u = self._draw("mix", batch.epoch, self.images, mix.CUTMIX_UNIFORMS)[ids]
         if a.mix == "mixup":
-            lam = mix.beta_draw(u[..., 0], a.mix_alpha)
-            return mix.mixup(images, partners, lam), _shares(lam, images)
-        box = mix.cutmix_draw(u, images.shape[2], a.mix_alpha)
-        return mix.cutmix(images, partners, box), _shares(mix.kept_fraction(box, images.shape[2]), images)
-
-
-def _shares(share: np.ndarray, images: Tensor) -> Tensor:
-    return torch.as_tensor(np.broadcast_to(share, len(images)).copy(), dtype=torch.float32, device=images.device)
+            share = mix.beta_draw(u[..., 0], a.mix_alpha)
+            mixed = mix.mixup(images, partners, share)
+        else:
+            box = mix.cutmix_draw(u, images.shape[2], a.mix_alpha)
+            share, mixed = mix.kept_fraction(box, images.shape[2]), mix.cutmix(images, partners, box)
+        shares = np.broadcast_to(share, len(images)).copy()
+        return mixed, torch.as_tensor(shares, dtype=torch.float32, device=images.device)
 
 
 def _index(rows: np.ndarray, images: Pixels) -> Tensor:
@@ -203,8 +199,7 @@ def to_input(images: Tensor, info: DatasetInfo, whitening: Whitening | None = No
 def to_unit(images: Tensor, info: DatasetInfo, space: str, whitening: Whitening | None = None) -> Tensor:
     """Images of a condensed set, uint8 or float32 in `space`, in [0, 1] (other spaces than "pixel" may leave it).
 
-    Raises:
-        UsageError: the whitening cannot be undone.
+    Raises UsageError where the whitening cannot be undone.
     """
     if images.dtype == torch.uint8:
         return images.contiguous().float() / 255

@@ -49,8 +49,7 @@ class Whitening:
     def undo(self, images: Tensor) -> Tensor:
         """Turn whitened images (B, C, H, W) into pixels, which real ones have in [0, 1]; not clamped.
 
-        Raises:
-            UsageError: the whitening forgets each image's brightness and contrast.
+        Raises UsageError where the whitening forgets each image's brightness and contrast.
         """
         self._move(images.device)
         if self.back is None:
