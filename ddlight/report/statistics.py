@@ -132,11 +132,15 @@ def judge(samples: Sequence[Sample]) -> list[Verdict]:
     columns: dict[Hashable, list[int]] = defaultdict(list)
     for index, sample in enumerate(samples):
         columns[sample.column].append(index)
-    reference = [_reference(samples, moments, i, columns[s.column]) for i, s in enumerate(samples)]
+    reference: list[int | None] = []  # Random of the same context, otherwise the best one (which favours Random)
     equal = []  # with Random's images seen, or without a Random with those of the column in the median
-    for sample, random in zip(samples, reference, strict=True):
-        seen = [samples[i].images_seen for i in (columns[sample.column] if random is None else [random])]
+    for sample in samples:
+        column = columns[sample.column]
+        candidates = [i for i in column if samples[i].method == RANDOM]
+        random = max(candidates, key=lambda i: (samples[i].context == sample.context, moments.mean[i]), default=None)
+        seen = [samples[i].images_seen for i in (column if random is None else [random])]
         equal.append(same_compute(sample.images_seen, float(np.median(seen))))
+        reference.append(random)
     fair = [s.method != FULL and ok for s, ok in zip(samples, equal, strict=True)]
     tested = [r if fair[i] and samples[i].method != RANDOM else None for i, r in enumerate(reference)]
     randoms = moments.at(reference)
@@ -159,13 +163,6 @@ def judge(samples: Sequence[Sample]) -> list[Verdict]:
 
 def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-def _reference(samples: Sequence[Sample], moments: Moments, index: int, column: Sequence[int]) -> int | None:
-    """The Random of a cell's column: that of its own context, otherwise the best one (which favours Random)."""
-    randoms = [i for i in column if samples[i].method == RANDOM]
-    context = samples[index].context
-    return max(randoms, key=lambda i: (samples[i].context == context, moments.mean[i]), default=None)
 
 
 def same_compute(images: float, others: float) -> bool:
