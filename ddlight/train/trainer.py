@@ -22,12 +22,11 @@ from ddlight.networks.device import on_device
 from ddlight.sets.hand_out import hand_out
 from ddlight.sets.module import CondensedDataModule
 from ddlight.train.callbacks.checkpoint import RunCheckpoint, RunCheckpointIO
-from ddlight.train.callbacks.clock import TrainingClock
 from ddlight.train.callbacks.curve import Curve
 from ddlight.train.callbacks.difficulty import Difficulty
 from ddlight.train.callbacks.ema import StudentEMA
 from ddlight.train.callbacks.export import Export
-from ddlight.train.callbacks.progress import RunBar
+from ddlight.train.callbacks.progress import RunBar, TrainingClock
 from ddlight.train.callbacks.test_curve import TestCurve
 
 log = logging.getLogger("ddlight")

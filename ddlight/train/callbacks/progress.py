@@ -1,11 +1,11 @@
-"""One progress bar for the whole run; a few plain lines where there is no terminal."""
+"""Seconds of training, carried over stops; one progress bar for the whole run, or a few lines without a terminal."""
 
 import logging
 import sys
 import time
 from typing import Any
 
-from lightning import LightningModule, Trainer
+from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -13,6 +13,38 @@ from ddlight.train.callbacks.each_step import EachStep, is_due
 
 log = logging.getLogger("ddlight")
 LINES = 4
+
+
+class TrainingClock(Callback):
+    """Counts the seconds between the first and the last step, over all processes that a run was continued in."""
+
+    def __init__(self) -> None:
+        self.before = 0.0
+        self.started: float | None = None
+        self.ended: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far."""
+        if self.started is None:
+            return self.before
+        return self.before + (self.ended or time.perf_counter()) - self.started
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start."""
+        self.started, self.ended = time.perf_counter(), None
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop."""
+        self.ended = time.perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Seconds so far."""
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a checkpoint."""
+        self.before = float(state_dict["seconds"])
 
 
 class RunBar(EachStep, ProgressBar):
