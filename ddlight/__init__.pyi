@@ -13,7 +13,6 @@ from ddlight.data.arrays import MNIST as MNIST
 from ddlight.data.arrays import SVHN as SVHN
 from ddlight.data.base import RealDataset as RealDataset
 from ddlight.data.digits import Digits as Digits
-from ddlight.data.folder import FolderDataset as FolderDataset
 from ddlight.data.folder import ImageFolder as ImageFolder
 from ddlight.data.imagenet import ImageNet100 as ImageNet100
 from ddlight.data.imagenet import ImageNet1K as ImageNet1K

@@ -456,7 +456,7 @@ import os
 import time
 from pathlib import Path
 
-from ddlight.data import RealDataset
+from ddlight.data.base import RealDataset
 from ddlight.methods.baselines.random import Random
 
 

@@ -432,7 +432,7 @@ def test_every_student_trains(fit, home, name):
 MINE = '''
 """Mine: the first images of each class."""
 
-from ddlight.data import RealDataset
+from ddlight.data.base import RealDataset
 from ddlight.methods.base import Selector
 
 

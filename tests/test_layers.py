@@ -80,7 +80,9 @@ def part(module: str, depth: int) -> str:
 
 
 def test_only_folders_lie_at_the_top():
-    assert {p.name for p in PACKAGE.iterdir() if p.is_file()} == {"__init__.py", "__main__.py", "py.typed"}
+    assert {p.name for p in PACKAGE.iterdir() if p.is_file()} == {
+        *("__init__.py", "__init__.pyi", "__main__.py", "py.typed")
+    }
     folders = {p.name for p in PACKAGE.iterdir() if p.is_dir() and p.name != "__pycache__"}
     assert folders == {*UNDER, "configs"}  # the latter is a link: the repository's configs are part of the wheel
 

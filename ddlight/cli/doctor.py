@@ -235,9 +235,9 @@ def find_data(patience: float = 2.0) -> dict[str, str]:
         dict: name -> "" where the data are there, else what is wrong; empty where the datasets cannot be read.
     """
     try:
-        from ddlight import data as datasets
+        from ddlight.data.table import TABLE
 
-        names = [name for name, info in datasets.TABLE.items() if info.train]  # the others have no place of their own
+        names = [name for name, info in TABLE.items() if info.train]  # the others have no place of their own
     except ImportError:
         return {}
     found = {}

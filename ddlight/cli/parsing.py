@@ -10,7 +10,6 @@ from typing import Any, NoReturn
 from jsonargparse import ActionConfigFile
 from lightning.pytorch.cli import LightningArgumentParser
 
-import ddlight.data as datasets
 from ddlight.cli import words
 from ddlight.cli.configs import config_chain, find_config
 from ddlight.core import discover
@@ -43,10 +42,9 @@ def import_choices(methods: Iterable[Source]) -> None:
     Args:
         methods: those that are named; of all other families every class is imported.
     """
-    for module in ("ddlight.networks.students", "ddlight.networks.teachers", *(e.module for e in discover.regimes())):
+    networks = ("ddlight.networks.students", "ddlight.networks.teachers")
+    for module in (*networks, *(e.module for e in discover.regimes()), *discover.datasets().values()):
         importlib.import_module(module)
-    for name in datasets.__all__:
-        getattr(datasets, name)
     discover.import_extra()
     for method in methods:
         importlib.import_module(method.module)

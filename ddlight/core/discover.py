@@ -33,7 +33,7 @@ FAMILIES = {
     "Teacher": "teacher",
 }
 """Base classes of what a configuration names: what one of them is called."""
-HIDDEN = ("Selector", "Synthesiser", "ArrayDataset", "IdxDataset", "InMemory")
+HIDDEN = ("Selector", "Synthesiser", "ArrayDataset", "IdxDataset", "FolderDataset", "InMemory")
 """Classes that others are derived from and that do nothing by themselves, and what only a program can construct."""
 METHOD_ROOTS = ("CondensedDataModule", "Selector", "Synthesiser", "LightningDataModule")
 REGIME_ROOTS = ("Regime", "LightningModule")
@@ -86,6 +86,13 @@ def choices(family: str, every: Sources) -> list[str]:
     """Names of the concrete classes of a family, such as Student."""
     public = (c for c in every.classes if family in every.ancestors(c) and not c.name.startswith("_"))
     return sorted({c.name for c in public if c.name not in HIDDEN and not c.abstract})
+
+
+@lru_cache
+def datasets() -> dict[str, str]:
+    """Module of every real dataset of the package, by the name of its class."""
+    every = Sources(_read_folder(PACKAGE / "data", PACKAGE))
+    return {name: cls.module for name in choices("RealDataset", every) if (cls := every.find(name))}
 
 
 @lru_cache

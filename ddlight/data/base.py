@@ -62,8 +62,8 @@ class Index:
 class RealDataset(ABC):
     """A labelled dataset of real images, read once into memory.
 
-    A subclass names its row of the table in `name` and implements `_read` and `_contents`; one without a row
-    overrides `info`.
+    A subclass names its row of the table in `name`, without which it overrides `info`. One of folders with images is
+    derived from `FolderDataset`, which lists and decodes them; any other implements `_read` and `_contents`.
 
     >>> from ddlight.data import Digits
     >>> data = Digits(held_out=10, size=8)

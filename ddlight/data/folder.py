@@ -59,9 +59,10 @@ class ImagePaths(Sequence[Path]):
 class FolderDataset(RealDataset):
     """Images in `train/<class>/` and in a folder of the same classes for the test split, as dense arrays or one by one.
 
-    Class names are sorted; images may lie in further folders below their class. An image becomes RGB, its short side
-    is resized to `resize` pixels (bilinear, antialiased) and the central square of `size` pixels is kept, as
-    torchvision's Resize and CenterCrop do. A sample id is the path relative to the root.
+    Classes are those that the table lists, in its order, or all folders, sorted by name; images may lie in further
+    folders below their class. An image becomes RGB, its short side is resized to `resize` pixels (bilinear,
+    antialiased) and the central square of `size` pixels is kept, as torchvision's Resize and CenterCrop do. A sample
+    id is the path relative to the root.
 
     Args:
         size: side of the images in pixels.
@@ -178,7 +179,16 @@ class FolderDataset(RealDataset):
         return Tree(root, classes, list_images(root, train, classes), self._list_test(root, test, classes))
 
     def _classes(self, train: Path, test: Path) -> tuple[str, ...]:
-        classes, others = class_folders(train), class_folders(test)
+        """Return the classes: those that the table lists, or else the folders of both parts, which must be the same."""
+        classes, others, listed = class_folders(train), class_folders(test), TABLE[self.name].classes
+        for part, names in ((train, classes), (test, others)):
+            if missing := set(listed) - set(names):
+                raise DataError(
+                    f"{part} has {len(listed) - len(missing):,} of the {len(listed):,} class folders of {self.name}: "
+                    f"{some(missing)} missing. Complete it."
+                )
+        if listed:
+            return listed
         if classes != others:
             raise DataError(
                 f"{train} and {test} have different class folders: {some(set(classes) - set(others))} only in "

@@ -55,9 +55,11 @@ class _ImageNet(_WnidFolders):
     """
 
     wnids: Sequence[str] | str | None
+    """The classes to read, or a file of them: those of the table, where it lists some; None reads all."""
 
     def __init__(self, *args: Any, size: int = 224, resize: int | None = 256, **kwargs: Any) -> None:
         super().__init__(*args, size=size, resize=resize, **kwargs)
+        self.wnids = TABLE[self.name].classes or None
 
     @property
     def info(self) -> DatasetInfo:
@@ -145,8 +147,7 @@ class ImageNette(_ImageNet):
     """
 
     name = "ImageNette"
-    layouts = ("imagenette2", "imagenette2-320", "imagenette2-160")
-    wnids = TABLE["ImageNette"].classes
+    layouts = ("imagenette2", "imagenette2-320", "imagenette2-160", *ImageNet1K.layouts)
 
 
 class ImageWoof(_ImageNet):
@@ -156,8 +157,7 @@ class ImageWoof(_ImageNet):
     """
 
     name = "ImageWoof"
-    layouts = ("imagewoof2", "imagewoof2-320", "imagewoof2-160")
-    wnids = TABLE["ImageWoof"].classes
+    layouts = ("imagewoof2", "imagewoof2-320", "imagewoof2-160", *ImageNet1K.layouts)
 
 
 class ImageNet100(_ImageNet):
@@ -165,7 +165,6 @@ class ImageNet100(_ImageNet):
 
     name = "ImageNet100"
     layouts = ("imagenet100", *ImageNet1K.layouts)
-    wnids = TABLE["ImageNet100"].classes
 
 
 class TinyImageNet(_WnidFolders):

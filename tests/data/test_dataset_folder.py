@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -360,3 +361,13 @@ def test_imagenette(tmp_path):
     assert data.split("held_out").labels.tolist() == list(range(10))
     indices = [ImageNetInfo("imagenet-1k").label_names().index(w) for w in data.info.classes]
     assert indices == [0, 217, 482, 491, 497, 566, 569, 571, 574, 701]
+
+
+def test_classes_that_the_table_lists_are_read_in_its_order(split_root, monkeypatch):
+    monkeypatch.setitem(TABLE, "ImageFolder", replace(TABLE["ImageFolder"], classes=("owl", "cat")))
+    data = ImageFolder(str(split_root), size=8)
+    assert data.info.classes == ("owl", "cat")
+    assert np.bincount(data.index("train").labels).tolist() == [5, 3]
+    monkeypatch.setitem(TABLE, "ImageFolder", replace(TABLE["ImageFolder"], classes=("owl", "cow")))
+    with pytest.raises(DataError, match=r"train has 1 of the 2 class folders of ImageFolder: cow missing"):
+        ImageFolder(str(split_root), size=8).index("train")

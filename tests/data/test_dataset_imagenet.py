@@ -73,13 +73,13 @@ PLACES = [
     (ImageNette, TABLE["ImageNette"].classes, "imagenette2"),
     (ImageWoof, TABLE["ImageWoof"].classes, "imagewoof2-160"),
     (ImageNet100, TABLE["ImageNet100"].classes, "imagenet100"),
-    (ImageNet100, TABLE["ImageNet100"].classes, "imagenet"),
+    *((kind, TABLE[kind.name].classes, "imagenet") for kind in (ImageNet100, ImageNette, ImageWoof)),
 ]
 
 
 @pytest.mark.parametrize(("kind", "wnids", "place"), PLACES, ids=lambda value: getattr(value, "__name__", ""))
 def test_a_subset_has_its_own_classes_whatever_else_lies_there(tmp_path, monkeypatch, kind, wnids, place):
-    others = ["n01443537"] if place == "imagenet" else []  # no class of ImageNet-100
+    others = ["n01443537"] if place == "imagenet" else []  # no class of the three
     for part in ("train", "val"):
         for wnid in [*wnids, *others]:
             colour(tmp_path / place / part / wnid / "0.JPEG", 0)

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 import ddlight.data
-from ddlight.data import RealDataset
+from ddlight.core import discover
+from ddlight.data.base import RealDataset
 from ddlight.data.table import TABLE, DatasetInfo, data_root, describe
 
 
@@ -78,8 +79,8 @@ def test_num_classes_follows_classes():
 
 
 def test_the_package_offers_its_names_lazily():
-    assert "FashionMNIST5k" in dir(ddlight.data)
-    for name in ddlight.data.__all__:
+    assert set(dir(ddlight.data)) == set(discover.datasets()) == {*TABLE, "NoisyLabels"}
+    for name in dir(ddlight.data):
         assert getattr(ddlight.data, name) is not None
     with pytest.raises(AttributeError, match="NoSuch"):
         _ = ddlight.data.NoSuch
