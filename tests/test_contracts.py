@@ -89,9 +89,10 @@ def files_of(folder):
 
 
 def same_set(first, second):
-    """Whether two sealed sets hold the same bytes."""
-    manifests = [artefact.verify(folder) for folder in (first, second)]
-    return files_of(first) == files_of(second) and len({m["content_sha256"] for m in manifests}) == 1
+    """Whether two sealed sets hold the same bytes, and say the same of how they are to be read."""
+    one, other = (artefact.verify(folder) for folder in (first, second))
+    keys = ("content_sha256", "labels", "learned_lr")
+    return files_of(first) == files_of(second) and all(one[key] == other[key] for key in keys)
 
 
 class Stop(Exception):
@@ -285,12 +286,14 @@ class MatchedBytes(Matched):
 
 
 class MatchedSoft(Matched):
-    """The same, with probabilities for labels."""
+    """The same, with probabilities for labels, and a learning rate."""
 
     label_kind = "probabilities"
+    learns_lr = True
 
     def finish(self, images, classes):
-        return Synthesis(images, np.eye(10, dtype=np.float32)[classes] * 0.9 + 0.01, source_images=144)
+        labels = np.eye(10, dtype=np.float32)[classes] * 0.9 + 0.01
+        return Synthesis(images, labels, source_images=144, learned_lr=0.1)
 
 
 VARIANTS = (Matched, MatchedBytes, MatchedSoft)
@@ -324,6 +327,15 @@ def test_gradients_moved_the_images(own_method):
     assert stored.images.dtype == np.float32
     assert stored.images.min() < 0
     assert (stored.manifest["space"], stored.manifest["source_images"]) == ("normalised", 144 * 10)
+
+
+def test_a_learning_rate_is_sealed_by_a_process_that_made_no_unit(own_method, monkeypatch):
+    maker, sealer = own_method("MatchedSoft"), own_method("MatchedSoft")
+    for unit in maker.units():
+        maker.artefact.make_unit(maker.artefact.workspace(), unit)
+    made = stop_after(sealer, 0, monkeypatch)
+    assert artefact.verify(sealer.condense())["learned_lr"] == 0.1
+    assert not made
 
 
 def test_bytes_are_pictures_in_class_folders(own_method):

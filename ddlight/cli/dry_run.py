@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ class Probe:
         self.run, self.info, self.space, self.device, self.teachers = run, info, data.space, device, teachers
         self.before = _reset_peak(device)
         self.network = build_checked(model.student, info.num_classes, info.channels, info.size).to(device)
-        self.optimizer = build_optimizer(self.network, run.plan.recipe)
+        self.optimizer = build_optimizer(self.network, replace(run.plan.recipe, lr=0.01))  # the set's may be open yet
 
     def train(self, most: int) -> tuple[Line, float, int]:
         """Memory of training steps, and seconds of one of so many images."""
@@ -233,6 +233,8 @@ def _data_lines(data: CondensedDataModule) -> list[str]:
 
 def _plan_lines(run: ResolvedRun, model: Regime) -> list[str]:
     recipe = {k: v for k, v in run.plan.as_override().items() if v not in (None, "")}
+    if run.plan.recipe.lr == "set":
+        recipe["lr"] = "learned with the set"
     budget = run.plan.budget
     return [
         f"regime    {type(model).__name__}, protocol {model.protocol}",

@@ -75,8 +75,7 @@ class SealedSet(CondensedDataModule):
         manifest = read_manifest(path)
         super().__init__(dataset or open_dataset(manifest, root), manifest["ipc"], manifest["seed"])
         self.path = path
-        self.space, self.tile_factor = manifest["space"], manifest["tile_factor"]  # type: ignore[misc]
-        self.label_kind, self.learned_lr = manifest["labels"], manifest["learned_lr"]  # type: ignore[misc]
+        self.space, self.tile_factor, self.label_kind = manifest["space"], manifest["tile_factor"], manifest["labels"]
 
     @property
     def folder(self) -> Path:

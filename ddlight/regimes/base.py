@@ -8,7 +8,7 @@ protocol, resolved in `setup` when the condensed set is known.
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -377,15 +377,15 @@ class Regime(LightningModule):
         self.log_dict(values, sync_dist=True)  # the same on all ranks; so Lightning need not warn
 
 
-def learned_lr(data: CondensedDataModule) -> float:
-    """The learning rate that was learned with a set. Raises UsageError where none was."""
-    lr = data.learned_lr if data.stored is None else data.stored.manifest["learned_lr"]
+def learned_lr(data: CondensedDataModule) -> float | Literal["set"]:
+    """The learning rate that is learned with a set, "set" before it is made. Raises UsageError where none is."""
+    lr = data.learned_lr
     if lr is None:
         raise UsageError(
             f"recipe.lr is 'set', and this set of {type(data).__name__} has no learning rate of its own. Give a number "
             "(--model.recipe.lr=0.01), or null for the protocol's."
         )
-    return float(lr)
+    return lr
 
 
 def build_optimizer(network: nn.Module, recipe: Recipe) -> Optimizer:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -57,7 +57,7 @@ class CondensedDataModule(LightningDataModule):
 
     recipe_version: ClassVar[int] = 1
     """Raised by hand when a method starts to make other sets from the same arguments."""
-    space: ClassVar[str] = "pixel"
+    space: str = "pixel"
     """Space of float images: "pixel" in [0, 1], "normalised" by the dataset's mean and std, or whitened by a recipe of
     `views.whiten`: then students train, and are tested, on images that are whitened alike."""
     selected_on: ClassVar[str] = "none"
@@ -68,9 +68,9 @@ class CondensedDataModule(LightningDataModule):
     """Argument values that make the method run in seconds, for `--tiny`."""
     tile_factor: int = 1
     """Images are mosaics of factor x factor patches."""
-    learned_lr: float | None = None
-    """Learning rate that was learned with the set; `--model.recipe.lr=set` trains with it."""
-    label_kind: ClassVar[str] = "hard"
+    learns_lr: bool = False
+    """Whether `make` learns a learning rate with the images; `--model.recipe.lr=set` trains with it."""
+    label_kind: str = "hard"
     """hard, probabilities, logits or centred; `SoftLabel(labels="set")` trains on soft ones."""
 
     def __init__(self, dataset: RealDataset, ipc: int = 10, seed: int = 0, cache: str | None = None) -> None:
@@ -192,6 +192,16 @@ class CondensedDataModule(LightningDataModule):
     def working(self) -> Path:
         """Where the set lies while it is made."""
         return self.artefact.working
+
+    @property
+    def learned_lr(self) -> float | Literal["set"] | None:
+        """Learning rate that was learned with the set, "set" before it is made; None where none is learned."""
+        if self.stored is not None:
+            return self.stored.manifest["learned_lr"]  # type: ignore[no-any-return]
+        if not self.learns_lr:
+            return None
+        named = all(teacher.at_hand() for teacher in self.all_teachers)  # else the set's name would need a download
+        return self.artefact.manifest()["learned_lr"] if named and self.artefact.exists else "set"
 
     # --- making it ---
 
@@ -342,7 +352,7 @@ class CondensedSet(Artefact):
             "mean": list(info.mean),
             "std": list(info.std),
             "labels": data.label_kind,
-            "learned_lr": data.learned_lr,
+            "learned_lr": None,  # where the units learned one, `write_set` says so
             "tile_factor": data.tile_factor,
             "selected_on": data.selected_on,
             "seconds": self.seconds,

@@ -45,11 +45,13 @@ class Synthesis:
         images: uint8 or float32 (n, C, H, W); the method says in which space floats live.
         labels: int64 (n,) classes, or float32 (n, K) probabilities or logits.
         source_images: real images that went in.
+        learned_lr: learning rate that was learned with them, the same for all units; None where none was.
     """
 
     images: np.ndarray
     labels: np.ndarray
     source_images: int = 0
+    learned_lr: float | None = None
 
 
 Made = Selection | Synthesis
@@ -62,6 +64,8 @@ def put(work: Workspace, unit: Unit, made: Made) -> None:
     else:
         images, labels = np.ascontiguousarray(made.images), np.ascontiguousarray(made.labels)
         arrays = {"images": images, "labels": labels, "source_images": np.array([made.source_images])}
+        if made.learned_lr is not None:
+            arrays["learned_lr"] = np.array([made.learned_lr], np.float64)
     work.write(unit, save(arrays))
 
 
@@ -72,19 +76,27 @@ def get(work: Workspace, unit: Unit) -> Made:
         arrays = load_arrays(content)
         if "indices" in arrays:
             return Selection(arrays["indices"])
-        return Synthesis(arrays["images"], arrays["labels"], int(arrays["source_images"][0]))
+        lr = float(arrays["learned_lr"][0]) if "learned_lr" in arrays else None
+        return Synthesis(arrays["images"], arrays["labels"], int(arrays["source_images"][0]), lr)
     except (SafetensorError, KeyError) as error:
         raise work.dropped(unit) from error
 
 
 def join(pieces: list[Made]) -> Made:
-    """Put the units' results together, in order."""
+    """Put the units' results together, in order. Raises DataError as `_common_lr`."""
     first = pieces[0]
     if isinstance(first, Selection):
         return Selection(np.concatenate([p.indices for p in pieces if isinstance(p, Selection)]))
     made = [p for p in pieces if isinstance(p, Synthesis)]
     images, labels = np.concatenate([p.images for p in made]), np.concatenate([p.labels for p in made])
-    return Synthesis(images, labels, sum(p.source_images for p in made))
+    return Synthesis(images, labels, sum(p.source_images for p in made), _common_lr({p.learned_lr for p in made}))
+
+
+def _common_lr(rates: set[float | None]) -> float | None:
+    """The learning rate that all units learned. Raises DataError where they learned different ones."""
+    if len(rates) > 1:
+        raise DataError(f"The units learned different learning rates: {', '.join(sorted(map(str, rates)))}.")
+    return next(iter(rates), None)
 
 
 def write_set(
@@ -98,6 +110,9 @@ def write_set(
         ids: sample ids of the full training split.
         labels: labels of the full training split.
         classes: names of the classes.
+
+    Raises:
+        DataError: the pieces learned different learning rates.
     """
     pieces = iter([made]) if isinstance(made, Selection | Synthesis) else made
     first = next(pieces)
@@ -137,6 +152,7 @@ def _write_tensors(folder: Path, made: Synthesis) -> dict[str, Any]:
         "images": len(images),
         "source_images": made.source_images,
         "shape": list(images.shape[1:]),
+        **_learned(made.learned_lr),
         "content_sha256": _content(hashlib.sha256(images.data), [labels]),
         "bytes_images": (folder / "set.safetensors").stat().st_size - bytes_labels,
         "bytes_labels": bytes_labels,
@@ -145,21 +161,28 @@ def _write_tensors(folder: Path, made: Synthesis) -> dict[str, Any]:
 
 def _write_pictures(folder: Path, pieces: Iterable[Made], classes: Sequence[str]) -> dict[str, Any]:
     digest, labels, sources, shape = hashlib.sha256(), [np.empty(0, np.int64)], 0, (0, 0, 0)
+    rates: set[float | None] = set()
     for piece in pieces:
         assert isinstance(piece, Synthesis)
         _write_images(folder, piece, sum(map(len, labels)), classes)
         digest.update(np.ascontiguousarray(piece.images).data)
         labels.append(piece.labels)
+        rates.add(piece.learned_lr)
         sources, shape = sources + piece.source_images, piece.images.shape[1:]
     return {
         "kind": "uint8",
         "images": sum(map(len, labels)),
         "source_images": sources,
         "shape": list(shape),
+        **_learned(_common_lr(rates)),
         "content_sha256": _content(digest, labels),
         "bytes_images": sum(p.stat().st_size for p in files_below(folder)),
         "bytes_labels": 0,
     }
+
+
+def _learned(lr: float | None) -> dict[str, float]:
+    return {} if lr is None else {"learned_lr": lr}
 
 
 def _content(images: Any, labels: list[np.ndarray]) -> str:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ddlight.core.errors import UsageError
+from ddlight.cli.dry_run import describe_run
+from ddlight.core.errors import DataError, UsageError
 from ddlight.core.result import Result
 from ddlight.data import Digits
 from ddlight.methods.base import Synthesiser
@@ -17,7 +18,8 @@ from ddlight.recipes.budget import Budget
 from ddlight.recipes.plan import Override
 from ddlight.regimes.hard_label import HardLabel
 from ddlight.regimes.soft_label import SoftLabel, own_labels
-from ddlight.sets.store import Synthesis
+from ddlight.sets.store import Synthesis, write_set
+from ddlight.train.trainer import Trainer
 
 DIGITS = Digits(size=8)
 STUDENT = ConvNet(1, 4)
@@ -27,11 +29,11 @@ class Learned(Synthesiser):
     """Noise with logits of its own: 3 for the class, 0 for the others; and a learning rate."""
 
     label_kind = "logits"
-    learned_lr = 0.25
+    learns_lr = True
 
     def make(self, unit):
         images = np.random.default_rng(unit.number).integers(0, 256, (self.ipc, 1, 8, 8), np.uint8)
-        return Synthesis(images, np.eye(10, dtype=np.float32)[[unit.number] * self.ipc] * 3, 0)
+        return Synthesis(images, np.eye(10, dtype=np.float32)[[unit.number] * self.ipc] * 3, learned_lr=0.25)
 
 
 # --- labels ---
@@ -114,6 +116,28 @@ def test_the_sets_own_rate_is_taken_where_it_is_asked_for(fit, home):
         trainer = fit(model, Learned(DIGITS, ipc=1), test=False)
         assert trainer.optimizers[0].param_groups[0]["initial_lr"] == expected
         assert model.run.plan.recipe.lr == expected
+
+
+def test_a_dry_run_reads_the_rate_of_a_set_that_is_sealed_and_says_where_it_comes_from_before(home):
+    model, trainer = HardLabel(STUDENT, recipe=Override(lr="set"), budget=Budget(steps=1)), Trainer(run="run")
+    before = describe_run("fit", trainer, model, Learned(DIGITS, ipc=1))
+    assert "lr learned with the set," in "\n".join(before)
+    Learned(DIGITS, ipc=1).condense()
+    assert "lr 0.25," in "\n".join(describe_run("fit", trainer, model, Learned(DIGITS, ipc=1)))
+
+
+def test_a_dry_run_refuses_a_rate_that_no_set_of_the_method_has(home):
+    model = HardLabel(STUDENT, recipe=Override(lr="set"), budget=Budget(steps=1))
+    with pytest.raises(UsageError, match="no learning rate of its own"):
+        describe_run("fit", Trainer(run="run"), model, Random(DIGITS, ipc=1))
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_units_that_learned_different_rates_make_no_set(home, kind):
+    images, labels = np.zeros((1, 1, 8, 8), kind), np.zeros(1, np.int64)
+    pieces = (Synthesis(images, labels, learned_lr=lr) for lr in (0.1, 0.2))
+    with pytest.raises(DataError, match=r"different learning rates: 0\.1, 0\.2"):
+        write_set(home, pieces, np.array(["a"]), labels, ["0"])
 
 
 def test_a_set_without_a_rate_of_its_own_is_refused(fit, home):

@@ -71,6 +71,8 @@ class Released(CondensedDataModule):
     def ipc(self, value: int) -> None:
         self.first_images = value
 
+    # known once the files are read, which is when they are first asked for
+
     @property
     def space(self) -> str:  # type: ignore[override]
         """Where float images live."""
@@ -82,9 +84,9 @@ class Released(CondensedDataModule):
         return self.released.kind
 
     @property
-    def learned_lr(self) -> float | None:  # type: ignore[override]
-        """Learning rate that was published with the set."""
-        return self.released.lr
+    def learns_lr(self) -> bool:  # type: ignore[override]
+        """Whether a learning rate was published with the set."""
+        return self.released.lr is not None
 
     @property
     def expected_images(self) -> int:
@@ -107,4 +109,5 @@ class Released(CondensedDataModule):
         """The released images; how many real ones went into them is not known, and counts as none."""
         if self.released.rows is not None:
             return Selection(self.released.rows)
-        return Synthesis(np.ascontiguousarray(self.released.images), self.released.labels)
+        images, labels = np.ascontiguousarray(self.released.images), self.released.labels
+        return Synthesis(images, labels, learned_lr=self.released.lr)
