@@ -11,18 +11,20 @@ import sys
 import numpy as np
 from scipy.stats import rankdata
 
+from ddlight.core.files import cache_folder
 from ddlight.data import FashionMNIST5k
+from ddlight.methods.scores.aum import aum
 from ddlight.methods.scores.cad_prune import CADPrune
-from ddlight.methods.scoring import scores
+from ddlight.methods.scores.el2n import el2n
+from ddlight.methods.scores.forgetting import forgetting
 from ddlight.methods.scoring.run import Scoring, ScoringRun
 from ddlight.networks.students import ConvNet
 from ddlight.recipes.budget import Budget
-from ddlight.sets.module import cache_folder
 from ddlight.sets.store import read_selection
 
 STUDENT = ConvNet(3, 32)
 YARDSTICK = Scoring(STUDENT, budget=Budget(epochs=60))
-SCORES = {"aum": scores.aum, "el2n": scores.el2n, "forgetting": scores.forgetting}
+SCORES = {"aum": aum, "el2n": el2n, "forgetting": forgetting}
 
 
 def percentiles(difficulty: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -8,23 +8,26 @@ import sys
 
 from sklearn.metrics import roc_auc_score
 
+from ddlight.core.files import cache_folder
 from ddlight.data import FashionMNIST5k, NoisyLabels
-from ddlight.methods.scoring import scores
+from ddlight.methods.scores.aum import aum
+from ddlight.methods.scores.dyn_unc import dyn_unc
+from ddlight.methods.scores.el2n import el2n
+from ddlight.methods.scores.forgetting import forgetting
 from ddlight.methods.scoring.run import Scoring, ScoringRun
 from ddlight.networks.students import ConvNet
 from ddlight.recipes.budget import Budget
-from ddlight.sets.module import cache_folder
 
 SCORING = Scoring(ConvNet(3, 32), budget=Budget(epochs=60))
 SCORES = {
-    "aum_prob": lambda table: scores.aum(table, "prob"),
-    "aum_logit": lambda table: scores.aum(table, "logit"),
-    "el2n_clean": lambda table: scores.el2n(table, "clean"),
-    "el2n_train": lambda table: scores.el2n(table, "train"),
-    "forgetting": scores.forgetting,
-    "dyn_unc": scores.dyn_unc,
-    "dual": scores.dual,
-    "entropy": scores.entropy,
+    "aum_prob": lambda table: aum(table, "prob"),
+    "aum_logit": lambda table: aum(table, "logit"),
+    "el2n_clean": lambda table: el2n(table, "clean"),
+    "el2n_train": lambda table: el2n(table, "train"),
+    "forgetting": forgetting,
+    "dyn_unc": dyn_unc,
+    "dual": lambda table: table["train.dual"],
+    "entropy": lambda table: table["clean.entropy"],
 }
 
 

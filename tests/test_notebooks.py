@@ -1,6 +1,7 @@
 """The notebooks run from top to bottom, within three minutes of CPU time each, and are kept without outputs."""
 
 import os
+import runpy
 import shutil
 import sys
 from pathlib import Path
@@ -9,7 +10,13 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+from ddlight.data import Digits
+from ddlight.methods.scoring.run import Scoring, ScoringRun
+from ddlight.networks.students import ConvNet
+from ddlight.recipes.budget import Budget
+
+FOLDER = Path(__file__).parent.parent / "notebooks"
+NOTEBOOKS, SCRIPTS = sorted(FOLDER.glob("*.ipynb")), sorted(FOLDER.glob("*.py"))
 LONGEST = 180
 
 
@@ -22,6 +29,16 @@ def output_text(notebook):
 def test_there_are_four():
     names = ["01_quickstart", "02_label_regimes", "03_new_method", "04_distilled_images"]
     assert [path.stem for path in NOTEBOOKS] == names
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_a_script_finds_what_it_imports_and_scores_a_table(path, home):
+    script = runpy.run_path(str(path))
+    run = ScoringRun(Scoring(ConvNet(1, 4), budget=Budget(epochs=4), ring=3), Digits(size=8), 10, 0, home / "cache")
+    run.make()
+    table = run.table()
+    assert callable(script["main"]) and script["SCORES"]
+    assert all(score(table).shape == (len(table.ids),) for score in script["SCORES"].values())
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -1,5 +1,6 @@
 """Networks: students to be trained, teachers to learn from, and the file format that joins the two.
 
 `students` describes networks without importing torch; `teachers` holds trained ones; `export` writes and reads a
-trained student. The networks themselves are in `convnet`, `resnet`, `timm_zoo` and `torchvision_zoo` (by name).
+trained student. The networks themselves are in `convnet` (with the MLP) and `resnet`, and by name in `timm_zoo` and
+`torchvision_zoo`.
 """

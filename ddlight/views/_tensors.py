@@ -1,4 +1,4 @@
-"""Small helpers of the transforms: parameters drawn in numpy become tensors beside the images."""
+"""What the steps of a view share: parameters drawn in numpy become tensors beside the images."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""From a batch to what the student sees: every draw of a pass made at once, then the protocol's transforms in order."""
+"""From a batch to what the student sees: every draw of a pass made at once, then the protocol's steps in order."""
 
 from dataclasses import dataclass, replace
 

@@ -1,1 +1,1 @@
-"""Training dynamics recorded per sample, scores computed from them, samplers that turn scores into subsets."""
+"""What methods share that ask a network: the scoring run and its table, features, embeddings, samplers, a search."""
