@@ -75,7 +75,7 @@ class Regime(LightningModule):
         seed: of initialisation, order and augmentation.
         test_curve: read the test split this many times during training; 0 reads it once, at the end.
         difficulty_curve: score the set's own images this many times during training, into difficulty.csv; 0 never.
-        save_epochs: also export the student after these passes over the set (1 is the first).
+        save_epochs: also export the student after these passes over the set; 0 exports the initial student.
         compile_networks: compile the student, and teachers that label views, in place.
     """
 

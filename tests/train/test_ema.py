@@ -117,6 +117,16 @@ def test_an_export_in_the_middle_is_the_average_of_that_step(fit, home):
     assert distance(dict(first.named_parameters()), early.average) > 1e-4
 
 
+@pytest.mark.parametrize("decay", [0.9, None])
+def test_epoch_0_is_the_initial_student(fit, home, decay):
+    follow = Follow(0.9)
+    fit(regime(2, decay, save_epochs=(0,)), data(), callbacks=[follow], run="kept")
+    initial, _ = load_student(home / "kept", 0)
+    assert distance(dict(initial.named_parameters()), follow.start) == 0
+    final, _ = load_student(home / "kept")
+    assert distance(dict(final.named_parameters()), follow.start) > 1e-4
+
+
 def test_validation_sees_the_average_too(fit):
     follow = Follow(0.9)
     model = regime(25)

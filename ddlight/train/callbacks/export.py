@@ -23,6 +23,12 @@ class Export(EachStep):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Export the initial student, where it was asked for; a continued run has done so."""
+        super().on_train_start(trainer, pl_module)
+        if trainer.global_step == 0 and 0 in pl_module.save_epochs:
+            self._write(trainer, pl_module, 0)
+
     def after_step(self, trainer: Trainer, model: Any, step: int) -> None:
         """Export after a pass that was asked for."""
         per_pass = model.run.steps_per_pass

@@ -21,7 +21,8 @@ from ddlight.core.artefact import Artefact, Unit, Workspace
 from ddlight.core.errors import DataError
 from ddlight.core.randomness import generator
 from ddlight.data.base import RealDataset
-from ddlight.methods.recovery.engine.observer import Observer, PixelSpace
+from ddlight.methods.images import NormalisedSpace
+from ddlight.methods.recovery.engine.observer import Observer
 from ddlight.methods.recovery.engine.statistics import EachImage, LayerStatistics
 from ddlight.networks.device import current_device
 from ddlight.networks.teachers import Teacher
@@ -112,7 +113,7 @@ class RealStatistics(Artefact):
     def _observer(self) -> Observer:
         device = current_device()
         taken, statistics = self.teacher.input, partial(EachImage, patch=self.patch)
-        return Observer(self.teacher, PixelSpace(taken.mean, taken.std), device, statistics)
+        return Observer(self.teacher, NormalisedSpace(taken.mean, taken.std), device, statistics)
 
     def views(self, label: int) -> Iterator[Tensor]:
         """A class's images as they are seen, in the teacher's own size and normalisation, a few at a time."""

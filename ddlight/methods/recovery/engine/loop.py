@@ -5,8 +5,7 @@ Generic over its parts: which networks answer (`Observer`, in turn), which stati
 a loop of its own.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import cos, pi
@@ -17,7 +16,8 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Adam
 
 from ddlight.core.errors import DataError
-from ddlight.methods.recovery.engine.observer import Observer, PixelSpace
+from ddlight.methods.images import NormalisedSpace
+from ddlight.methods.recovery.engine.observer import Observer
 from ddlight.methods.recovery.engine.options import Recovery
 from ddlight.methods.recovery.engine.statistics import LayerStatistics
 from ddlight.methods.recovery.engine.views import Views
@@ -71,7 +71,7 @@ class Objective:
     """
 
     recovery: Recovery
-    space: PixelSpace
+    space: NormalisedSpace
     labels: Tensor
     observers: Sequence[Observer]
     views: Views
@@ -137,11 +137,3 @@ def _check(images: Tensor, iteration: int) -> None:
             f"Pixels are not finite after iteration {iteration} of the recovery. Give a lower --data.recovery.lr or "
             "--data.recovery.stat_weight, precision fp32, or another teacher."
         )
-
-
-@contextmanager
-def repeatable() -> Iterator[None]:
-    """Gradients are on, and the same images come out each time on one kind of device."""
-    flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=True)
-    with torch.inference_mode(False), torch.enable_grad(), flags:
-        yield

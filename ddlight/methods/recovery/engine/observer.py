@@ -1,51 +1,16 @@
-"""Where recovered images live, and the networks that look at them."""
+"""Networks that look at recovered images."""
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ddlight.methods.images import NormalisedSpace
 from ddlight.methods.recovery.engine.options import Precision
 from ddlight.methods.recovery.engine.statistics import LayerStatistics, Statistics
 from ddlight.networks.teachers import Teacher
-
-
-@dataclass(frozen=True)
-class PixelSpace:
-    """Where images live while they are recovered: normalised by mean and std per channel.
-
-    Args:
-        mean: per channel, of images in [0, 1].
-        std: per channel.
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Mean and std, (1, C, 1, 1) each."""
-        mean, std = torch.tensor([self.mean, self.std], device=device).reshape(2, 1, -1, 1, 1)
-        return mean, std
-
-    def bounds(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Normalised values of black and white, (1, C, 1, 1) each."""
-        mean, std = self.statistics(device)
-        return -mean / std, (1 - mean) / std
-
-    def enter(self, images: np.ndarray, device: torch.device) -> Tensor:
-        """uint8 images as normalised float32 ones; float32 images are normalised already."""
-        mean, std = self.statistics(device)
-        given = torch.from_numpy(images).to(device)
-        return (given.float() / 255 - mean) / std if given.dtype == torch.uint8 else given
-
-    def leave(self, images: Tensor) -> np.ndarray:
-        """Normalised images as uint8 ones: clamped to [0, 1], times 255, truncated as in all published codes."""
-        mean, std = self.statistics(images.device)
-        return (images.detach() * std + mean).clamp(0, 1).mul(255).to(torch.uint8).cpu().numpy()
 
 
 class Observer:
@@ -65,7 +30,7 @@ class Observer:
     def __init__(
         self,
         teacher: Teacher,
-        space: PixelSpace,
+        space: NormalisedSpace,
         device: torch.device,
         statistics: Callable[[nn.Module], Statistics] = Statistics,
         precision: Precision = "fp32",
@@ -74,7 +39,7 @@ class Observer:
         if device.type == "cuda":
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.statistics, self.precision, self.size = statistics(self.network), precision, teacher.input.size
-        own = PixelSpace(teacher.input.mean, teacher.input.std)
+        own = NormalisedSpace(teacher.input.mean, teacher.input.std)
         (mean, std), (own_mean, own_std) = space.statistics(device), own.statistics(device)
         self._affine = None if own == space else (std / own_std, (mean - own_mean) / own_std)
         self._measured: dict[int, LayerStatistics] = {}

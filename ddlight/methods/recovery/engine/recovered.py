@@ -16,8 +16,9 @@ from ddlight.core.errors import UsageError
 from ddlight.core.override import replaced
 from ddlight.core.randomness import generator
 from ddlight.methods.base import Synthesiser
-from ddlight.methods.recovery.engine.loop import Loss, Objective, recover, repeatable
-from ddlight.methods.recovery.engine.observer import Observer, PixelSpace
+from ddlight.methods.images import NormalisedSpace, repeatable
+from ddlight.methods.recovery.engine.loop import Loss, Objective, recover
+from ddlight.methods.recovery.engine.observer import Observer
 from ddlight.methods.recovery.engine.options import Recovery, RecoveryOverride
 from ddlight.methods.recovery.engine.parts import Part, Start
 from ddlight.methods.recovery.engine.statistics import Statistics, packed, unpack
@@ -116,9 +117,9 @@ class RecoveredSynthesiser(Synthesiser):
         return current_device()
 
     @cached_property
-    def pixels(self) -> PixelSpace:
+    def pixels(self) -> NormalisedSpace:
         """Where images live: normalised as the dataset is."""
-        return PixelSpace(self.dataset.info.mean, self.dataset.info.std)
+        return NormalisedSpace(self.dataset.info.mean, self.dataset.info.std)
 
     @property
     def all_teachers(self) -> list[Teacher]:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from torchvision.utils import make_grid, save_image
 
-from ddlight.methods.recovery.engine.observer import PixelSpace
+from ddlight.methods.images import NormalisedSpace
 
 log = logging.getLogger("ddlight")
 DRAW_SECONDS = 0.5
@@ -35,7 +35,7 @@ class RecoveryBar:
         folder: where the picture goes; nothing is written where that folder does not exist.
     """
 
-    def __init__(self, title: str, iterations: int, space: PixelSpace, folder: Path) -> None:
+    def __init__(self, title: str, iterations: int, space: NormalisedSpace, folder: Path) -> None:
         self.title, self.iterations, self.space, self.folder = title, iterations, space, folder
         self._drawn = self._pictured = self._start = time.perf_counter()
         self._bar: Progress | None = None

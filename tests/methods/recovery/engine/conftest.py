@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from ddlight.core.randomness import generator
+from ddlight.methods.images import NormalisedSpace
 from ddlight.methods.recovery.engine.loop import Objective
-from ddlight.methods.recovery.engine.observer import Observer, PixelSpace
+from ddlight.methods.recovery.engine.observer import Observer
 from ddlight.methods.recovery.engine.options import Recovery
 from ddlight.methods.recovery.engine.statistics import Statistics
 from ddlight.methods.recovery.engine.views import Views
@@ -53,7 +54,7 @@ def block(untrained):
 
     def build(teachers=None, seed=0, losses=None, whole=16, watch=None, **numbers):
         recovery = Recovery(**{"iterations": 4, "lr": 0.25, "roll": 3, **numbers})
-        space = PixelSpace((0.5,) * 3, (0.25,) * 3)
+        space = NormalisedSpace((0.5,) * 3, (0.25,) * 3)
 
         def measure(network):
             return Statistics(network, recovery.first_weight, recovery.var_weight)

@@ -5,12 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from ddlight.methods.recovery.engine.observer import Observer, PixelSpace
+from ddlight.methods.images import NormalisedSpace
+from ddlight.methods.recovery.engine.observer import Observer
 from ddlight.methods.recovery.engine.statistics import Statistics
 from ddlight.networks.students import ConvNet, ResNet
 
 CPU = torch.device("cpu")
-SPACE = PixelSpace((0.5,) * 3, (0.25,) * 3)
+SPACE = NormalisedSpace((0.5,) * 3, (0.25,) * 3)
 
 
 def by_hand(network, inputs):

@@ -8,8 +8,9 @@ from torchvision.transforms import functional
 
 from ddlight.core.errors import DataError, UsageError
 from ddlight.core.override import replaced
+from ddlight.methods.images import NormalisedSpace
 from ddlight.methods.recovery.engine.loop import cosine, look, recover, terms
-from ddlight.methods.recovery.engine.observer import Observer, PixelSpace
+from ddlight.methods.recovery.engine.observer import Observer
 from ddlight.methods.recovery.engine.options import Recovery, RecoveryOverride
 from ddlight.networks.students import ConvNet
 from ddlight.networks.teachers import Input
@@ -64,7 +65,7 @@ def test_the_last_iterate_is_kept_and_the_first_images_are_left_alone(block):
 
 def test_pixels_stay_between_black_and_white_of_each_channel(untrained, block):
     setting, images = block(iterations=3, lr=5.0)
-    space = PixelSpace((0.2, 0.5, 0.9), (0.1, 0.25, 0.5))
+    space = NormalisedSpace((0.2, 0.5, 0.9), (0.1, 0.25, 0.5))
     setting = setting.__class__(**{**vars(setting), "space": space})
     final = recover(setting, 10 * images)
     low, high = [-2.0, -2.0, -1.8], [8.0, 2.0, 0.2]
@@ -80,14 +81,14 @@ def test_rates_fall_in_a_cosine_without_warmup():
 
 
 def test_bytes_are_truncated_not_rounded():
-    space, pixels = PixelSpace((0.5,), (0.25,)), [-0.1, 0.0, 0.25, 0.5, 100.9 / 255, 254.99 / 255, 1.0, 3.0]
+    space, pixels = NormalisedSpace((0.5,), (0.25,)), [-0.1, 0.0, 0.25, 0.5, 100.9 / 255, 254.99 / 255, 1.0, 3.0]
     images = (torch.tensor(pixels).reshape(1, 1, 1, -1) - 0.5) / 0.25
     assert space.leave(images).ravel().tolist() == [0, 0, 63, 127, 100, 254, 255, 255]
     assert space.leave(images).dtype == np.uint8
 
 
 def test_bytes_go_in_as_they_came_out():
-    space, rng = PixelSpace((0.2, 0.5, 0.9), (0.1, 0.25, 0.5)), np.random.default_rng(0)
+    space, rng = NormalisedSpace((0.2, 0.5, 0.9), (0.1, 0.25, 0.5)), np.random.default_rng(0)
     pixels = rng.integers(0, 256, (2, 3, 4, 4), np.uint8)
     back = space.leave(space.enter(pixels, CPU)).astype(int)
     assert ((back == pixels) | (back == pixels.astype(int) - 1)).all()  # truncation of a rounded product
@@ -124,7 +125,7 @@ def test_stages_continue_schedule_turn_and_views(block):
 def test_a_teachers_own_space_channels_and_size(untrained):
     """Views of grey images of 8 pixels reach a network of colour images of 16 in its own normalisation."""
     teacher = untrained(taken=Input((0.1, 0.2, 0.3), (0.5, 0.6, 0.7), 16))
-    observer = Observer(teacher, PixelSpace((0.4,), (0.3,)), CPU)
+    observer = Observer(teacher, NormalisedSpace((0.4,), (0.3,)), CPU)
     assert observer.size_of(8, 8) == 16
     assert observer.size_of(7, 8) == 14
     pixels = torch.rand(4, 1, 16, 16)
@@ -134,7 +135,7 @@ def test_a_teachers_own_space_channels_and_size(untrained):
 
 def test_an_observer_leaves_its_teacher_alone(untrained):
     teacher = untrained()
-    first, second = (Observer(teacher, PixelSpace((0.5,) * 3, (0.25,) * 3), CPU) for _ in range(2))
+    first, second = (Observer(teacher, NormalisedSpace((0.5,) * 3, (0.25,) * 3), CPU) for _ in range(2))
     first.network.classifier.weight.data.zero_()
     assert second.network.classifier.weight.abs().sum() > 0 and teacher.network.classifier.weight.abs().sum() > 0
     assert not any(m._forward_pre_hooks for m in teacher.network.modules())
@@ -143,7 +144,7 @@ def test_an_observer_leaves_its_teacher_alone(untrained):
 
 
 def test_an_observer_measures_where_it_is_to(untrained):
-    observer, views = Observer(untrained(), PixelSpace((0.5,) * 3, (0.25,) * 3), CPU), torch.rand(2, 3, 16, 16)
+    observer, views = Observer(untrained(), NormalisedSpace((0.5,) * 3, (0.25,) * 3), CPU), torch.rand(2, 3, 16, 16)
     (logits, found), (again, nothing) = observer(views), observer(views, measure=False)
     assert (len(found), nothing, torch.equal(logits, again)) == (2, {}, True)
     assert len(observer(views)[1]) == 2

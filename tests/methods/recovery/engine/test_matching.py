@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torchvision.transforms import functional
 
-from ddlight.methods.recovery.engine.observer import Observer, PixelSpace
+from ddlight.methods.images import NormalisedSpace
+from ddlight.methods.recovery.engine.observer import Observer
 from ddlight.methods.recovery.engine.statistics import (
     CategoryStatistics,
     EachImage,
@@ -20,7 +21,7 @@ from ddlight.methods.recovery.engine.statistics import (
 from ddlight.networks.students import ConvNet
 
 CPU = torch.device("cpu")
-SPACE = PixelSpace((0.5,) * 3, (0.25,) * 3)
+SPACE = NormalisedSpace((0.5,) * 3, (0.25,) * 3)
 PATCH = 4
 
 

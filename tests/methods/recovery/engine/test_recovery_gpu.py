@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from ddlight.core.randomness import generator
-from ddlight.methods.recovery.engine.loop import Objective, recover, repeatable
-from ddlight.methods.recovery.engine.observer import Observer, PixelSpace
+from ddlight.methods.images import NormalisedSpace, repeatable
+from ddlight.methods.recovery.engine.loop import Objective, recover
+from ddlight.methods.recovery.engine.observer import Observer
 from ddlight.methods.recovery.engine.options import Recovery
 from ddlight.methods.recovery.engine.statistics import Statistics
 from ddlight.methods.recovery.engine.views import Views
@@ -16,7 +17,8 @@ SIZE = 96
 
 def recovered(teacher, device, iterations=40, precision="fp32"):
     """Images that a ResNet-18 was matched with, normalised, on the CPU."""
-    recovery, space = Recovery(iterations, lr=0.05, roll=8, precision=precision), PixelSpace((0.5,) * 3, (0.25,) * 3)
+    recovery = Recovery(iterations, lr=0.05, roll=8, precision=precision)
+    space = NormalisedSpace((0.5,) * 3, (0.25,) * 3)
     views = Views(generator(0, "views"), np.full(iterations, 0.08), iterations, recovery.shifts, True)
     observer = Observer(teacher, space, device, Statistics, precision)
     images = torch.from_numpy(generator(0, "noise").standard_normal((5, 3, SIZE, SIZE), np.float32)).to(device)
