@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ddlight.cli.configs import shipped
-from ddlight.core.discover import Entry, methods, regimes
+from ddlight.core.discover import Entry, dataset_entries, methods, regimes
 from ddlight.core.errors import UsageError, nearest
 from ddlight.data import table as data_table
 
@@ -61,15 +61,24 @@ def protocols_command(argv: Sequence[str]) -> int:
 
 
 def datasets_command(argv: Sequence[str]) -> int:
-    """Run `ddlight datasets [PATTERN]`; one dataset alone is shown with how to get it. Returns the exit code."""
+    """Run `ddlight datasets [PATTERN]`; one dataset alone is shown with how to get it. Returns the exit code.
+
+    Datasets without a row in the table, such as `NoisyLabels` and one's own, are listed by their class.
+    """
     pattern = _parser("datasets", "every real dataset, with its numbers of images").parse_args(argv).pattern
-    infos = _choose("dataset", list(data_table.TABLE.values()), pattern, lambda info: (info.name,))
-    if pattern and len(infos) == 1:
+    every: list[data_table.DatasetInfo | Entry] = list(data_table.TABLE.values())
+    every += [entry for entry in dataset_entries() if entry.name not in data_table.TABLE]
+    chosen = _choose("dataset", every, pattern, lambda dataset: (dataset.name,))
+    infos, others = [i for i in chosen if not isinstance(i, Entry)], [e for e in chosen if isinstance(e, Entry)]
+    if pattern and len(chosen) == len(others) == 1:
+        return _list_entries("dataset", others, pattern, ())
+    if pattern and len(chosen) == 1:
         return _write([infos[0].name, *(f"  {line}" for line in data_table.describe(infos[0]))])
     rows = [
         (i.name, _count(i.num_classes), f"{i.channels}x{i.size}x{i.size}", _count(i.train), _count(i.test), i.note)
         for i in infos
     ]
+    rows += [(e.name, "", "", "", "", e.summary) for e in others]
     return _write(table(("name", "classes", "size", "train", "test", "note"), rows))
 
 

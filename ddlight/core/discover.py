@@ -149,9 +149,16 @@ def regimes(package: Path = PACKAGE) -> list[Entry]:
     Raises:
         UsageError: a file is not valid Python, or DDLIGHT_METHODS names a folder that does not exist.
     """
-    inside = _read_folder(package / "regimes", package)
-    outside = [entry for folder in extra_folders() for entry in _entries(_read_extra(folder), REGIME_ROOTS, inside)]
-    return _entries(inside, REGIME_ROOTS) + outside
+    return _in_and_outside(package / "regimes", package, REGIME_ROOTS)
+
+
+def dataset_entries(package: Path = PACKAGE) -> list[Entry]:
+    """List every dataset's class in the package's `data/*.py` and in the folders of DDLIGHT_METHODS.
+
+    Raises:
+        UsageError: a file is not valid Python, or DDLIGHT_METHODS names a folder that does not exist.
+    """
+    return [e for e in _in_and_outside(package / "data", package, ("RealDataset",)) if e.name not in HIDDEN]
 
 
 def extra_folders() -> list[Path]:
@@ -251,6 +258,13 @@ def _read_folder(folder: Path, package: Path) -> list[Source]:
 def _read_extra(folder: Path) -> list[Source]:
     files = sorted(folder.resolve().glob("*.py"))
     return [cls for file in files for cls in read(file, f"{EXTRA_PACKAGE}.{file.stem}")]
+
+
+def _in_and_outside(folder: Path, package: Path, roots: Sequence[str]) -> list[Entry]:
+    """Entries below one of `roots` in a folder of the package, then in the folders of DDLIGHT_METHODS."""
+    inside = _read_folder(folder, package)
+    outside = [entry for extra in extra_folders() for entry in _entries(_read_extra(extra), roots, inside)]
+    return _entries(inside, roots) + outside
 
 
 def _entries(classes: Sequence[Source], roots: Sequence[str], above: Sequence[Source] = ()) -> list[Entry]:

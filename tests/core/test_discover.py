@@ -12,6 +12,7 @@ import pytest
 from ddlight.cli import listing
 from ddlight.core import discover
 from ddlight.core.errors import UsageError
+from ddlight.data.table import TABLE
 
 Write = Callable[[str, str], Path]
 
@@ -266,6 +267,15 @@ def test_exact_name_goes_alone(capsys: pytest.CaptureFixture[str]) -> None:
     assert out.startswith("FashionMNIST\n") and "train 60,000, test 10,000" in out and "apt install" in out
     assert listing.datasets_command(["fashionmnist*"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == ["FashionMNIST", "FashionMNIST5k"]
+
+
+def test_a_dataset_without_a_row_is_listed_by_its_class(capsys: pytest.CaptureFixture[str]) -> None:
+    assert listing.datasets_command(["NoisyLabels"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("NoisyLabels: Another dataset with a share of its training labels flipped")
+    assert "class_path  ddlight.data.noisy.NoisyLabels" in out
+    assert listing.datasets_command([]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == [*TABLE, "NoisyLabels"]
 
 
 def test_no_match_names_the_nearest() -> None:
