@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from functools import partial
@@ -18,10 +18,10 @@ from typing import Any
 
 from ddlight.cli.configs import find_config
 from ddlight.core.errors import STOPPED, DDLightError, UsageError, nearest
-from ddlight.studies.emit import RUNS, TaskCommand, array, put, sweep
-from ddlight.studies.slurm import Job, add_resources
+from ddlight.studies.emit import RUNS, array, sweep
+from ddlight.studies.slurm import Job, add_resources, put
 from ddlight.studies.study import Cell, Study, check_unchanged, first_line, read_study, state
-from ddlight.studies.workers import Outcome, Runner, run_cells, train
+from ddlight.studies.workers import Runner, run_cells, train
 
 SMALL_STEP = 0.05
 """Seconds of a training step on all cores below which several runs at once are faster than one."""
@@ -37,11 +37,6 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         0; 1 where a cell failed, or is left to another process that has not finished it; 143 where a signal stopped
             the command.
-
-    Raises:
-        DataError: the study is missing or damaged.
-        UsageError: the study says something that cannot be, names a config that is missing or damaged, has changed
-            since it was run, or no cell is chosen.
     """
     options = _parser().parse_args(list(argv))
     options.study = find_config(options.study, "studies")
@@ -50,24 +45,30 @@ def main(argv: Sequence[str]) -> int:
     cells = _chosen(options)
     check_unchanged(cells)
     if options.emit:
-        only = tuple(options.only or [])
-        task = TaskCommand(options.study, options.runs, options.tiny, only, options.wandb, options.out)
         job = Job(str(options.study), "grid", **resources)
-        text = sweep(task, cells) if options.emit == "wandb" else array(task, cells, job, options.jobs)
-        put(text, options.out)
+        text = sweep(options, cells) if options.emit == "wandb" else array(options, cells, job)
+        if options.out is None:
+            sys.stdout.write(text)
+        else:
+            put(text, options.out, "grid")
         return 0
     if options.list:
-        sys.stdout.write("\n".join(listing(cells)) + "\n")
+        _say(*listing(cells))
         return 0
     todo = [cell for cell in cells if state(cell).word != "done"]
     jobs = options.jobs or (choose_jobs(todo) if not options.tiny else 1)
     if options.estimate:
-        sys.stdout.write("\n".join(estimates(cells, jobs)) + "\n")
+        _say(*estimates(cells, jobs))
         return 0
     code = run_study(cells, todo, jobs, partial(train, threads=threads_of(jobs)))
     if code == STOPPED:
-        sys.stdout.write(f"Stopped. The same command continues:\n  ddlight grid {shlex.join(argv)}\n")
+        _say("Stopped. The same command continues:", f"  ddlight grid {shlex.join(argv)}")
     return code
+
+
+def _say(*lines: str) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
 
 
 def _check(options: argparse.Namespace, resources: dict[str, Any]) -> None:
@@ -91,8 +92,7 @@ def _check(options: argparse.Namespace, resources: dict[str, Any]) -> None:
 
 def _chosen(options: argparse.Namespace) -> list[Cell]:
     """The runs that the command is about, those that others need first."""
-    runs = options.runs / "tiny" if options.tiny else options.runs
-    study = read_study(options.study, runs, options.tiny)
+    study = read_study(options.study, options.runs / "tiny" if options.tiny else options.runs, options.tiny)
     cells = select(study, options.only or [])
     if options.before:
         cells = [cell for cell in cells if not cell.values]
@@ -142,13 +142,16 @@ def _parser() -> argparse.ArgumentParser:
 def select(study: Study, patterns: Sequence[str]) -> list[Cell]:
     """Return the cells that fit all shell patterns, by their whole name or one of its words, and what they need.
 
-    A pattern that is the whole name of a cell fits that cell alone.
-
-    Raises:
-        UsageError: none fits.
+    A pattern that is the whole name of a cell fits that cell alone. Raises UsageError where none fits.
     """
     whole = {cell.name for cell in study.cells}
-    chosen = [c for c in study.cells if all(_fits(c, pattern, pattern in whole) for pattern in patterns)]
+
+    def fits(cell: Cell, pattern: str) -> bool:
+        return cell.name == pattern or (
+            pattern not in whole and any(fnmatchcase(text, pattern) for text in (cell.name, *cell.words))
+        )
+
+    chosen = [cell for cell in study.cells if all(fits(cell, pattern) for pattern in patterns)]
     if not chosen:
         words = list(dict.fromkeys(word for cell in study.cells for word in cell.words))
         close = nearest(patterns[-1], words) if patterns else ""
@@ -159,10 +162,6 @@ def select(study: Study, patterns: Sequence[str]) -> list[Cell]:
     for cell in reversed(study.before):
         needed |= set(cell.needs) if cell.run in needed else set()
     return [*(c for c in study.before if c.run in needed or not patterns), *chosen]
-
-
-def _fits(cell: Cell, pattern: str, whole: bool) -> bool:
-    return cell.name == pattern if whole else any(fnmatchcase(text, pattern) for text in (cell.name, *cell.words))
 
 
 def listing(cells: Sequence[Cell]) -> list[str]:
@@ -181,13 +180,10 @@ def listing(cells: Sequence[Cell]) -> list[str]:
 
 
 def run_study(cells: Sequence[Cell], todo: Sequence[Cell], jobs: int, run: Runner) -> int:
-    """Run what is left of a study, one line of progress for each finished cell; return the exit code.
+    """Run those of the cells that have no result, with a line for each that ends: '12/36 HL ipc10 set2: acc 51.3 %'.
 
-    Args:
-        cells: all cells that were chosen.
-        todo: those without a result.
-        jobs: worker processes.
-        run: see `workers.run_cells`.
+    Returns:
+        The exit code.
     """
     count = len(cells) - len(todo)
     jobs = min(jobs, max(1, len(todo)))
@@ -196,26 +192,15 @@ def run_study(cells: Sequence[Cell], todo: Sequence[Cell], jobs: int, run: Runne
     for outcome in run_cells(todo, jobs, run):
         outcomes.append(outcome)
         count += outcome.word != "stopped"
-        _say(progress(outcome, count, len(cells)))
+        text, log = outcome.text or outcome.word, outcome.cell.run / "log.txt"
+        if outcome.word == "failed":
+            text = f"failed: {first_line(outcome.text)}{f' (log: {log})' if log.exists() else ''}"
+        _say(f"{count}/{len(cells)} {' '.join(outcome.cell.words)}: {text}")
     if len(outcomes) < len(todo) or any(outcome.word == "stopped" for outcome in outcomes):
         return STOPPED
     left = [outcome.cell for outcome in outcomes if outcome.word == "busy"]
     failed = any(outcome.word == "failed" for outcome in outcomes)
     return 1 if failed or any(state(cell).word != "done" for cell in left) else 0
-
-
-def progress(outcome: Outcome, count: int, total: int) -> str:
-    """The line of a cell that ended: '12/36 HL ipc10 set2: acc 51.3 % (14 s)'."""
-    name = f"{count}/{total} {' '.join(outcome.cell.words)}"
-    if outcome.word != "failed":
-        return f"{name}: {outcome.text or outcome.word}"
-    log = outcome.cell.run / "log.txt"
-    return f"{name}: failed: {first_line(outcome.text)}{f' (log: {log})' if log.exists() else ''}"
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 # --- how many at once, and how long ---
@@ -236,12 +221,8 @@ def default_jobs(cores: int, step_seconds: float | None, cuda: bool) -> int:
     """How many cells to run at once where `--jobs` does not say.
 
     Steps of small networks do not get faster with more threads, so that several runs of one thread each are done
-    sooner; large ones use all cores by themselves, and a second one would only take memory.
-
-    Args:
-        cores: CPU cores.
-        step_seconds: of a training step with one thread; None where it is not known.
-        cuda: there is a GPU, which the cells would share; ask for it with `--jobs`.
+    sooner; large ones (by the seconds of a step with one thread, where these are known) use all cores by themselves,
+    and a second one would only take memory. A GPU would be shared by the cells: ask for that with `--jobs`.
     """
     if cuda or step_seconds is None or step_seconds / cores >= SMALL_STEP:
         return 1
@@ -255,32 +236,15 @@ def choose_jobs(todo: Sequence[Cell]) -> int:
     import torch
 
     cuda = torch.cuda.is_available()
-    estimate = None if cuda else measure(next((cell for cell in todo if cell.values), todo[0]), threads=1)
-    return default_jobs(cores(), estimate.step if estimate else None, cuda)
+    times = None if cuda else measure(next((cell for cell in todo if cell.values), todo[0]), threads=1)
+    return default_jobs(cores(), times[1] if times else None, cuda)
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """Estimated time of a run.
+def measure(cell: Cell, threads: int) -> tuple[float, float] | None:
+    """Estimate seconds of a run's training and of one step (`dry_run.estimate`); None where it cannot be read.
 
-    Args:
-        seconds: of training.
-        step: seconds of one step.
-    """
-
-    seconds: float
-    step: float
-
-
-def measure(cell: Cell, threads: int) -> Estimate | None:
-    """Estimate a run from one measured step (`dry_run.estimate`); None where it cannot be read or its size is open.
-
-    The step is measured with one thread too, and the shorter time counts: on a busy machine threads wait for each
-    other, and the measurement would say hours for minutes.
-
-    Args:
-        cell: the run.
-        threads: of torch.
+    None too where its size is open. The step is measured with one thread too, and the shorter time counts: on a busy
+    machine threads wait for each other, and the measurement would say hours for minutes.
     """
     import torch
 
@@ -300,7 +264,7 @@ def measure(cell: Cell, threads: int) -> Estimate | None:
         for count in {1, threads}:
             torch.set_num_threads(count)
             times.append(estimate(run, model, data, device, ranks).seconds)
-        return Estimate(min(times), min(times) / run.steps)
+        return min(times), min(times) / run.steps
     except DDLightError:
         return None
     finally:
@@ -311,10 +275,6 @@ def estimates(cells: Sequence[Cell], jobs: int) -> list[str]:
     """Lines with the time that every kind of cell takes, in all, and by worker process.
 
     Cells that differ in their set alone are one kind. Its time is the mean of those that are done, else estimated.
-
-    Args:
-        cells: all cells that were chosen.
-        jobs: worker processes.
     """
     kinds: dict[str, list[Cell]] = {}
     for cell in cells:
@@ -323,26 +283,19 @@ def estimates(cells: Sequence[Cell], jobs: int) -> list[str]:
     lines = [f"{'':<{wide}}  {'left':>9}  {'each':>8}  {'together':>8}"]
     total, unknown = 0.0, False
     for name, members in kinds.items():
-        left, seconds, source = _time_of(members, threads_of(jobs))
-        total += left * (seconds or 0.0)
-        unknown = unknown or seconds is None
-        each, together = ("-", "-") if seconds is None else (_duration(seconds), _duration(left * seconds))
-        times = f"{each:>8}  {together:>8}"
-        lines.append(f"{name:<{wide}}  {f'{left} of {len(members)}':>9}  {times}  {source}")
+        spent = [s.seconds for s in map(state, members) if s.word == "done"]
+        left, each, together, source = len(members) - len(spent), "-", "-", "not known"
+        times = (fmean(spent), 0.0) if spent else measure(members[0], threads_of(jobs))
+        if times:
+            total += left * times[0]
+            each, together = _duration(times[0]), _duration(left * times[0])
+            source = f"measured in {len(spent)}" if spent else "estimated"
+        unknown = unknown or times is None
+        lines.append(f"{name:<{wide}}  {f'{left} of {len(members)}':>9}  {each:>8}  {together:>8}  {source}")
     both = f"{_duration(total)} in all, {_duration(total / jobs)} for each of {jobs} jobs"
     if unknown:
         both += ", without what is not known ('ddlight fit ... --dry-run' says why)"
     return [*lines, f"{both}. Estimated is training alone, without teachers that are still to be trained."]
-
-
-def _time_of(members: Sequence[Cell], threads: int) -> tuple[int, float | None, str]:
-    """Cells of one kind that are left, seconds of each (None where they cannot be measured), and where that is from."""
-    spent = [s.seconds for s in map(state, members) if s.word == "done"]
-    left = len(members) - len(spent)
-    if spent:
-        return left, fmean(spent), f"measured in {len(spent)}"
-    estimate = measure(members[0], threads)
-    return (left, estimate.seconds, "estimated") if estimate else (left, None, "not known")
 
 
 def _duration(seconds: float) -> str:

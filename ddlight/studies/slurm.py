@@ -1,7 +1,6 @@
 """`ddlight submit`: one configuration as a SLURM job that saves and requeues itself before its time is up."""
 
 import argparse
-import logging
 import re
 import shlex
 import shutil
@@ -14,32 +13,29 @@ from pathlib import Path
 
 from ddlight.cli.configs import find_config
 from ddlight.core.errors import DataError, UsageError
-from ddlight.core.files import make_folder
+from ddlight.core.files import make_folder, write_bytes
 
-log = logging.getLogger("ddlight")
-MARK = "# Written by `ddlight submit`."
+MARK = "# Written by `ddlight {}`"
 TIME = r"(\d+-\d+(:\d+){0,2}|\d+(:\d+){0,2})"
 ARRAY = r"\d+(-\d+(:\d+)?)?(,\d+(-\d+(:\d+)?)?)*(%\d+)?"
 WORD = r"[^\s#'\"\\]+"
+FORMS = {
+    "time": (TIME, "minutes, hours:minutes:seconds or days-hours", "4:00:00"),
+    "array": (ARRAY, "seeds such as 0-4, 0,2,5 or 0-9%2 (two at a time)", "0-4"),
+    "partition": (WORD, "one word, or several separated by commas", "gpu"),
+    "account": (WORD, "one word", "my-project"),
+}
+"""Regular expression of a field of `Job`, the same in words, and an example."""
 OWN = {"--config": "--config", "--trainer.devices": "--gpus", "--trainer.num_nodes": "--nodes"}
 
 
 @dataclass(frozen=True)
 class Job:
-    """What one job asks for.
+    """What one job asks for: the options of `ddlight submit`, and as `extra` what follows `--` there.
 
-    Attributes:
-        config: configuration file, as the job's own working folder (the one it is submitted from) sees it.
-        command: ddlight command that takes it: "fit" or "condense"; "grid", where it is a study.
-        nodes: number of nodes.
-        gpus: GPUs per node, one process each; 0 for one CPU process per node.
-        cpus: CPU cores per process.
-        time: time limit as SLURM writes it, such as "4:00:00" (hours) or "1-12" (days-hours).
-        partition: partition, or None for the cluster's default.
-        account: account to charge, or None for the user's default.
-        array: seeds as SLURM writes them, such as "0-4", one task each; None for a single job.
-        logs: folder of the job's output; it must exist when the job is submitted.
-        extra: further arguments of the ddlight command.
+    A path is seen from the folder that the job is submitted from, where `logs` must exist by then. `command` may be
+    "grid" too, and `config` a study. `gpus` are per node, one process each; with none a node has one process. `time`
+    and `array` are as SLURM writes them, such as "1-12" (days-hours) and "0-4" (seeds, one task each).
     """
 
     config: str
@@ -54,69 +50,43 @@ class Job:
     logs: str = "runs/slurm"
     extra: tuple[str, ...] = ()
 
-    @property
-    def name(self) -> str:
-        """The configuration's name without what SLURM cannot carry.
-
-        A job called "bash" or "interactive" would pass for a person at work, and Lightning would ignore SLURM.
-        """
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(self.config).stem)
-        return f"ddlight-{name}" if name in ("bash", "interactive") else name
-
-    @property
-    def tasks(self) -> int:
-        """Processes per node."""
-        return max(self.gpus, 1)
-
 
 def render(job: Job) -> str:
-    """Return the text of an sbatch file.
+    """Return the text of an sbatch file. Raises UsageError where a field is out of range or not in SLURM's form."""
+    check(job)
+    words = [
+        f"ddlight {job.command}",
+        f"--config {shlex.quote(job.config)}",
+        f"--trainer.num_nodes={job.nodes}",
+        f"--trainer.devices={max(job.gpus, 1)}",
+        f"--trainer.accelerator={'gpu' if job.gpus else 'cpu'}",
+    ]
+    if job.array is not None:
+        words.append('--data.seed="$SLURM_ARRAY_TASK_ID"')
+    return script(job, words + [shlex.quote(word) for word in job.extra], "submit")
+
+
+def script(job: Job, words: Sequence[str], author: str, before: Sequence[str] = ()) -> str:
+    """Return an sbatch file that runs one command, of quoted shell words, on every task of the job.
 
     SLURM signals the processes that srun started (not the batch shell: no `B:`) 120 s before the time limit; they
     save and ask to be requeued, and the requeued job finds its run folder again because nothing in that folder's
     name depends on the job. `--kill-on-bad-exit` ends the other ranks where one refuses to start.
     `--ntasks-per-node` is what Lightning needs, and `--cpus-per-task` is given to srun again since SLURM 22.05 no
-    longer hands it on.
-
-    Raises:
-        UsageError: a field is out of range or not in SLURM's form.
+    longer hands it on. The file says that the command `author` of ddlight wrote it; lines of shell may come `before`.
     """
-    check(job)
-    return script(job, srun_words(job), MARK)
-
-
-def script(job: Job, words: Sequence[str], mark: str) -> str:
-    """Return an sbatch file that runs one command.
-
-    Args:
-        job: what it asks for.
-        words: the command in shell words, quoted.
-        mark: comment that says who wrote it.
-    """
-    lines = [
-        "#!/bin/bash",
-        mark,
-        f"# The folder of its output must exist before it is submitted: mkdir -p {shlex.quote(job.logs)}",
-        *(f"#SBATCH {shlex.quote(option)}" for option in sbatch_options(job)),
-        "",
-        f"export OMP_NUM_THREADS={job.cpus}",
-        " \\\n  ".join(words),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def sbatch_options(job: Job) -> list[str]:
-    """Return the options of the `#SBATCH` lines, unquoted."""
+    # A job called "bash" or "interactive" would pass for a person at work, and Lightning would ignore SLURM.
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(job.config).stem)
     optional = {
         "--gpus-per-node": job.gpus or None,
         "--partition": job.partition,
         "--account": job.account,
         "--array": job.array,
     }
-    return [
-        f"--job-name={job.name}",
+    options = [
+        f"--job-name={'ddlight-' if stem in ('bash', 'interactive') else ''}{stem}",
         f"--nodes={job.nodes}",
-        f"--ntasks-per-node={job.tasks}",
+        f"--ntasks-per-node={max(job.gpus, 1)}",
         f"--cpus-per-task={job.cpus}",
         f"--time={job.time}",
         *(f"{option}={value}" for option, value in optional.items() if value is not None),
@@ -125,26 +95,17 @@ def sbatch_options(job: Job) -> list[str]:
         "--open-mode=append",
         f"--output={job.logs}/%x-{'%A_%a' if job.array else '%j'}.out",
     ]
-
-
-def srun_words(job: Job) -> list[str]:
-    """Return the job's one command in shell words, quoted, an option and its value in one word where it has any."""
-    words = [
-        launch(job),
-        f"ddlight {job.command}",
-        f"--config {shlex.quote(job.config)}",
-        f"--trainer.num_nodes={job.nodes}",
-        f"--trainer.devices={job.tasks}",
-        f"--trainer.accelerator={'gpu' if job.gpus else 'cpu'}",
+    lines = [
+        "#!/bin/bash",
+        f"{MARK.format(author)}.",
+        f"# The folder of its output must exist before it is submitted: mkdir -p {shlex.quote(job.logs)}",
+        *(f"#SBATCH {shlex.quote(option)}" for option in options),
+        "",
+        f"export OMP_NUM_THREADS={job.cpus}",
+        *before,
+        " \\\n  ".join([f"srun --kill-on-bad-exit=1 --cpus-per-task={job.cpus}", *words]),
     ]
-    if job.array is not None:
-        words.append('--data.seed="$SLURM_ARRAY_TASK_ID"')
-    return words + [shlex.quote(word) for word in job.extra]
-
-
-def launch(job: Job) -> str:
-    """The word that starts a command on every task of the job."""
-    return f"srun --kill-on-bad-exit=1 --cpus-per-task={job.cpus}"
+    return "\n".join(lines) + "\n"
 
 
 def check(job: Job) -> None:
@@ -152,19 +113,14 @@ def check(job: Job) -> None:
     for name, least in {"nodes": 1, "gpus": 0, "cpus": 1}.items():
         if getattr(job, name) < least:
             raise UsageError(f"--{name} is {getattr(job, name)}; it takes {least} or more: --{name} {max(least, 1)}")
-    _match("time", job.time, TIME, "minutes, hours:minutes:seconds or days-hours", "4:00:00")
-    _match("array", job.array, ARRAY, "seeds such as 0-4, 0,2,5 or 0-9%2 (two at a time)", "0-4")
-    _match("partition", job.partition, WORD, "one word, or several separated by commas", "gpu")
-    _match("account", job.account, WORD, "one word", "my-project")
+    for name, (form, allowed, example) in FORMS.items():
+        value = getattr(job, name)
+        if value is not None and not re.fullmatch(form, value):
+            raise UsageError(f"--{name} is '{value}'; it takes {allowed}: --{name} {example}")
     taken = OWN | ({"--data.seed": "--array"} if job.array else {})
     for word in job.extra:
         if (option := word.split("=")[0]) in taken:
             raise UsageError(f"'{word}' after -- contradicts what `ddlight submit` sets itself: use {taken[option]}.")
-
-
-def _match(name: str, value: str | None, form: str, allowed: str, example: str) -> None:
-    if value is not None and not re.fullmatch(form, value):
-        raise UsageError(f"--{name} is '{value}'; it takes {allowed}: --{name} {example}")
 
 
 def parse(argv: Sequence[str]) -> tuple[Job, argparse.Namespace]:
@@ -201,12 +157,7 @@ def add_resources(parser: argparse._ActionsContainer) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run `ddlight submit`. Returns the exit code.
-
-    Raises:
-        DataError: there is no such configuration file.
-        UsageError: an option is wrong, nobody is there to be asked, sbatch is missing or refuses the job.
-    """
+    """Show the job, ask, write it to `<config stem>.sbatch` in the current folder, give it to sbatch; return 0."""
     job, options = parse(argv)
     if not find_config(job.config).is_file():
         raise DataError(f"There is no configuration {job.config} here ({Path.cwd()}). To see all: ddlight configs")
@@ -214,24 +165,17 @@ def main(argv: Sequence[str]) -> int:
     sys.stdout.write(text)
     if options.dry_run:
         return 0
-    if not options.yes and not _agreed():
-        sys.stdout.write("Not submitted.\n")
-        return 0
-    sys.stdout.write(submit(job, text))
-    return 0
-
-
-def submit(job: Job, text: str) -> str:
-    """Write `text` to `<config stem>.sbatch` in the current folder and give it to sbatch. Returns sbatch's answer.
-
-    Raises:
-        UsageError: the file exists and is not one of ours, sbatch is missing, or sbatch refuses the job.
-    """
+    if not options.yes:
+        if not sys.stdin.isatty():
+            raise UsageError("Nobody is there to be asked (standard input is no terminal). To submit anyway: add --yes")
+        sys.stdout.write("Submit this job? [y/N] ")
+        sys.stdout.flush()
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            sys.stdout.write("Not submitted.\n")
+            return 0
     file = Path(f"{Path(job.config).stem}.sbatch")
-    if file.exists() and MARK not in file.read_text(errors="replace"):
-        raise UsageError(f"{file} exists and was not written by `ddlight submit`. Move it: mv {file} {file}.old")
+    put(text, file, "submit")
     make_folder(Path(job.logs))
-    file.write_text(text)
     if shutil.which("sbatch") is None:
         raise UsageError(
             f"sbatch is not on this machine's PATH, so that nothing was submitted. The text above is in {file}; "
@@ -240,13 +184,12 @@ def submit(job: Job, text: str) -> str:
     done = subprocess.run(["sbatch", str(file)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise UsageError(f"sbatch refused {file}: {done.stderr.strip()}\nTo try again: sbatch {shlex.quote(str(file))}")
-    return done.stdout
+    sys.stdout.write(done.stdout)
+    return 0
 
 
-def _agreed() -> bool:
-    """Ask on the terminal whether to submit."""
-    if not sys.stdin.isatty():
-        raise UsageError("Nobody is there to be asked (standard input is no terminal). To submit anyway: add --yes")
-    sys.stdout.write("Submit this job? [y/N] ")
-    sys.stdout.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+def put(text: str, file: Path, author: str) -> None:
+    """Write a file. Raises UsageError where it exists and the command `author` of ddlight did not write it."""
+    if file.exists() and MARK.format(author) not in file.read_text(errors="replace"):
+        raise UsageError(f"{file} exists and was not written by `ddlight {author}`. Move it: mv {file} {file}.old")
+    write_bytes(file, text.encode())

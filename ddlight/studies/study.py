@@ -32,7 +32,7 @@ import json
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -94,13 +94,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Study:
-    """A study that was read.
-
-    Args:
-        name: folder of its runs.
-        before: runs that cells need, in order.
-        cells: all cells, the last axis varying fastest.
-    """
+    """A study that was read: its runs by name of their folder, those that cells need first, the last axis fastest."""
 
     name: str
     before: tuple[Cell, ...]
@@ -109,13 +103,10 @@ class Study:
 
 @dataclass(frozen=True)
 class State:
-    """Where a cell stands.
+    """Where a cell stands: done, failed, unfinished (it continues from its checkpoint) or missing.
 
-    Args:
-        word: done, failed, unfinished (it continues from its checkpoint) or missing.
-        acc: test accuracy in percent, where done.
-        seconds: wall-clock time of the run, where done.
-        note: the first line of the error, where failed.
+    One that is done has its test accuracy in percent and the seconds of the run; one that failed has as note the first
+    line of the error.
     """
 
     word: str
@@ -128,16 +119,10 @@ class State:
 
 
 def read_study(path: Path, runs: Path, tiny: bool = False) -> Study:
-    """Read a study file; see the module's docstring for its form.
+    """Read a study file, of the form in the module's docstring; `tiny` gives `--tiny` to every run.
 
-    Args:
-        path: the file.
-        runs: folder of runs.
-        tiny: give `--tiny` to every run.
-
-    Raises:
-        DataError: the file is missing or not YAML.
-        UsageError: a key, value or placeholder is not what a study may hold, or a config is missing or not YAML.
+    DataError where the file is missing or not YAML; UsageError where a key, value or placeholder is not what a study
+    may hold, or a config is missing or not YAML.
     """
     try:
         content = _mapping(yaml.safe_load(path.read_text()), f"{path}")
@@ -164,18 +149,12 @@ def read_study(path: Path, runs: Path, tiny: bool = False) -> Study:
     return Study(name, tuple(reader.before.values()), tuple(cells))
 
 
+@dataclass
 class _Reader:
-    """Turns overrides into cells.
-
-    Args:
-        path: study file.
-        runs: folder of runs.
-        tiny: give `--tiny` to every run.
-    """
-
-    def __init__(self, path: Path, runs: Path, tiny: bool) -> None:
-        self.path, self.runs, self.tiny = path, runs, tiny
-        self.before: dict[str, Cell] = {}
+    path: Path
+    runs: Path
+    tiny: bool
+    before: dict[str, Cell] = field(default_factory=dict)
 
     def cell(self, place: str, values: Mapping[str, str], parts: Sequence[Overrides]) -> Cell:
         """Put parts together: `common` and the values of the axes, or an entry of `before`."""
@@ -184,7 +163,12 @@ class _Reader:
         named = [part.get("config") or [] for part in parts]
         names = [name for one in named for name in (one if isinstance(one, list) else [one])]
         configs = [Path(os.path.normpath(self.path.parent / name)) for name in names]
-        needed = [self._needed(name) for name in dict.fromkeys(PLACE.findall(json.dumps(merged, default=str)))]
+        places = dict.fromkeys(PLACE.findall(json.dumps(merged, default=str)))
+        for name in places:
+            if name not in self.before:
+                close, known = nearest(name, self.before), ", ".join(self.before) or "none"
+                raise UsageError(f"{self.path}: '{{run:{name}}}' names no run of before.{close} Above it: {known}.")
+        needed = [self.before[name] for name in places]
         filled = _filled(merged, {cell.name: str(cell.run) for cell in needed})
         shaping = {k: v for k, v in merged.items() if k not in WITHOUT_EFFECT}
         files = [file for config in configs for file in config_chain(config)] + fragments(shaping, Path())
@@ -192,14 +176,6 @@ class _Reader:
         digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
         arguments = [*command_line(filled, configs), f"--trainer.run={run}", *(["--tiny"] if self.tiny else [])]
         return Cell(run.name, values, filled, tuple(arguments), run, tuple(c.run for c in needed), digest)
-
-    def _needed(self, name: str) -> Cell:
-        if name not in self.before:
-            known = ", ".join(self.before) or "none"
-            raise UsageError(
-                f"{self.path}: '{{run:{name}}}' names no run of before.{nearest(name, self.before)} Above it: {known}."
-            )
-        return self.before[name]
 
 
 def command_line(overrides: Overrides, configs: Sequence[Path] = ()) -> list[str]:
@@ -335,32 +311,20 @@ def check_unchanged(cells: Sequence[Cell]) -> None:
         )
 
 
-def note_start(cell: Cell) -> None:
-    """Write `cell.json`: which cell the folder holds."""
-    write_json(cell.run / RECORD, {**_described(cell), "digest": cell.digest})
+def note(cell: Cell, file: str, **more: str) -> None:
+    """Write `cell.json`, which says which cell the folder holds, or `failed.json`; reports read both.
 
-
-def note_failure(cell: Cell, error: str) -> None:
-    """Write `failed.json`, which reports read."""
-    write_json(cell.run / FAILED, {**_described(cell), "error": error})
-
-
-def note_success(cell: Cell) -> None:
-    """Remove the `failed.json` of an earlier try."""
-    (cell.run / FAILED).unlink(missing_ok=True)
-
-
-def _described(cell: Cell) -> dict[str, Any]:
-    """The cell by axis, with dataset, method and so on as results name them where the study says so."""
-    options = {key: cell.overrides.get(option) for key, option in NAMED.items()}
-    known = {key: _class_name(value) for key, value in options.items() if value is not None}
+    The cell is named by axis, with dataset, method and so on as results name them where the study says so.
+    """
+    known = {}
+    for key, option in NAMED.items():
+        value = cell.overrides.get(option)
+        if isinstance(value, dict):
+            value = value.get("class_path", "")
+        if value is not None:  # HardLabel stands for ddlight.regimes.hard_label.HardLabel too
+            known[key] = value.rpartition(".")[2] if isinstance(value, str) else value
     if "protocol" in known and "regime" not in known:
         known["regime"] = regime_of(cell.arguments)
     axes = {axis: value for axis, value in cell.values.items() if axis not in NAMED}
-    return {"cell": {"name": cell.name, **axes, **known}, "arguments": list(cell.arguments)}
-
-
-def _class_name(value: Any) -> Any:
-    """'HardLabel' of 'HardLabel', 'ddlight.regimes.hard_label.HardLabel' or {class_path: HardLabel}."""
-    path = value.get("class_path", "") if isinstance(value, dict) else value
-    return path.rsplit(".", 1)[-1] if isinstance(path, str) else path
+    named = {"name": cell.name, **axes, **known}
+    write_json(cell.run / file, {"cell": named, "arguments": list(cell.arguments), **more})

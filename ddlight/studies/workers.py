@@ -8,17 +8,18 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any, Literal
+from types import FrameType
+from typing import Literal
 
 from ddlight.core.errors import STOPPED, BusyError, DDLightError, FinishedError, MissingSetError
 from ddlight.core.files import make_folder
 from ddlight.core.result import FILE
-from ddlight.studies.study import Cell, note_failure, note_start, note_success, read_result
+from ddlight.studies.study import FAILED, RECORD, Cell, note, read_result
 from ddlight.train.callbacks.checkpoint import requeue
 
 AGAIN = 5.0
@@ -29,13 +30,7 @@ Runner = Callable[[list[str]], object]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a cell ended.
-
-    Args:
-        cell: the cell.
-        word: done, failed, stopped by a signal, or busy: another process is running it.
-        text: accuracy and time, the error, or why it was not run.
-    """
+    """How a cell ended; busy: another process is running it. The text is accuracy and time, the error, or why not."""
 
     cell: Cell
     word: Literal["done", "failed", "stopped", "busy"]
@@ -45,9 +40,7 @@ class Outcome:
 def train(arguments: list[str], threads: int) -> None:
     """Run one command line of ddlight in this process; a condensed set that `fit` finds missing and long is made first.
 
-    Args:
-        arguments: command and options.
-        threads: of torch and the numerical libraries, which read the environment when they are imported.
+    `threads` are those of torch and the numerical libraries, which read the environment when they are imported.
     """
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
@@ -96,21 +89,26 @@ def work(pipe: Connection, run: Runner) -> None:
 
 def _hear() -> None:
     """Take the signals that a run may have left changed."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(STOPPED)
+
     for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, _stop)
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(STOPPED)
+        signal.signal(number, stop)
 
 
 def attempt(cell: Cell, run: Runner) -> Outcome:
-    """Run a cell, its output in the folder's `log.txt`, and say how it ended, whatever it raises.
+    """Run a cell, the process's output from here on in the folder's `log.txt`; say how it ended, whatever it raises.
 
     A cell that another process has finished in the meantime is done; one that another is running is left to it.
     """
     start = time.perf_counter()
-    write_to(cell.run / "log.txt")
+    make_folder(cell.run)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with (cell.run / "log.txt").open("a") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
     try:
         if not (cell.run / FILE).exists():
             with suppress(FinishedError):  # by another process, a moment ago
@@ -134,25 +132,11 @@ def attempt(cell: Cell, run: Runner) -> Outcome:
     return Outcome(cell, "done", f"acc {acc:.1f} % ({time.perf_counter() - start:.0f} s)")
 
 
-def write_to(path: Path) -> None:
-    """Let everything that this process writes from here on go to the end of a file."""
-    make_folder(path.parent)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    with path.open("a") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-
-
 # --- in the command ---
 
 
 class Worker:
-    """A process and what it works on.
-
-    Args:
-        run: what makes a run from its arguments; it must be importable.
-    """
+    """A process and what it works on."""
 
     def __init__(self, run: Runner) -> None:
         context = multiprocessing.get_context("spawn")
@@ -164,7 +148,7 @@ class Worker:
 
     def start(self, cell: Cell) -> None:
         """Give it a cell."""
-        note_start(cell)
+        note(cell, RECORD, digest=cell.digest)
         self.cell = cell
         with suppress(BrokenPipeError):
             self.pipe.send(cell)
@@ -187,50 +171,25 @@ class Worker:
         )
         return Outcome(cell, "failed", f"The worker process {killed}.")
 
-    def end(self) -> None:
-        """Let it go: its process ends when the pipe is closed, or at the next step of its run."""
-        self.pipe.close()
-        if self.cell is not None:
-            self.process.terminate()
 
+@contextmanager
+def _stop_requests() -> Iterator[list[tuple[int, float]]]:
+    """Note Ctrl-C, SIGTERM and SIGUSR1, with the second in which they came, instead of ending the process."""
+    requests: list[tuple[int, float]] = []
 
-class Stopping:
-    """Counts the requests to stop (Ctrl-C, SIGTERM, SIGUSR1) while it is entered, instead of ending the process.
+    def add(number: int, frame: FrameType | None) -> None:
+        requests.append((number, time.monotonic()))
 
-    `warned` says whether SIGUSR1 was among them.
-
-    Those within a second count once: `timeout` signals a process and then its group.
-    """
-
-    def __init__(self) -> None:
-        self.count, self.warned = 0, False
-        self._last = -1.0
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> "Stopping":
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-            self._previous[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for number, handler in self._previous.items():
+    previous = {number: signal.signal(number, add) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield requests
+    finally:
+        for number, handler in previous.items():
             signal.signal(number, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
-        self.warned |= number == signal.SIGUSR1
-        self.count += self._last < 0 or now - self._last > 1
-        self._last = now
 
 
 class Pool:
-    """Cells that wait, workers that run them.
-
-    Args:
-        cells: in the order in which they are begun.
-        jobs: number of processes.
-        run: as `Worker`.
-    """
+    """Cells that wait, in the order in which they are begun, and the workers that run them."""
 
     def __init__(self, cells: Sequence[Cell], jobs: int, run: Runner) -> None:
         self.waiting, self.jobs, self.run = list(cells), jobs, run
@@ -249,15 +208,11 @@ class Pool:
         """Give every free worker a cell whose needs are met."""
         while len(self.busy) < self.jobs and (cell := self._ready()) is not None:
             self.waiting.remove(cell)
-            self._free().start(cell)
-
-    def _free(self) -> Worker:
-        """A worker without a cell, started where there is none."""
-        for worker in self.workers:
-            if worker.cell is None and worker.process.is_alive():
-                return worker
-        self.workers.append(Worker(self.run))
-        return self.workers[-1]
+            free = next((w for w in self.workers if w.cell is None and w.process.is_alive()), None)
+            if free is None:
+                free = Worker(self.run)
+                self.workers.append(free)
+            free.start(cell)
 
     def _ready(self) -> Cell | None:
         unmade = {cell.run for cell in self.waiting} | {w.cell.run for w in self.busy if w.cell is not None}
@@ -265,20 +220,15 @@ class Pool:
 
     def given_up(self) -> Iterator[Outcome]:
         """Cells that wait for a run that has failed, or that another process is running; they are left as they are."""
-        while cell := next((cell for cell in self.waiting if self._lost(cell)), None):
-            self.waiting.remove(cell)
-            lost = self._lost(cell)
-            if lost in self.failed:
+        for cell in list(self.waiting):  # in order, so that a run comes before those that need it
+            if failed := [need for need in cell.needs if need in self.failed]:
+                self.waiting.remove(cell)
                 self.failed.add(cell.run)
-                yield Outcome(cell, "failed", f"not run, since {lost} failed")
-            else:
+                yield Outcome(cell, "failed", f"not run, since {failed[0]} failed")
+            elif elsewhere := [need for need in cell.needs if need in self.elsewhere]:
+                self.waiting.remove(cell)
                 self.elsewhere.add(cell.run)
-                yield Outcome(cell, "busy", f"not run, since {lost} is being run by another process")
-
-    def _lost(self, cell: Cell) -> Path | None:
-        """A run that a cell needs and that this command does not make; one that failed comes first."""
-        lost = [need for runs in (self.failed, self.elsewhere) for need in cell.needs if need in runs]
-        return lost[0] if lost else None
+                yield Outcome(cell, "busy", f"not run, since {elsewhere[0]} is being run by another process")
 
     def ended(self, seconds: float) -> Iterator[Outcome]:
         """Wait for so long at most and return how cells ended; what fails while all is being stopped was stopped."""
@@ -287,19 +237,16 @@ class Pool:
             outcome = worker.outcome()
             if outcome.word == "failed" and self.stopping:
                 outcome = replace(outcome, word="stopped")
-            self._note(outcome)
+            if outcome.word == "failed":
+                self.failed.add(outcome.cell.run)
+                note(outcome.cell, FAILED, error=outcome.text)
+            elif outcome.word == "done":
+                (outcome.cell.run / FAILED).unlink(missing_ok=True)  # of an earlier try
+            elif outcome.word == "busy":
+                self.elsewhere.add(outcome.cell.run)
+            else:
+                self.stop(0)
             yield outcome
-
-    def _note(self, outcome: Outcome) -> None:
-        if outcome.word == "failed":
-            self.failed.add(outcome.cell.run)
-            note_failure(outcome.cell, outcome.text)
-        elif outcome.word == "done":
-            note_success(outcome.cell)
-        elif outcome.word == "busy":
-            self.elsewhere.add(outcome.cell.run)
-        else:
-            self.stop(0)
 
     def stop(self, requests: int) -> None:
         """Begin nothing more and ask the workers to save and end; at the second request end them at once."""
@@ -320,22 +267,22 @@ def run_cells(cells: Sequence[Cell], jobs: int, run: Runner) -> Iterator[Outcome
     once, and they continue from their last checkpoint. A worker that someone else stops stops the others too. After
     SIGUSR1, SLURM's warning before the end of the time, the job is put back into the queue, where it continues.
 
-    Args:
-        cells: in the order in which they are begun.
-        jobs: number of worker processes.
-        run: makes a run from its arguments, in the worker process; it must be importable there.
+    There are `jobs` worker processes, each of which must be able to import `run`, which makes a run from its arguments.
     """
     pool = Pool(cells, jobs, run)
     try:
-        with Stopping() as stopping:
+        with _stop_requests() as requests:
             while pool.waiting or pool.busy:
-                if stopping.count:
-                    pool.stop(stopping.count)
+                if requests:  # those within a second count once: `timeout` signals a process and then its group
+                    pool.stop(1 + sum(later - earlier > 1 for (_, earlier), (_, later) in pairwise(requests)))
                 pool.begin()
                 yield from pool.ended(0.5)
                 yield from pool.given_up()
-            if stopping.warned and pool.stopping and "SLURM_JOB_ID" in os.environ:
+            warned = any(number == signal.SIGUSR1 for number, _ in requests)
+            if warned and pool.stopping and "SLURM_JOB_ID" in os.environ:
                 requeue(os.environ["SLURM_JOB_ID"])
     finally:
-        for worker in pool.workers:
-            worker.end()
+        for worker in pool.workers:  # a process ends when its pipe is closed, or at the next step of its run
+            worker.pipe.close()
+            if worker.cell is not None:
+                worker.process.terminate()

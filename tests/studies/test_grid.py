@@ -595,7 +595,7 @@ def test_a_damaged_result_is_not_done(read):
 def test_estimates_count_what_is_left_by_kind(read, monkeypatch):
     study = read()
     grid.run_study(study.cells[:1], study.cells[:1], 1, stand_in)
-    monkeypatch.setattr(grid, "measure", lambda cell, threads: grid.Estimate(100.0 if "SL" in cell.name else 50.0, 1.0))
+    monkeypatch.setattr(grid, "measure", lambda cell, threads: (100.0 if "SL" in cell.name else 50.0, 1.0))
     assert grid.estimates(study.cells, jobs=2) == [
         "               left      each  together",
         "HL ipc1      1 of 2   0:00:24   0:00:24  measured in 1",
@@ -608,7 +608,7 @@ def test_estimates_count_what_is_left_by_kind(read, monkeypatch):
 
 
 def test_a_time_that_is_not_known_is_not_nought(read, monkeypatch):
-    known = grid.Estimate(50.0, 1.0)
+    known = (50.0, 1.0)
     monkeypatch.setattr(grid, "measure", lambda cell, threads: known if "HL" in cell.name else None)
     lines = grid.estimates(read().cells, jobs=1)
     assert lines[3] == "SL ipc1      2 of 2         -         -  not known"
