@@ -176,13 +176,10 @@ class Teacher(ABC):
         return self._ready().network
 
     def compile(self, batch_statistics: bool) -> None:
-        """Compile the network in place; its weights are constants where `logits` never takes the statistics of a batch.
+        """Compile the network in place for `logits` with this `batch_statistics`; without, its weights are constants.
 
         Constant weights make bf16 faster on a CPU, for networks of the size of ConvNet-D3. Logits differ in the last
         digits. Call it after `load`; needs a C++ compiler, or Triton on a GPU.
-
-        Args:
-            batch_statistics: as `logits` will be called with.
         """
         self.network.compile(options=None if batch_statistics else {"freezing": True})
 
@@ -224,7 +221,7 @@ class Teacher(ABC):
         """
         network, inputs = self._ready(images.device).network, self.preprocess(images)
         half = nullcontext() if self.precision == "fp32" else torch.autocast(images.device.type, torch.bfloat16)
-        with training_mode(network) if batch_statistics else nullcontext(), half:
+        with _training_mode(network) if batch_statistics else nullcontext(), half:
             return network(inputs).float()  # type: ignore[no-any-return]
 
     @torch.no_grad()
@@ -244,7 +241,7 @@ class Teacher(ABC):
 
 
 @contextmanager
-def training_mode(network: nn.Module) -> Iterator[None]:
+def _training_mode(network: nn.Module) -> Iterator[None]:
     """Run a frozen network as in training, and leave its running statistics as they were."""
     kept = {name: buffer.clone() for name, buffer in network.named_buffers()}
     network.train()

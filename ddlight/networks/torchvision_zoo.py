@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
 
 
-def check_torchvision_name(name: str) -> None:
-    """Raise UsageError, with the nearest names, unless torchvision has a classifier called `name`."""
+def _weights_of(name: str) -> Any:
     known = models.list_models(module=models)
     if name not in known:
         raise UsageError(
             f"torchvision has no classifier {name!r}.{nearest(name, known)} "
             "All names: python -c 'import torchvision.models as m; print(*m.list_models(module=m))'"
         )
+    return models.get_model_weights(name)
 
 
 def torchvision_weights(name: str, weights: str) -> WeightsEnum:
     """Return torchvision's entry (address, transforms, class names) of a network's weights, or raise UsageError."""
-    check_torchvision_name(name)
-    known = models.get_model_weights(name).__members__
+    known = _weights_of(name).__members__
     if weights not in known:
         raise UsageError(
             f"torchvision has no weights {weights!r} for {name}: it has {', '.join(known)}.{nearest(weights, known)}"
         )
-    return known[weights]
+    entry: WeightsEnum = known[weights]
+    return entry
 
 
 def torchvision_network(name: str, num_classes: int, size: int) -> nn.Module:
@@ -44,8 +44,7 @@ def torchvision_network(name: str, num_classes: int, size: int) -> nn.Module:
 
     Raises UsageError for an unknown name, or images that the network cannot take.
     """
-    check_torchvision_name(name)
-    smallest = next(iter(models.get_model_weights(name))).meta["min_size"][0]
+    smallest = next(iter(_weights_of(name))).meta["min_size"][0]
     options: dict[str, object] = {}
     if name in ("googlenet", "inception_v3"):
         options = {"aux_logits": False, "init_weights": True}

@@ -63,19 +63,11 @@ Images = Tensor | Callable[[np.ndarray], Tensor]
 
 @dataclass(frozen=True)
 class StoredBatch:
-    """One stored batch: which images, how they were augmented and mixed, and what the teacher said.
+    """One stored batch: the items of the table above, and positions (`ids`) also where the file names none.
 
-    Args:
-        ids: int64 (B,): positions in the set's sorted listing.
-        crops: float32 (B, 4): top, left, height, width as fractions.
-        flips: bool (B,).
-        permutation: int64 (B,): row that each row is mixed with; itself where nothing is mixed.
-        share: weight that was drawn for the mix, in [0, 1]; 1 where nothing is mixed. Labels that need CutMix's true
-            share take it from the box.
-        box: of CutMix: first row, first column, end row, end column, ends left out; None for mixup or no mixing.
-        logits: float16 or float32 (B, K).
-        mixing: "none", "cutmix" or "mixup".
-        on_tensors: whether the views were cut from float tensors (EDC) instead of PIL images.
+    Where nothing is mixed, each row of `permutation` is itself and `share` is 1; labels that need CutMix's true share
+    take it from the box, whose ends are left out. EDC cut the views from float tensors (`on_tensors`), the others from
+    PIL images.
     """
 
     ids: np.ndarray
@@ -121,16 +113,16 @@ class SamplerOrder:
 
     def __init__(self, images: int, draws: int = 2) -> None:
         self.images, self.draws = images, draws
-        self._states = {0: torch.Generator().manual_seed(SEED).get_state()}
+        self._states = [torch.Generator().manual_seed(SEED).get_state()]
 
     def __call__(self, epoch: int) -> np.ndarray:
         """Positions in the order of pass `epoch`: int64 (images,)."""
         source = torch.Generator()
-        for past in range(max(e for e in self._states if e <= epoch), epoch):
-            source.set_state(self._states[past])
+        while len(self._states) <= epoch:
+            source.set_state(self._states[-1])
             for _ in range(self.draws):
                 torch.randperm(self.images, generator=source)
-            self._states[past + 1] = source.get_state()
+            self._states.append(source.get_state())
         source.set_state(self._states[epoch])
         return torch.randperm(self.images, generator=source).numpy()
 

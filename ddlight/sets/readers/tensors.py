@@ -1,7 +1,4 @@
-"""Files of torch.save: DC, DSA, DM (`res_*.pt`), MTT, TESLA, DATM, SelMatch, DC-bench (`images*.pt`), IDC (`data.pt`).
-
-Pickles are read without running code.
-"""
+"""Files of torch.save: DC, DSA, DM (`res_*.pt`); MTT, TESLA, DATM, SelMatch, DC-bench (`images*.pt`), IDC."""
 
 import pickle
 import re
@@ -19,15 +16,14 @@ from ddlight.data.base import RealDataset
 from ddlight.sets.readers.class_folders import number
 from ddlight.sets.readers.released_set import ReleasedSet, from_arrays, whitened_if_named
 
+IN_PIXELS = "images_zca"
+"""Beginning of what MTT and TESLA save beside whitened images: the same, brought back to pixels."""
 IDC_FACTOR = 2
 """Factor of IDC's released sets, which the files do not say."""
 
 
 def read_tensors(path: Path, dataset: RealDataset) -> ReleasedSet:
-    """Read a set from a .pt or .pth file, and what lies beside it.
-
-    Raises DataError where the file is damaged, would run code, has no labels, or is of no known layout.
-    """
+    """Read a set from a .pt or .pth file and what lies beside it; DataError where it is damaged or no known layout."""
     content = _load(path)
     if isinstance(content, dict) and "data" in content:
         images, labels = content["data"][-1]
@@ -44,7 +40,7 @@ def read_tensors(path: Path, dataset: RealDataset) -> ReleasedSet:
 def tensor_files(folder: Path) -> list[Path]:
     """Files of images of a folder, without those of MTT and TESLA that are brought back to pixels."""
     files = (*folder.glob("images*.pt"), *folder.glob("*_images.pt"))
-    return [file for file in files if not _back_in_pixels(file)]
+    return [file for file in files if not file.name.startswith(IN_PIXELS)]
 
 
 def read_tensor_folder(folder: Path, dataset: RealDataset) -> ReleasedSet:
@@ -59,14 +55,9 @@ def read_tensor_folder(folder: Path, dataset: RealDataset) -> ReleasedSet:
 
 def file_beside(path: Path, kind: str) -> Path | None:
     """The file of "labels" or of the learned "lr" that belongs to a file of images, if there is one."""
-    images = "images_zca" if _back_in_pixels(path) else "images"
+    images = IN_PIXELS if path.name.startswith(IN_PIXELS) else "images"
     file = path.with_name(path.name.replace(images, kind, 1))
     return file if images in path.name and file.exists() else None
-
-
-def _back_in_pixels(path: Path) -> bool:
-    """Whether a file holds what MTT and TESLA save beside whitened images: the same, brought back to pixels."""
-    return path.name.startswith("images_zca")
 
 
 def _load(path: Path) -> Any:
@@ -89,7 +80,7 @@ def _images_and_labels(images: Tensor, path: Path) -> ReleasedSet:
     content = from_arrays(images, _load(labels), path, "images*.pt")
     if lr is not None:
         content = replace(content, lr=float(_load(lr)))
-    if _back_in_pixels(path):
+    if path.name.startswith(IN_PIXELS):
         return replace(content, space="pixel", why="images_zca_* are whitened images brought back to pixels")
     if content.space != "pixel" and content.kind == "logits" and lr is not None:
         return replace(content, space="zca", why="logits and lr*.pt beside them: DATM, which whitens every set")
