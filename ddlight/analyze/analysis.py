@@ -24,7 +24,7 @@ from ddlight.core.files import cache_folder
 from ddlight.networks.device import current_device
 from ddlight.networks.teachers import Teacher
 from ddlight.sets import store
-from ddlight.sets.opened import hard, open_dataset, root_of
+from ddlight.sets.opened import hard_classes, open_dataset, root_of
 from ddlight.sets.store import StoredSet
 from ddlight.sets.whitening import set_whitening
 from ddlight.views import pixels
@@ -159,7 +159,7 @@ class Analyst:
         return self.reals[key]
 
     def _measure(self, stored: StoredSet, real: Real, whitening: Whitening | None) -> Measures:
-        info, labels = real.dataset.info, hard(stored.labels)
+        info, labels = real.dataset.info, hard_classes(stored.labels)
         hashes = [h for part in set_images(stored, info, whitening) for h in duplicates.digests(part)]
         exact = duplicates.exact_pairs(hashes, real.hashes)
         count = len({image for image, _ in exact})

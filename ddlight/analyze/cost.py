@@ -40,7 +40,10 @@ def cost(manifest: Mapping[str, Any]) -> Cost:
     if m["method"] in UNRECORDED:
         return Cost(None, None, None, None, ("others made the set: what it cost is not recorded",))
     seconds, flops = m["seconds"], m.get("flops_synthesis", 0.0 if _counted(m) else None)
-    whole = _sum(seconds, m.get("scoring_seconds", 0.0)), _sum(flops, m.get("flops_scoring", 0.0))
+    whole = (
+        seconds + m.get("scoring_seconds", 0.0),
+        None if flops is None else flops + m.get("flops_scoring", 0.0),
+    )
     made = (seconds, flops) if "recovery" in m else whole
     notes = [f"seconds leave out: {title}, made once and shared" for key, title in SHARED.items() if m.get(key)]
     pretrained = [*_pretrained(m)]
@@ -53,10 +56,6 @@ def cost(manifest: Mapping[str, Any]) -> Cost:
 def _counted(manifest: Mapping[str, Any]) -> bool:
     """Whether a manifest without operations of its own means that there were none: a choice by scores, or at random."""
     return bool(manifest.get("scoring")) or (manifest["kind"] == "indices" and not any(_weights(manifest["args"])))
-
-
-def _sum(first: float | None, second: float) -> float | None:
-    return None if first is None else first + second
 
 
 def _pretrained(manifest: Mapping[str, Any]) -> Iterator[str]:

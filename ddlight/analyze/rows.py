@@ -40,13 +40,12 @@ def screen(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         for note in row["notes"]:
             about.setdefault(note, []).append(f"{row['method']} ipc {row['ipc']} seed {row['seed']}")
-    notes = [f"Note ({_few(sets)}): {note}." for note, sets in about.items()]
+    notes = [
+        f"Note ({', '.join(sets[:3])}{f' and {len(sets) - 3} more' * (len(sets) > 3)}): {note}."
+        for note, sets in about.items()
+    ]
     first = {name: name.replace("_", " ") for name in IMAGES}
     return [*_table(rows, first), "", *_table(rows, LABELS_AND_COST), *notes]
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _table(rows: Sequence[Row], columns: Mapping[str, str]) -> list[str]:

@@ -4,7 +4,7 @@ import argparse
 import fnmatch
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -55,9 +55,10 @@ def protocols_command(argv: Sequence[str]) -> int:
     )
     chosen = _choose("protocol", list(PROTOCOLS.values()), pattern, lambda p: (p.name, p.regime))
     if pattern and len(chosen) == 1:
-        return _write([chosen[0].name, *(f"  {line}" for line in describe(chosen[0].name))])
+        lines = [chosen[0].name, *(f"  {line}" for line in describe(chosen[0].name))]
+        return write_lines([*lines, *fact_lines({"file": chosen[0].rule.__code__.co_filename})])
     rows = [(p.name, p.regime, p.summary, p.source) for p in chosen]
-    return _write(table(("name", "regime", "summary", "source"), rows))
+    return write_lines(table(("name", "regime", "summary", "source"), rows))
 
 
 def datasets_command(argv: Sequence[str]) -> int:
@@ -73,13 +74,13 @@ def datasets_command(argv: Sequence[str]) -> int:
     if pattern and len(chosen) == len(others) == 1:
         return _list_entries("dataset", others, pattern, ())
     if pattern and len(chosen) == 1:
-        return _write([infos[0].name, *(f"  {line}" for line in data_table.describe(infos[0]))])
+        return write_lines([infos[0].name, *(f"  {line}" for line in data_table.describe(infos[0]))])
     rows = [
         (i.name, _count(i.num_classes), f"{i.channels}x{i.size}x{i.size}", _count(i.train), _count(i.test), i.note)
         for i in infos
     ]
     rows += [(e.name, "", "", "", "", e.summary) for e in others]
-    return _write(table(("name", "classes", "size", "train", "test", "note"), rows))
+    return write_lines(table(("name", "classes", "size", "train", "test", "note"), rows))
 
 
 def configs_command(argv: Sequence[str]) -> int:
@@ -101,18 +102,14 @@ def configs_command(argv: Sequence[str]) -> int:
     lines = ["ddlight fit --config NAME, for a study ddlight grid NAME, in any folder:"]
     for title, group in groups.items():
         lines += ["", title, *(f"  {rows.pop(0)}" for _ in group)] if group else []
-    return _write(lines)
+    return write_lines(lines)
 
 
 def configs() -> dict[str, Path]:
     """Every config by name, such as "coresets/herding": those below ./configs go before those that are shipped."""
-    folders = (Path("configs"), shipped())
-    files = {f.relative_to(folder).with_suffix("").as_posix(): f for folder in folders[::-1] for f in _yaml(folder)}
+    folders = (shipped(), Path("configs"))
+    files = {f.relative_to(top).with_suffix("").as_posix(): f for top in folders for f in top.rglob("*.yaml")}
     return dict(sorted(files.items()))
-
-
-def _yaml(folder: Path) -> list[Path]:
-    return sorted(folder.rglob("*.yaml"))
 
 
 def _group(name: str) -> str:
@@ -164,7 +161,7 @@ def _count(number: int) -> str:
     return f"{number:,}" if number else "as found"
 
 
-def _facts(facts: dict[str, str]) -> list[str]:
+def fact_lines(facts: Mapping[str, str]) -> list[str]:
     """Write one `name  value` line each, where there is a value."""
     return [f"  {name:<10}  {value}" for name, value in facts.items() if value]
 
@@ -224,10 +221,11 @@ def _list_entries(what: str, entries: list[Entry], pattern: str | None, columns:
     if pattern and len(chosen) == 1:
         e = chosen[0]
         facts = {"kind": e.kind.strip("-"), "paper": e.paper, "class_path": f"{e.module}.{e.name}", "file": str(e.file)}
-        return _write([f"{e.name}: {e.summary}", *_facts(facts)])
-    return _write(table(columns, [[getattr(e, column) for column in columns] for e in chosen]))
+        return write_lines([f"{e.name}: {e.summary}", *fact_lines(facts)])
+    return write_lines(table(columns, [[getattr(e, column) for column in columns] for e in chosen]))
 
 
-def _write(lines: Iterable[str]) -> int:
+def write_lines(lines: Iterable[str]) -> int:
+    """Write lines to the standard output. Returns the exit code, 0."""
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     return 0

@@ -2,18 +2,18 @@
 
 import argparse
 import csv
-import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ddlight.cli.listing import fact_lines, write_lines
 from ddlight.core.errors import DataError, UsageError
 from ddlight.core.files import make_folder
-from ddlight.sets.opened import CONFIG, MANIFEST, find, hard, open_dataset
+from ddlight.sets.opened import CONFIG, MANIFEST, find, hard_classes, open_dataset
 from ddlight.sets.pictures import grid, stretch
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError(f"{folder} is a run: --grid needs a condensed set. Its set is named by: ddlight show {folder}")
     from ddlight.core.result import Result
 
-    return _write(run_lines(folder, Result.read(folder)))
+    return write_lines(run_lines(folder, Result.read(folder)))
 
 
 def set_lines(manifest: Mapping[str, Any], per_class: Sequence[int] | None, checked: str) -> list[str]:
@@ -70,7 +70,7 @@ def set_lines(manifest: Mapping[str, Any], per_class: Sequence[int] | None, chec
         "versions": _versions(m["versions"]),
         "checksums": checked,
     }
-    return [title, *_facts(facts)]
+    return [title, *fact_lines(facts)]
 
 
 def scoring_lines(manifest: Mapping[str, Any], checked: str) -> list[str]:
@@ -94,7 +94,7 @@ def scoring_lines(manifest: Mapping[str, Any], checked: str) -> list[str]:
         "versions": _versions(m["versions"]),
         "checksums": checked,
     }
-    return [f"scoring run of {m['dataset']}, seed {m['seed']}", *_facts(facts)]
+    return [f"scoring run of {m['dataset']}, seed {m['seed']}", *fact_lines(facts)]
 
 
 def artefact_lines(manifest: Mapping[str, Any], checked: str) -> list[str]:
@@ -102,7 +102,7 @@ def artefact_lines(manifest: Mapping[str, Any], checked: str) -> list[str]:
     shown = {name: str(value) for name, value in manifest.items() if isinstance(value, str | int | float)}
     last = {"recipe": manifest["fingerprint"], "versions": _versions(manifest["versions"]), "checksums": checked}
     facts = {name: value for name, value in shown.items() if name not in ("schema", "what", "fingerprint")}
-    return [manifest["what"], *_facts({**facts, **last})]
+    return [manifest["what"], *fact_lines({**facts, **last})]
 
 
 def run_lines(folder: Path, result: "Result") -> list[str]:
@@ -136,7 +136,7 @@ def run_lines(folder: Path, result: "Result") -> list[str]:
         "finished": r.finished,
         "again": f"ddlight fit --config {folder / CONFIG}" if (folder / CONFIG).is_file() else "",
     }
-    return [title, *_facts(facts)]
+    return [title, *fact_lines(facts)]
 
 
 def _show_set(folder: Path, options: argparse.Namespace) -> int:
@@ -154,15 +154,15 @@ def _show_set(folder: Path, options: argparse.Namespace) -> int:
     try:
         files = len(verify(folder, again.get(what, "the same command"))["files"])
     except DataError as error:
-        _write(describe(manifest, checked=f"wrong. {error}"))
+        write_lines(describe(manifest, checked=f"wrong. {error}"))
         return error.code
     if what != "condensed set":
-        return _write(describe(manifest, checked=f"right: {files:,} file{'s' * (files != 1)}"))
+        return write_lines(describe(manifest, checked=f"right: {files:,} file{'s' * (files != 1)}"))
     counts = _count(_labels(folder, manifest), len(manifest["classes"]))
-    _write(set_lines(manifest, counts, f"right: {files:,} file{'s' * (files != 1)}"))
+    write_lines(set_lines(manifest, counts, f"right: {files:,} file{'s' * (files != 1)}"))
     if options.grid is not None:
         dataset = open_dataset(manifest, options.root) if manifest["kind"] == "indices" else None
-        _write([_draw(store.load(folder, dataset), options)])
+        write_lines([_draw(store.load(folder, dataset), options)])
     return 0
 
 
@@ -170,7 +170,7 @@ def _draw(stored: "StoredSet", options: argparse.Namespace) -> str:
     """Write the grid and say what is on it."""
     from PIL import Image
 
-    manifest, labels = stored.manifest, hard(np.asarray(stored.labels))
+    manifest, labels = stored.manifest, hard_classes(np.asarray(stored.labels))
     names = manifest["classes"][: options.classes]
     rows = [(name, np.flatnonzero(labels == c)[: options.per_class]) for c, name in enumerate(names)]
     picture = grid(np.asarray(stored.images), rows, *stretch(stored))
@@ -206,7 +206,7 @@ def _labels(folder: Path, manifest: Mapping[str, Any]) -> np.ndarray:
 
 
 def _count(labels: np.ndarray, classes: int) -> list[int]:
-    return np.bincount(hard(labels), minlength=classes).tolist()
+    return np.bincount(hard_classes(labels), minlength=classes).tolist()
 
 
 def _kind(manifest: Mapping[str, Any]) -> str:
@@ -275,16 +275,6 @@ def _duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _facts(facts: Mapping[str, str]) -> list[str]:
-    """Write one `name  value` line each, where there is a value."""
-    return [f"  {name:<10}  {value}" for name, value in facts.items() if value]
-
-
-def _write(lines: Iterable[str]) -> int:
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
-    return 0
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ddlight.regimes.base import Regime
-from ddlight.regimes.losses import hard_classes
+from ddlight.sets.opened import hard_classes
 from ddlight.views.view import View
 
 

@@ -4,6 +4,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ddlight.recipes.plan import Recipe
+from ddlight.sets.opened import hard_classes
 
 
 def kl_divergence(logits: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
@@ -29,8 +30,3 @@ def mse_with_class(logits: Tensor, targets: Tensor, labels: Tensor, recipe: Reci
         recipe: weight of the cross-entropy.
     """
     return F.mse_loss(logits, targets) + recipe.ce_weight * F.cross_entropy(logits, hard_classes(labels))
-
-
-def hard_classes(labels: Tensor) -> Tensor:
-    """Class indices (B,) of labels (B,) or (B, K)."""
-    return labels if labels.ndim == 1 else labels.argmax(1)

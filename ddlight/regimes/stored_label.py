@@ -13,9 +13,10 @@ from ddlight.core.naming import named
 from ddlight.core.randomness import generator
 from ddlight.networks.teachers import Teacher, mean_logits
 from ddlight.regimes.base import Regime, ResolvedRun, seed_torch
-from ddlight.regimes.losses import hard_classes, kl_divergence, mse_with_class
+from ddlight.regimes.losses import kl_divergence, mse_with_class
 from ddlight.sets.labels import LabelPlan, LabelStore, Storage, kept
 from ddlight.sets.module import CondensedDataModule, cache_folder
+from ddlight.sets.opened import hard_classes
 from ddlight.sets.readers.fkd import PublishedLabels
 from ddlight.sets.readers.fkd import replay as published_view
 from ddlight.views.loader import Batch, RunLoader, rows_of_part

@@ -63,9 +63,11 @@ class CondensedDataModule(LightningDataModule):
     selected_on: ClassVar[str] = "none"
     """Where this method's choices are made: "none", "held_out" or "test"."""
     cost_recorded: ClassVar[bool] = True
-    """Whether the manifest says what the set cost to make; not where others made it: its time is that of reading it."""
+    """Whether the manifest's seconds are those of making the set; where others made it, they are of reading it."""
+    one_unit: bool = False
+    """Whether all classes are one unit of work."""
     tiny: ClassVar[dict[str, Any]] = {}
-    """Argument values that make the method run in seconds, for `--tiny`."""
+    """Argument values with which the method runs in seconds; `--tiny` takes them."""
     tile_factor: int = 1
     """Images are mosaics of factor x factor patches."""
     learns_lr: bool = False
@@ -91,6 +93,8 @@ class CondensedDataModule(LightningDataModule):
 
     def units(self) -> list[Unit]:
         """Independent pieces of work, one per class unless a method says otherwise."""
+        if self.one_unit:
+            return [Unit(0, tuple(range(self.dataset.num_classes)))]
         return [Unit(c, (c,)) for c in range(self.dataset.num_classes)]
 
     def make(self, unit: Unit) -> Made:

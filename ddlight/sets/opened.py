@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import yaml
@@ -12,6 +12,10 @@ from ddlight.core.errors import DataError
 from ddlight.core.naming import parameters
 from ddlight.data.base import RealDataset
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Labels = TypeVar("Labels", np.ndarray, "Tensor")
 RESULT = "result.json"
 CONFIG = "config.yaml"
 
@@ -86,6 +90,6 @@ def _construct(identity: Mapping[str, Any], title: str, classes: Sequence[str], 
     return opened
 
 
-def hard(labels: np.ndarray) -> np.ndarray:
+def hard_classes(labels: Labels) -> Labels:
     """Classes (N,) of labels (N,) or (N, K)."""
     return labels if labels.ndim == 1 else labels.argmax(1)

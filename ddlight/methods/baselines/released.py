@@ -38,6 +38,7 @@ class Released(CondensedDataModule):
 
     recipe_version: ClassVar[int] = 2
     cost_recorded: ClassVar[bool] = False
+    one_unit = True
     tiny: ClassVar[dict[str, Any]] = {"path": str(SAMPLE)}
 
     def __init__(
@@ -100,10 +101,6 @@ class Released(CondensedDataModule):
         given = {"ipc": self.first_images, "space": self.given_space or whitened}
         content = source_digest(self._source())
         return {"source_sha256": content, **{name: value for name, value in given.items() if value is not None}}
-
-    def units(self) -> list[Unit]:
-        """One unit: everything."""
-        return [Unit(0, tuple(range(self.dataset.num_classes)))]
 
     def make(self, unit: Unit) -> Selection | Synthesis:
         """The released images; how many real ones went into them is not known, and counts as none."""

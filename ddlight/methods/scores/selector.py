@@ -51,6 +51,7 @@ class ScoreSelector(Selector):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.scoring, self.balance, self.keep = scoring, balance, keep
+        self.one_unit = self.one_unit or balance != "ipc"
 
     # --- the score ---
 
@@ -78,10 +79,6 @@ class ScoreSelector(Selector):
         """Choose `count` of some training images, given by their positions: best first."""
         end = samplers.hard if self.keep == "hard" else samplers.easy
         return rows[end(self.scores_of(rows), count, rng)]
-
-    def units(self) -> list[Unit]:
-        """One unit per class; one for all where classes are not balanced exactly."""
-        return super().units() if self.balance == "ipc" else [Unit(0, tuple(range(self.dataset.num_classes)))]
 
     def make(self, unit: Unit) -> Selection:
         """Select from the unit's class, or from all under the rule of balance."""

@@ -43,6 +43,8 @@ class SSP(ScoreSelector):
         n_init: k-means++ starts, of which the best is kept.
     """
 
+    one_unit = True  # clusters are of all images
+
     def __init__(
         self,
         *args: Any,
@@ -58,10 +60,6 @@ class SSP(ScoreSelector):
             if value is not None and value < 1:
                 raise UsageError(f"{name} is {value}; allowed: 1 or more.")
         self.network, self.prototypes, self.clusters, self.n_init = network, prototypes, clusters, n_init
-
-    def units(self) -> list[Unit]:
-        """One: clusters are of all images."""
-        return [Unit(0, tuple(range(self.dataset.num_classes)))]
 
     def make(self, unit: Unit) -> Selection:
         """Select from all classes together, or from each in turn."""

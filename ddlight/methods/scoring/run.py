@@ -174,13 +174,13 @@ class ScoringRun(Artefact):
     # --- making it ---
 
     def make(self, build: Build | None = None, ranks: int = 1, progress: bool = False) -> Path:
-        """Make the run where it is missing; a stopped one continues.
+        """Make the run where it is missing, and continue one that was stopped.
 
-        One rank works like any unit of work: another process that wants the same run waits for it. Several ranks train
-        together, and the first of them keeps other processes out.
+        Where one process trains alone, others that need the same run wait until it is done. Where several ranks train
+        together, rank 0 holds the lock, and other processes are refused (BusyError).
 
         Args:
-            build: builds the Trainer from run= and callbacks=; by default `current_device` alone is used.
+            build: makes the Trainer, given run= and callbacks=; by default one that trains on `current_device` alone.
             ranks: processes that call this together.
             progress: say how far a training on one device is.
 

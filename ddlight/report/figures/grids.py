@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from ddlight.data.base import RealDataset
 
 NEEDS = "the folders of condensed sets that the results name, where they were made"
-MANIFEST = "manifest.json"
 CLASSES = 10
 """Columns at most; of more classes as many are drawn by lot, the same for every method."""
 LIMIT = 1e9
@@ -32,6 +31,8 @@ def data(frame: pd.DataFrame) -> pd.DataFrame:
         dataset, ipc, row (method), set_seed, folder, run (the folder of a run). Sets that are gone are left out,
             with a line that says so.
     """
+    from ddlight.core.artefact import MANIFEST
+
     t = trainings.finished(frame)
     runs = frame.loc[t.index, "path"].map(lambda path: str(Path(path).parent))
     t = t.assign(folder=frame.loc[t.index, "set.path"], run=runs)[t["method"] != FULL]
@@ -96,7 +97,7 @@ def _strip(row: pd.Series, reals: "dict[str, RealDataset]") -> dict[str, np.ndar
         manifest = read_manifest(folder)
         dataset = _real(manifest, Path(row["run"]), reals) if manifest["kind"] == "indices" else None
         stored = store.load(folder, dataset, LIMIT)
-        picked = chosen(opened.hard(np.asarray(stored.labels)), len(manifest["classes"]))
+        picked = chosen(opened.hard_classes(np.asarray(stored.labels)), len(manifest["classes"]))
         rows = np.array(list(picked.values()), np.int64)
         dense = isinstance(stored.images, np.ndarray)  # else they are decoded
         images = stored.images[rows if dense else torch.from_numpy(rows)]

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from ddlight.core.errors import DataError, UsageError
 from ddlight.data.table import DatasetInfo
+from ddlight.views.whiten import WhiteningKind
 
 WNID = re.compile(r"n\d{8}")
 ZCA = re.compile(r"(?<!no)(?<!no[_-])zca", re.IGNORECASE)
 """In a name: the images are whitened. `NO_ZCA` and `nozca` say the contrary."""
 
-Space = Literal["pixel", "normalised", "zca", "zca_frepo", "zca_kip"]
+Space = Literal["pixel", "normalised", WhiteningKind]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ class TrainingError(DDLightError):
     """Training broke down (exit code 1)."""
 
 
-def require_finite(loss: float, step: int) -> None:
+def check_loss(loss: float, step: int) -> None:
     """Raise TrainingError where a loss is not a number, or infinite."""
     if loss != loss or abs(loss) == float("inf"):
         raise TrainingError(
@@ -76,7 +76,7 @@ class Curve(EachStep):
     def _point(self, trainer: Trainer, model: Any, step: int) -> None:
         assert self.sum is not None
         loss = float(trainer.strategy.reduce(self.sum / self.count, reduce_op="mean"))
-        require_finite(loss, step)
+        check_loss(loss, step)
         self.rows.append({"step": step, "images": model.images_seen(step), "loss": loss, "lr": self._rate})
         self.sum, self.count = torch.zeros_like(self.sum), 0
         if time.monotonic() - self._written[1] >= WRITE_SECONDS:
@@ -87,7 +87,7 @@ class Curve(EachStep):
     def check(self, trainer: Trainer) -> None:
         """Raise TrainingError where the loss since the last point is not a number: no checkpoint may keep that."""
         if self.sum is not None:
-            require_finite(float(trainer.strategy.reduce(self.sum, reduce_op="sum")), trainer.global_step)
+            check_loss(float(trainer.strategy.reduce(self.sum, reduce_op="sum")), trainer.global_step)
 
     def _write(self, trainer: Trainer) -> None:
         if not trainer.is_global_zero or self._written[0] == len(self.rows):

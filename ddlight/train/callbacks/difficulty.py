@@ -9,7 +9,7 @@ from lightning import Trainer
 from torch import Tensor
 
 from ddlight.core import files
-from ddlight.regimes.losses import hard_classes
+from ddlight.sets.opened import hard_classes
 from ddlight.train import signals
 from ddlight.train.callbacks.each_step import EachStep, is_due
 from ddlight.views.loader import eval_batch

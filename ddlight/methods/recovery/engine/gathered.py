@@ -78,11 +78,11 @@ class RealStatistics(Artefact):
         return self.dataset.info.size >= LARGE
 
     def of_all(self, device: torch.device) -> dict[int, LayerStatistics]:
-        """Statistics over all images by layer number: vectors. Raises DataError where the files were changed."""
+        """Statistics of each layer over all images, by layer number: vectors. Raises DataError where a file changed."""
         return self._read(device, "all", slice(None))
 
     def of_classes(self, classes: np.ndarray, device: torch.device) -> dict[int, LayerStatistics]:
-        """Statistics of some classes by layer number: one row per class, in their order. Raises as `of_all`."""
+        """Statistics per class by layer number: row i is that of `classes[i]`. Raises as `of_all`."""
         low, high = int(classes.min()), int(classes.max()) + 1
         rows = torch.from_numpy(classes - low).to(device)
         between = self._read(device, "classes", slice(low, high))

@@ -1,8 +1,8 @@
-"""The recovery loop of decoupled distillation: images are moved until frozen networks know their class.
+"""The recovery loop of decoupled distillation: it optimises images until frozen networks recognise their class.
 
-Generic over its parts: which networks answer (`Observer`, in turn), which statistics of them are matched
-(`Statistics`), what they see of the images (`Views`), what else is asked (`losses`). Methods configure these; none has
-a loop of its own.
+All methods share this loop and choose its parts: the networks, which take turns (`Observer`), the statistics of their
+layers that are matched (`Statistics`), the views of the images that they are shown (`Views`), and further terms of the
+loss (`losses`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
