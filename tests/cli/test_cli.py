@@ -196,10 +196,9 @@ def test_test_and_validate_read_the_newest_finished_run(command, home):
 
 
 def test_classes_that_leave_something_to_others_are_no_choices():
-    from ddlight.cli.words import choices
     from ddlight.core import discover
 
-    allowed = set(choices("CondensedDataModule", discover.sources()))
+    allowed = set(discover.choices("CondensedDataModule", discover.sources()))
     assert {entry.name for entry in discover.methods()} <= allowed
     assert not allowed & {"ScoreSelector", "GeometrySelector", "PatchSynthesiser", "RecoveredSynthesiser"}
 
@@ -223,7 +222,7 @@ def test_what_sources_say_is_what_importing_says(every):
 
 
 def test_choices_are_the_concrete_classes_below_a_base(every):
-    from ddlight.cli.words import FAMILIES, HIDDEN, choices
+    from ddlight.core.discover import FAMILIES, HIDDEN, choices
 
     def below(cls):
         return {cls}.union(*map(below, cls.__subclasses__()))
