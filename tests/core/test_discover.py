@@ -298,7 +298,9 @@ def test_protocols(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.split()[0] for line in lines[1:]] == list(PROTOCOLS)
     assert all(p.summary in line for p, line in zip(PROTOCOLS.values(), lines[1:], strict=True))
     listing.protocols_command(["edc"])
-    assert capsys.readouterr().out.splitlines() == ["edc", *(f"  {line}" for line in describe("edc"))]
+    *lines, file = capsys.readouterr().out.splitlines()
+    assert lines == ["edc", *(f"  {line}" for line in describe("edc"))]
+    assert file == f"  file        {discover.PACKAGE / 'recipes' / 'protocols' / 'edc.py'}"
 
 
 def test_configs_are_grouped_and_fragments_shown_on_request(
