@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 STEPS = 20
-DATASET = {"class_path": "ddlight.data.Digits", "init_args": {"held_out": 5, "size": 32}}
+DATASET = {"class_path": "ddlight.Digits", "init_args": {"held_out": 5, "size": 32}}
 IPC = 10
 
 
@@ -57,13 +57,13 @@ def _shrink_teachers(arguments: dict[str, Any]) -> None:
 def network(depth: int) -> dict[str, Any]:
     """Config of a width-8 student."""
     arguments = {"depth": depth, "width": 8, "norm": "batch"}
-    return {"class_path": "ddlight.networks.students.ConvNet", "init_args": arguments}
+    return {"class_path": "ddlight.ConvNet", "init_args": arguments}
 
 
 def teacher(k: int) -> dict[str, Any]:
     """Config of tiny teacher number k, a run of `tiny_teachers`."""
     arguments = {"run": f"runs/tiny/teacher{k}", "checkpoint_epoch": None}
-    return {"class_path": "ddlight.networks.teachers.RunTeacher", "init_args": arguments}
+    return {"class_path": "ddlight.RunTeacher", "init_args": arguments}
 
 
 def tiny_teachers(config: dict[str, Any]) -> list[list[str]]:

@@ -11,7 +11,7 @@ from ddlight.networks.flops import TRAINING, build_checked, forward_flops
 from ddlight.networks.students import Student
 
 TINY_SCORING: dict[str, Any] = {
-    "student": {"class_path": "ddlight.networks.students.ConvNet", "init_args": {"depth": 3, "width": 8}},
+    "student": {"class_path": "ddlight.ConvNet", "init_args": {"depth": 3, "width": 8}},
     "budget": {"steps": 40},
     "ring": 3,
     "clean": 4,

@@ -30,7 +30,7 @@ from ddlight.train.trainer import Trainer
 log = logging.getLogger("ddlight")
 FILE = "search.json"
 TINY_SEARCH: dict[str, Any] = {
-    "student": {"class_path": "ddlight.networks.students.ConvNet", "init_args": {"depth": 3, "width": 8}},
+    "student": {"class_path": "ddlight.ConvNet", "init_args": {"depth": 3, "width": 8}},
     "budget": {"steps": 5},
 }
 """A search of seconds, for `--tiny`."""

@@ -16,7 +16,7 @@ from ddlight.networks.teachers import Teacher, TorchvisionTeacher
 
 TINY_SQUEEZE: dict[str, Any] = {
     "student": {
-        "class_path": "ddlight.networks.students.ConvNet",
+        "class_path": "ddlight.ConvNet",
         "init_args": {"depth": 3, "width": 8, "norm": "batch"},
     },
     "budget": {"steps": 40},
