@@ -84,7 +84,7 @@ def measure(folder: Path, quick: bool, rounds: int) -> Iterator[Measure]:
 # --- what a label costs ---
 
 
-class Untrained(Teacher):
+class _Untrained(Teacher):
     """A teacher that knows nothing, for the time it takes: a student's network on images of `size` pixels."""
 
     def __init__(self, student: Student, size: int, *args: Any, **kwargs: Any) -> None:
@@ -103,7 +103,7 @@ def regimes(size: Size, folder: Path) -> dict[str, Regime]:
     """The regimes that are compared, on one student and recipe."""
 
     def teacher(student: Student = size.student, precision: Precision = "fp32") -> Teacher:
-        return Untrained(student, size.pixels, precision)
+        return _Untrained(student, size.pixels, precision)
 
     common: dict[str, Any] = {"recipe": Override(batch=size.batch, **RECIPE, **CROPS), "budget": Budget(steps=10**6)}
     stored = {"labels_per_image": 1, "cache": str(folder / "cache"), **common}
@@ -181,7 +181,7 @@ def _steps(folder: Path, size: Size, rounds: int) -> list[Measure]:
 
 def _labelling(size: Size, rounds: int) -> Measure:
     images = torch.rand(size.batch, 3, size.pixels, size.pixels)
-    full, half = (Untrained(size.student, size.pixels, precision) for precision in ("fp32", "bf16"))
+    full, half = (_Untrained(size.student, size.pixels, precision) for precision in ("fp32", "bf16"))
     for teacher in (full, half):
         teacher.load(10, 3, size.pixels)
     inputs = full.preprocess(images)
