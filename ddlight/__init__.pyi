@@ -7,6 +7,7 @@ from ddlight.cli.python import select as select
 from ddlight.core.result import Result as Result
 from ddlight.data.arrays import CIFAR10 as CIFAR10
 from ddlight.data.arrays import CIFAR100 as CIFAR100
+from ddlight.data.arrays import CIFAR10_5k as CIFAR10_5k
 from ddlight.data.arrays import FashionMNIST as FashionMNIST
 from ddlight.data.arrays import FashionMNIST5k as FashionMNIST5k
 from ddlight.data.arrays import MNIST as MNIST

@@ -1,4 +1,4 @@
-"""Array datasets: MNIST and Fashion-MNIST from idx files, CIFAR and SVHN through torchvision."""
+"""Array datasets: MNIST and Fashion-MNIST from idx files, CIFAR and SVHN through torchvision, CIFAR as pictures too."""
 
 import gzip
 import math
@@ -9,6 +9,7 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,12 +20,16 @@ from filelock import FileLock
 from ddlight.core.errors import DataError
 from ddlight.core.files import make_folder
 from ddlight.core.randomness import generator
-from ddlight.data.base import ImageSet, Part, RealDataset, Split, array_ids, draw_held_out, draw_per_class
+from ddlight.data.base import ImageSet, Part, RealDataset, Split, array_ids, draw_few, draw_held_out, draw_per_class
 from ddlight.data.contents import content_hashes
+from ddlight.data.decoded import read_full
+from ddlight.data.folder import FolderDataset, Tree
 from ddlight.data.table import TABLE, DatasetInfo
 
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
 LIST_5K = "fashion_mnist_5k.txt"
+PER_CLASS = 500
+"""Training images per class of the small datasets."""
 
 
 class ArrayDataset(RealDataset):
@@ -173,12 +178,6 @@ class FashionMNIST5k(FashionMNIST):
     def __init__(self, *args: Any, held_out: int = 500, **kwargs: Any) -> None:
         super().__init__(*args, held_out=held_out, **kwargs)
 
-    @property
-    def info(self) -> DatasetInfo:
-        """The row of the table, with the number of images held out."""
-        row = TABLE[self.name]
-        return replace(row, held_out=self.held_out * row.num_classes)
-
     def _divide(self, whole: ImageSet) -> dict[Split, ImageSet]:
         chosen = listed_5k()
         others = np.setdiff1d(np.arange(len(whole)), chosen)
@@ -189,8 +188,12 @@ class FashionMNIST5k(FashionMNIST):
 class CIFAR10(ArrayDataset):
     """Small photographs, 32x32, 50,000 to train on and 10,000 to test.
 
+    Where the batches are not there, class folders of pictures are read: `train/<class>/` and `test/<class>/`. JPEG
+    copies are not the originals, so that results and sets of them name the dataset `CIFAR10-jpeg`.
+
     Args:
-        root: folder that holds `cifar-10-batches-py/`; $DDLIGHT_DATA, else ~/.cache/ddlight/data.
+        root: folder that holds `cifar-10-batches-py/`, `train/` and `test/`, or `cifar10/` with these two;
+            $DDLIGHT_DATA, else ~/.cache/ddlight/data.
     """
 
     name = source = "CIFAR10"
@@ -200,6 +203,19 @@ class CIFAR10(ArrayDataset):
         "cifar-10-batches-py/batches.meta",
     )
 
+    @cached_property
+    def _pictures(self) -> "_Pictures | None":
+        """The class folders, where there are some and no batches."""
+        root = self._data_root()
+        places = [place for place in (root, root / self.source.lower()) if _Pictures.is_tree(place)]
+        return _Pictures(self.source, str(places[0])) if places and self._complete() is None else None
+
+    @property
+    def info(self) -> DatasetInfo:
+        """The row of the table; of pictures their kind of file is part of the name."""
+        row = super().info
+        return replace(row, name=f"{row.name}-{self._pictures.kind}") if self._pictures else row
+
     def _arrays(self, part: Part) -> tuple[np.ndarray, np.ndarray]:
         from torchvision import datasets
 
@@ -208,12 +224,73 @@ class CIFAR10(ArrayDataset):
             data = getattr(datasets, self.source)(root, train=part == "train")
         return data.data.transpose(0, 3, 1, 2), np.array(data.targets)
 
+    def _part(self, part: Part) -> ImageSet:
+        return self._pictures.split(part) if self._pictures else super()._part(part)
+
+    def _contents(self) -> object:
+        return self._pictures.contents if self._pictures else super()._contents()
+
+
+class _Pictures(FolderDataset):
+    """Pictures of an array dataset in class folders. Raises DataError where they are not as many as were published."""
+
+    test_names = ("test",)
+
+    def __init__(self, source: str, root: str) -> None:
+        self.name = source  # type: ignore[misc]
+        super().__init__(root, size=TABLE[source].size)
+
+    @staticmethod
+    def is_tree(place: Path) -> bool:
+        """Whether a folder holds train/ and test/."""
+        return (place / "train").is_dir() and (place / "test").is_dir()
+
+    @property
+    def kind(self) -> str:
+        """Kind of the files, such as "jpeg"."""
+        return Path(str(self.tree.train.ids[0])).suffix[1:].lower().replace("jpg", "jpeg")
+
+    def read(self, path: Path) -> np.ndarray:
+        """Decode one file, which is not resized: uint8 (3, 32, 32)."""
+        return read_full(path)
+
+    def _scan(self, root: Path) -> Tree:
+        tree, row = super()._scan(root), TABLE[self.name]
+        if (len(tree.train), len(tree.test)) != (row.train, row.test):
+            raise DataError(
+                f"{root} holds {len(tree.train):,} training and {len(tree.test):,} test pictures of {self.name}, where "
+                f"{row.train:,} and {row.test:,} are expected. Complete it, or read it as ImageFolder."
+            )
+        return tree
+
+
+class CIFAR10_5k(CIFAR10):
+    """500 images per class of CIFAR-10's training split, stratified; held-out images come from the other 45,000.
+
+    The test split is CIFAR-10's, and sample ids are those that `CIFAR10` gives.
+
+    Args:
+        held_out: images per class, at most 4,500, from CIFAR-10's other training images.
+    """
+
+    name = "CIFAR10_5k"
+
+    def __init__(self, *args: Any, held_out: int = 500, **kwargs: Any) -> None:
+        super().__init__(*args, held_out=held_out, **kwargs)
+
+    def _divide(self, whole: ImageSet) -> dict[Split, ImageSet]:
+        chosen, kept = draw_few(whole.labels, PER_CLASS, self.held_out, self.info.classes, self.name)
+        return {"train": whole.take(chosen), "held_out": whole.take(kept)}
+
 
 class CIFAR100(CIFAR10):
     """Small photographs of 100 (fine) classes, 32x32, 50,000 to train on and 10,000 to test.
 
+    Class folders of pictures are read where the files are not there, as by `CIFAR10`.
+
     Args:
-        root: folder that holds `cifar-100-python/`; $DDLIGHT_DATA, else ~/.cache/ddlight/data.
+        root: folder that holds `cifar-100-python/`, `train/` and `test/`, or `cifar100/` with these two;
+            $DDLIGHT_DATA, else ~/.cache/ddlight/data.
     """
 
     name = source = "CIFAR100"
@@ -253,7 +330,7 @@ def listed_5k() -> np.ndarray:
 
 def draw_5k(labels: np.ndarray) -> np.ndarray:
     """Draw them from the split's labels, as the shipped list was drawn: 500 per class, from `generator(0, LIST_5K)`."""
-    return np.flatnonzero(draw_per_class(labels, [500] * 10, generator(0, LIST_5K)))
+    return np.flatnonzero(draw_per_class(labels, [PER_CLASS] * 10, generator(0, LIST_5K)))
 
 
 def read_idx(path: Path, dims: int) -> np.ndarray:

@@ -87,10 +87,13 @@ class RealDataset(ABC):
 
     @property
     def info(self) -> DatasetInfo:
-        """The dataset's row of the table, with the counts that `held_out` leaves."""
+        """The dataset's row of the table, with the counts that `held_out` leaves.
+
+        Where the row itself holds images out, they are none of its training images.
+        """
         row = TABLE[self.name]
         held_out = self.held_out * row.num_classes
-        return replace(row, train=row.train - held_out, held_out=held_out)
+        return replace(row, train=row.train - held_out * (not row.held_out), held_out=held_out)
 
     @property
     def num_classes(self) -> int:
@@ -209,6 +212,30 @@ def draw_held_out(labels: np.ndarray, held_out: int, classes: Sequence[str], lea
             f"draw from. Allowed are 0 to {max(room, 0):,}, such as held_out: {max(room, 0) // 2}"
         )
     return draw_per_class(labels, [held_out] * len(classes), generator(0, "held_out"))
+
+
+def draw_few(
+    labels: np.ndarray, per_class: int, held_out: int, classes: Sequence[str], name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a small dataset out of the training images of another, and images held out of the rest, both stratified.
+
+    Args:
+        labels: int (N,).
+        per_class: images of each class.
+        held_out: images of each class that are held out of the others.
+        classes: names of the classes.
+        name: of the small dataset, by which it is drawn.
+
+    Returns:
+        Positions of the chosen and of the held-out images, int64, ascending.
+
+    Raises:
+        UsageError: more is held out than a class has left.
+    """
+    chosen = draw_per_class(labels, [per_class] * len(classes), generator(0, name))
+    others = np.flatnonzero(~chosen)
+    kept = draw_held_out(labels[others], held_out, classes, leave=0)
+    return np.flatnonzero(chosen), others[kept]
 
 
 def array_ids(part: Part, rows: np.ndarray) -> np.ndarray:

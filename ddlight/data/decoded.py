@@ -1,10 +1,14 @@
-"""Decoding image files in threads; a large split's pixels in one file, so that only the first reading decodes."""
+"""Decoding image files in threads; a split's pixels in one file, so that only the first reading decodes."""
 
+import logging
 import os
-from collections.abc import Callable, Sequence
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -13,6 +17,11 @@ from ddlight.core.errors import DataError
 
 CHUNK = 256
 """Images that are decoded before they are written."""
+MANY = 2000
+"""Images from which a bar shows how many are decoded."""
+
+log = logging.getLogger("ddlight")
+T = TypeVar("T")
 
 
 def channels_first(pixels: np.ndarray) -> np.ndarray:
@@ -39,7 +48,7 @@ def decode_files(
         return None
 
     with ThreadPoolExecutor(threads) as pool:
-        bad = [message for message in pool.map(decode, range(len(files))) if message]
+        bad = [message for message in _watched(pool.map(decode, range(len(files))), len(files), len(files)) if message]
     if bad:
         more = f"\n  and {len(bad) - 5} more" * (len(bad) > 5)
         lines = "\n  ".join(bad[:5])
@@ -71,10 +80,10 @@ def open_rgb(path: Path) -> Image.Image:
 
 @dataclass(frozen=True)
 class DecodedFile:
-    """Pixels of all images of a split, written when first read.
+    """Pixels of all images of a split, written when first read; each image is followed by its CRC-32.
 
     They are read by position and not mapped, so that they take no memory of this process. The file is named by what
-    it was decoded from; one of another length is written again.
+    it was decoded from; one of another length, or with a damaged image among those that are read, is written again.
 
     Args:
         path: of the file.
@@ -88,27 +97,61 @@ class DecodedFile:
     shape: tuple[int, int, int]
     decode: Callable[[Sequence[Path]], np.ndarray]
 
+    @property
+    def written(self) -> bool:
+        """Whether the file is there, at its full length."""
+        return self.path.exists() and self.path.stat().st_size == (int(np.prod(self.shape)) + 4) * len(self.sources)
+
     def take(self, rows: np.ndarray) -> np.ndarray:
-        """Read images by position: uint8 (len(rows), C, H, W)."""
-        size = int(np.prod(self.shape))
-        if not self.path.exists() or self.path.stat().st_size != size * len(self.sources):
-            self._write()
-        images = np.empty((len(rows), *self.shape), np.uint8)
+        """Read images by position: uint8 (len(rows), C, H, W), in memory as `decode_files` has them."""
+        images = self._read(rows) if self.written else None
+        if images is None:
+            try:
+                self._write()
+            except OSError as error:
+                log.warning("decoded images are not kept in %s: %s", self.path, error.strerror)
+                return self.decode([self.sources[row] for row in rows.tolist()])
+            images = self._read(rows)
+        if images is None:
+            raise DataError(f"{self.path} was damaged while it was read. Run the same command again.")
+        return images.transpose(0, 3, 1, 2)
+
+    def _read(self, rows: np.ndarray) -> np.ndarray | None:
+        """Images, uint8 (len(rows), H, W, C); None where one is damaged."""
+        channels, height, width = self.shape
+        images = np.empty((len(rows), height, width, channels), np.uint8)
+        size, crc = images[:1].nbytes, bytearray(4)
         with self.path.open("rb") as file:
             for image, row in zip(images, rows.tolist(), strict=True):
-                if os.preadv(file.fileno(), [image.reshape(-1).data], row * size) != size:
-                    raise DataError(f"{self.path} was shortened while it was read. Run the same command again.")
+                pixels = image.reshape(-1).data
+                got = os.preadv(file.fileno(), [pixels, crc], row * (size + 4))
+                if got != size + 4 or zlib.crc32(pixels) != int.from_bytes(crc, "little"):
+                    return None
         return images
 
     def _write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        starts = range(0, len(self.sources), CHUNK)
         try:
             with part.open("wb") as file:
-                for start in range(0, len(self.sources), CHUNK):
-                    file.write(self.decode(self.sources[start : start + CHUNK]).tobytes())
+                for start in _watched(starts, len(starts), len(self.sources)):
+                    for image in self.decode(self.sources[start : start + CHUNK]).transpose(0, 2, 3, 1):
+                        pixels = np.ascontiguousarray(image).data
+                        file.write(pixels)
+                        file.write(zlib.crc32(pixels).to_bytes(4, "little"))
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(self.path)
         finally:
             part.unlink(missing_ok=True)
+
+
+def _watched(items: Iterable[T], total: int, images: int) -> Iterable[T]:
+    """The items, with a bar of them where the images are many and a person watches."""
+    if images < MANY or not sys.stderr.isatty() or not log.isEnabledFor(logging.INFO):
+        return items
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(items, f"decoding {images:,} images", total, console=Console(stderr=True), transient=True)

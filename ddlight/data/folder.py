@@ -22,7 +22,7 @@ from ddlight.data.decoded import DecodedFile, decode_files, open_rgb
 from ddlight.data.table import TABLE, DatasetInfo
 
 KEPT_BYTES = 2 * 2**30
-"""Decoded images of a split that is evaluated stay in memory up to this size, else in a file."""
+"""Decoded test images stay in memory up to this size, and training images in a file of pixels."""
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
@@ -82,6 +82,7 @@ class FolderDataset(RealDataset):
         if resize is not None and resize < size:
             raise UsageError(f"resize must be at least size, {size}; {resize} was given. Try resize: {size}")
         self.size, self.resize, self.full_size = size, resize, full_size
+        self._taken = 0  # training images that were decoded and not kept
 
     @property
     def info(self) -> DatasetInfo:
@@ -117,19 +118,27 @@ class FolderDataset(RealDataset):
     def take(self, name: Split, rows: np.ndarray) -> np.ndarray:
         """Return some images of a split: uint8 (len(rows), 3, size, size).
 
-        Images of the training split are decoded each time unless the whole split was read before. Those of the other
-        splits are kept: in memory where they take less than `KEPT_BYTES`, else in one file of pixels in the cache, so
-        that a second evaluation decodes nothing.
+        Splits are kept as one file of pixels in the cache, so that the next run decodes nothing: the training split
+        up to `KEPT_BYTES`, once half of its images were asked for; the others always, and up to `KEPT_BYTES` in memory.
         """
-        if name not in self._splits and name != "train":
-            if len(self.index(name)) * 3 * self.size**2 > KEPT_BYTES:
-                path = cache_folder() / "decoded" / f"{naming.digest([self.identity(), name])}.u8"
-                return DecodedFile(path, self.encoded(name), (3, self.size, self.size), self.decode).take(rows)
+        if name not in self._splits and name != "train" and self._bytes(name) <= KEPT_BYTES:
             self.split(name)
         if name in self._splits:
             return self._splits[name].images[rows]
+        if name != "train":
+            return self._pixels(name).take(rows)
+        self._taken += len(rows)
+        if self._bytes(name) <= KEPT_BYTES and (2 * self._taken > len(self.index(name)) or self._pixels(name).written):
+            return self._pixels(name).take(rows)
         files = self.encoded(name)
         return self.decode([files[row] for row in rows.tolist()])
+
+    def _bytes(self, name: Split) -> int:
+        return len(self.index(name)) * 3 * self.size**2
+
+    def _pixels(self, name: Split) -> DecodedFile:
+        path = cache_folder() / "decoded" / f"{naming.digest([self.identity(), name])}.u8"
+        return DecodedFile(path, self.encoded(name), (3, self.size, self.size), self.decode)
 
     def encoded(self, name: Split) -> Sequence[Path]:
         """Return the image files of a split in the order of `split`."""
@@ -144,13 +153,15 @@ class FolderDataset(RealDataset):
         return decode_files(files, self.read, (3, self.size, self.size))
 
     def _read(self, name: Split) -> dict[Split, ImageSet]:
-        index, need, memory = self.index(name), 3 * self.size**2 * len(self.index(name)), total_memory()
+        index, need, memory = self.index(name), self._bytes(name), total_memory()
         if need > memory:
             raise UsageError(
                 f"{len(index):,} images of {self.size}x{self.size} pixels take {need / 1e9:.0f} GB and this machine "
                 f"has {memory / 1e9:.0f} GB of memory. Take a smaller `size` or fewer classes."
             )
-        return {name: ImageSet(self.decode(self.encoded(name)), index.labels, index.ids)}
+        kept = 0 < need <= KEPT_BYTES
+        images = self._pixels(name).take(np.arange(len(index))) if kept else self.decode(self.encoded(name))
+        return {name: ImageSet(images, index.labels, index.ids)}
 
     def _contents(self) -> object:
         tree, digest = self.tree, hashlib.sha256()

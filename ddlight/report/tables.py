@@ -130,7 +130,8 @@ def _places(
 def _belongs(failed: TableCell, name: tuple[str, str]) -> bool:
     """Whether a failed run, which may name only its student's class, is part of a table."""
     dataset, student = name
-    return failed.dataset == dataset and (failed.student in ("", student) or student.startswith(f"{failed.student}("))
+    named = (dataset, dataset.split("-")[0])  # it names the dataset's class, such as CIFAR10 of CIFAR10-jpeg
+    return failed.dataset in named and (failed.student in ("", student) or student.startswith(f"{failed.student}("))
 
 
 def _spreads(full: TableCell, column: Column, seen: Mapping[Column, float]) -> bool:

@@ -80,7 +80,7 @@ class FittedWhitening(Artefact):
         """Fit it."""
         info = self.dataset.info
         log.info("fitting the whitening %s to the training images of %s", self.recipe, info.name)
-        fit = fit_whitening(_batches(self.dataset), self.recipe, FREPO_STD.get(info.name, info.std))
+        fit = fit_whitening(_batches(self.dataset), self.recipe, FREPO_STD.get(self.dataset.name, info.std))
         back = {} if fit.back is None else {"back": fit.back}
         files.write_bytes(place / FILE, save({"mean": fit.mean, "forward": fit.forward, **back}))
         return {}
@@ -94,7 +94,7 @@ def set_whitening(space: str, dataset: RealDataset, cache: Path) -> Whitening | 
 
 def _batches(dataset: RealDataset, batch: int = 1000) -> Iterator[Tensor]:
     """All training images, uint8 (B, C, H, W)."""
-    row = TABLE.get(dataset.info.name)
+    row = TABLE.get(dataset.name)
     apart = row is not None and row.train == dataset.info.train  # nothing was cut out of the training split
     splits: tuple[Split, ...] = ("train",) if apart else ("train", "held_out")
     for split in splits:

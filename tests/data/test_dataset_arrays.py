@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.io import savemat
 
 from ddlight.core.errors import DataError, UsageError
-from ddlight.data import CIFAR10, CIFAR100, MNIST, SVHN, FashionMNIST, FashionMNIST5k
+from ddlight.data import CIFAR10, CIFAR100, MNIST, SVHN, CIFAR10_5k, FashionMNIST, FashionMNIST5k, arrays
 from ddlight.data.arrays import draw_5k, listed_5k, read_idx
+from ddlight.data.base import draw_few
 from ddlight.data.table import TABLE
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -267,6 +269,66 @@ def test_cifar10(cifar10):
     content[len(content) // 3] ^= 1
     test.write_bytes(content)
     assert CIFAR10(str(root)).identity() != before  # of the same size, and another byte in it
+
+
+@pytest.fixture
+def pictures(tmp_path, small, monkeypatch):
+    """`cifar10/train/<class>/` and `test/`, lossless; each class's images in their order."""
+    monkeypatch.setenv("DDLIGHT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("DDLIGHT_DATA", str(tmp_path))
+    images, labels = images_and_labels(3, 60, 3, 32, 32)
+    for part, rows in (("train", range(40)), ("test", range(40, 60))):
+        for row in rows:
+            file = tmp_path / "cifar10" / part / TABLE["CIFAR10"].classes[labels[row]] / f"{row:04d}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(images[row].transpose(1, 2, 0)).save(file)
+    return tmp_path / "cifar10", images, labels
+
+
+def test_cifar10_of_class_folders(pictures):
+    root, images, labels = pictures
+    for data in (CIFAR10(), CIFAR10(str(root)), CIFAR10(str(root.parent))):
+        for part, rows in (("train", np.arange(40)), ("test", np.arange(40, 60))):
+            split, order = data.split(part), rows[np.argsort(labels[rows], kind="stable")]
+            np.testing.assert_array_equal(split.images, images[order])
+            np.testing.assert_array_equal(split.labels, labels[order])
+            assert split.ids[0] == f"{part}/airplane/{order[0]:04d}.png"
+        assert data.info.name == "CIFAR10-png" and data.info.train == 40
+
+
+def test_jpeg_copies_of_cifar10_are_other_data(pictures):
+    root = pictures[0]
+    lossless = CIFAR10().identity()
+    for file in [*root.rglob("*.png")]:
+        with Image.open(file) as image:
+            image.save(file.with_suffix(".jpg"), quality=75)
+        file.unlink()
+    data = CIFAR10()
+    assert data.info.name == "CIFAR10-jpeg" and data.identity() != lossless
+    next(root.glob("test/cat/*.jpg")).unlink()
+    with pytest.raises(DataError, match=r"40 training and 19 test pictures of CIFAR10, where 40 and 20 .*ImageFolder"):
+        CIFAR10().index("test")
+
+
+def test_cifar10_5k_is_a_stratified_draw_from_batches_and_folders_alike(pictures, monkeypatch):
+    monkeypatch.setattr(arrays, "PER_CLASS", 2)
+    data, whole = CIFAR10_5k(held_out=1), CIFAR10().split("train")
+    train, held = data.split("train"), data.split("held_out")
+    assert np.bincount(train.labels).tolist() == [2] * 10 and np.bincount(held.labels).tolist() == [1] * 10
+    assert not set(train.ids) & set(held.ids)
+    rows = [whole.ids.tolist().index(name) for name in train.ids]
+    np.testing.assert_array_equal(train.images, whole.images[rows])
+    np.testing.assert_array_equal(data.split("test").ids, CIFAR10().split("test").ids)
+    assert data.info.name == "CIFAR10_5k-png" and (data.info.train, data.info.held_out) == (5000, 10)
+    with pytest.raises(UsageError, match=r"held_out: 3 .*0 to 2"):
+        CIFAR10_5k(held_out=3).split("train")
+    # The batches have the classes mixed: the same images of each class are drawn.
+    labels = np.random.default_rng(0).permutation(whole.labels)
+    mixed, sorted_ = (draw_few(x, 2, 1, data.info.classes, "CIFAR10_5k") for x in (labels, whole.labels))
+    for rows, others in zip(mixed, sorted_, strict=True):
+        for c in range(10):
+            within = np.isin(np.flatnonzero(labels == c), rows), np.isin(np.flatnonzero(whole.labels == c), others)
+            np.testing.assert_array_equal(*within)
 
 
 def test_damaged_and_missing_cifar10(cifar10):

@@ -74,6 +74,40 @@ def test_a_large_split_is_decoded_into_a_file_once(tree, reads, monkeypatch):
     assert len(reads) == 24
 
 
+def test_small_splits_are_decoded_by_one_run_for_all(tree, reads):
+    data = ImageFolder(tree, size=16)
+    data.take("train", np.arange(6))
+    assert len(reads) == 6 and not (cache_folder() / "decoded").exists()  # no more than half of them
+    expected = {"train": data.take("train", np.arange(12)), "test": data.split("test").images}
+    assert len(reads) == 6 + 12 + 8
+    for name, images in expected.items():
+        np.testing.assert_array_equal(ImageFolder(tree, size=16).take(name, np.array([7, 1])), images[[7, 1]])
+        np.testing.assert_array_equal(ImageFolder(tree, size=16).split(name).images, images)
+    assert len(reads) == 6 + 12 + 8
+    plain = np.stack([folder_module.read_rgb(path, 16, 16) for path in data.encoded("train")])
+    np.testing.assert_array_equal(plain, expected["train"])
+
+
+def test_damaged_pixels_are_decoded_again(tree, reads):
+    expected = ImageFolder(tree, size=16).split("test").images
+    (file,) = (cache_folder() / "decoded").iterdir()
+    content = bytearray(file.read_bytes())
+    content[5 * (3 * 16 * 16 + 4) + 100] ^= 1
+    file.write_bytes(content)
+    reads.clear()
+    for _ in range(2):
+        np.testing.assert_array_equal(ImageFolder(tree, size=16).split("test").images, expected)
+        assert len(reads) == 8
+
+
+def test_without_a_cache_images_are_decoded_each_time(tree, caplog, monkeypatch, tmp_path):
+    expected = ImageFolder(tree, size=16).split("test").images
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("DDLIGHT_CACHE", str(tmp_path / "file"))
+    np.testing.assert_array_equal(ImageFolder(tree, size=16).split("test").images, expected)
+    assert "decoded images are not kept in" in caplog.text
+
+
 def test_a_damaged_image_is_named(tree):
     data = ImageFolder(tree, size=16)
     data.encoded("train")[3].write_bytes(b"no image")

@@ -128,12 +128,13 @@ def _by_key() -> Mapping[Key, list[Published]]:
 
 
 def beside(cell: TableCell) -> list[Published]:
-    """Published numbers of a cell: same dataset, student, regime, protocol, ipc and method."""
+    """Published numbers of a cell: same dataset (or JPEG copies of it), student, regime, protocol, ipc and method."""
     column = cell.column
     students = [name for name, pattern in STUDENTS.items() if re.fullmatch(pattern, cell.student)]
     if column.ipc is None or not students:
         return []
-    return _by_key().get((cell.dataset, students[0], column.regime, column.protocol, column.ipc, cell.method), [])
+    dataset = cell.dataset.removesuffix("-jpeg")
+    return _by_key().get((dataset, students[0], column.regime, column.protocol, column.ipc, cell.method), [])
 
 
 def printed(table: Table) -> PrintedTable:
@@ -147,6 +148,7 @@ def printed(table: Table) -> PrintedTable:
     notes = [
         "Many papers report the best reading of the test split, and deviations over trainings of one set; ours is the "
         "last step, and the deviation is over sets.",
+        *["Ours are of JPEG copies, not of the published images."] * any(c.dataset.endswith("-jpeg") for c, _ in pairs),
         *(f"¶ doubtful. {doubt}." for doubt in doubts),
     ]
     heads = [*map(Head, ("ours", "ours, best on test", "published", "ours - published")), Head("source", number=False)]

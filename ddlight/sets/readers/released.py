@@ -62,7 +62,7 @@ def read_released(path: Path, dataset: RealDataset, space: Space | None = None) 
         content = replace(content, space=space, why="as given")
     _check(content, path, dataset.info)
     content, info = content.take(np.argsort(content.classes, kind="stable")), dataset.info
-    if content.space != "normalised" or info.name != "CIFAR100" or content.layout not in OF_CIFAR10:
+    if content.space != "normalised" or dataset.name != "CIFAR100" or content.layout not in OF_CIFAR10:
         return content
     theirs, shape = TABLE["CIFAR10"], (1, -1, 1, 1)
     pixels = content.images * np.reshape(theirs.std, shape) + np.reshape(theirs.mean, shape)

@@ -80,6 +80,11 @@ def test_what_stands_beside_a_cell(where, numbers):
     assert [row.mean for row in beside(cell(*where))] == numbers
 
 
+def test_jpeg_copies_stand_beside_what_was_published_on_the_originals():
+    where = (ConvNet(norm="instance"), "HardLabel", "ht_small_hard", 10, "Random")
+    assert beside(cell("CIFAR100-jpeg", *where)) == beside(cell("CIFAR100", *where)) != []
+
+
 def test_the_aum_of_dvc_is_ccs():
     rows = [row for row in csv.DictReader(FILE.open()) if row["protocol"] == "hard-label" and row["method"] == "AUM"]
     (wanted,) = (r for r in rows if (r["dataset"], r["student"], r["ipc"]) == ("ImageNette", "ResNetAP-10", "50"))
