@@ -1,7 +1,6 @@
 """State dicts: read from any usual file, fitted to a network with a readable complaint, and named by their content."""
 
 import hashlib
-import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from ddlight.core.errors import DataError
 from ddlight.networks.layers import heads
+from ddlight.networks.torch_file import read_torch_file
 
 WRAPPERS = ("state_dict", "model")
 PREFIXES = ("module.", "_orig_mod.", "student.")
@@ -48,11 +48,10 @@ def _content(path: Path) -> object:
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path} is not a readable safetensors file: {error}. Fetch or write it again.") from error
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        return read_torch_file(path)
+    except DataError as error:
         raise DataError(
-            f"{path} cannot be read as a file of tensors: {str(error).splitlines()[0] if str(error) else error!r}. "
-            "Only tensors are read, no pickled objects: save network.state_dict() alone, best as .safetensors."
+            f"{error} Only tensors are read: save network.state_dict() alone, best as .safetensors."
         ) from error
 
 

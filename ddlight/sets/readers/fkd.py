@@ -20,10 +20,7 @@ class folder and name.
 Source: FKD (arXiv 2112.01528), as SRe2L (arXiv 2306.13092) and G-VBSM (arXiv 2311.17950) extend it.
 """
 
-import io
-import pickle
 import re
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice, product
@@ -37,6 +34,7 @@ from torch import Tensor
 
 from ddlight.core.errors import DataError, UsageError
 from ddlight.data.table import DatasetInfo
+from ddlight.networks.torch_file import read_torch_file
 from ddlight.views import crop, mix
 from ddlight.views.normalise import normalise
 from ddlight.views.view import View
@@ -45,11 +43,6 @@ SEED = 42
 """Seed of the published sampler."""
 CHECKED_VIEWS = 1000
 """Views that are enough to tell labels in the right order from others."""
-SAFE: list[Any] = [
-    *((np.int64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("_core", "core")),
-    *(np.dtype, *(type(np.dtype(kind)) for kind in ("int64", "int32", "float64", "float32"))),
-]
-"""What an honest label file may name besides tensors: the parts of a numpy integer or float."""
 _AGAIN = "Get the file again, or make the labels anew."
 _OTHER_SET = (
     "Use the set that was relabelled, all of its files, sorted by class folder and name; for six-item labels from an "
@@ -152,7 +145,7 @@ class PublishedLabels:
         """Bytes of the files, int64 (epochs, batches)."""
         self.epochs, self.batches = self.sizes.shape
         ends = [_file(self.folder, 0, 0), _file(self.folder, 0, self.batches - 1)]
-        contents = [_load(path) for path in ends]
+        contents = [read_torch_file(path) for path in ends]
         first, last = (_parse(content, path, None) for content, path in zip(contents, ends, strict=True))
         self.batch_size, self.classes = first.logits.shape
         self.items, self.mixing = len(contents[0]), first.mixing
@@ -185,7 +178,7 @@ class PublishedLabels:
         path = _file(self.folder, epoch, index)
         rows = slice(index * self.batch_size, min((index + 1) * self.batch_size, self.images))
         ids = None if self.order is None else self.order(epoch)[rows]
-        stored = _parse(_load(path), path, ids)
+        stored = _parse(read_torch_file(path), path, ids)
         facts = (len(stored), stored.logits.shape[1], stored.mixing, stored.on_tensors)
         expected = (rows.stop - rows.start, self.classes, self.mixing, self.items == 8)
         if facts != expected:
@@ -323,30 +316,6 @@ def _listing(folder: Path) -> np.ndarray:
         )
     sizes = [[files[epoch][index].stat().st_size for index in range(batches)] for epoch in range(len(passes))]
     return np.array(sizes, np.int64)
-
-
-def _load(path: Path) -> Any:
-    """Read one file after checking its checksums, without running code that it may hold."""
-    try:
-        content = path.read_bytes()
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            wrong = archive.testzip()
-    except FileNotFoundError:
-        raise DataError(f"The label file {path} is missing. {_AGAIN}") from None
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise DataError(f"{path} is damaged or not a file of torch.save: {error}. {_AGAIN}") from error
-    if wrong is not None:
-        raise DataError(f"{path} is damaged: the checksum of its part {wrong} is wrong. {_AGAIN}")
-    try:
-        with torch.serialization.safe_globals(SAFE):
-            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise DataError(
-            f"{path} holds more than tensors and numbers, and reading it could run code, so it was not read. "
-            "Published labels hold nothing else: get them from their makers."
-        ) from error
-    except Exception as error:  # whatever a pickle with wrong content makes of it
-        raise DataError(f"{path} cannot be read as labels: {error}. {_AGAIN}") from error
 
 
 def _parse(content: Any, path: Path, ids: np.ndarray | None) -> StoredBatch:

@@ -1,10 +1,8 @@
 """Files of torch.save: DC, DSA, DM (`res_*.pt`); MTT, TESLA, DATM, SelMatch, DC-bench (`images*.pt`), IDC."""
 
-import pickle
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +11,7 @@ from torch.nn import functional
 
 from ddlight.core.errors import DataError
 from ddlight.data.base import RealDataset
+from ddlight.networks.torch_file import read_torch_file
 from ddlight.sets.readers.class_folders import number
 from ddlight.sets.readers.released_set import ReleasedSet, from_arrays, whitened_if_named
 
@@ -24,7 +23,7 @@ IDC_FACTOR = 2
 
 def read_tensors(path: Path, dataset: RealDataset) -> ReleasedSet:
     """Read a set from a .pt or .pth file and what lies beside it; DataError where it is damaged or no known layout."""
-    content = _load(path)
+    content = read_torch_file(path)
     if isinstance(content, dict) and "data" in content:
         images, labels = content["data"][-1]
         notes = (f"the last of {len(content['data'])} experiments",)
@@ -60,26 +59,14 @@ def file_beside(path: Path, kind: str) -> Path | None:
     return file if images in path.name and file.exists() else None
 
 
-def _load(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(
-            f"{path} holds more than tensors, and reading it could run code, so it was not read ({reason})."
-        ) from error
-    except Exception as error:  # whatever a damaged file makes of it
-        raise DataError(f"{path} is damaged or not a file of torch.save: {error}") from error
-
-
 def _images_and_labels(images: Tensor, path: Path) -> ReleasedSet:
     """Images and what lies beside them, in the space that names and neighbours tell."""
     labels, lr = file_beside(path, "labels"), file_beside(path, "lr")
     if labels is None:
         raise DataError(f"{path} holds images alone; their labels are expected beside them, as labels*.pt.")
-    content = from_arrays(images, _load(labels), path, "images*.pt")
+    content = from_arrays(images, read_torch_file(labels), path, "images*.pt")
     if lr is not None:
-        content = replace(content, lr=float(_load(lr)))
+        content = replace(content, lr=float(read_torch_file(lr)))
     if path.name.startswith(IN_PIXELS):
         return replace(content, space="pixel", why="images_zca_* are whitened images brought back to pixels")
     if content.space != "pixel" and content.kind == "logits" and lr is not None:
