@@ -8,7 +8,6 @@ import argparse
 import importlib
 import logging
 import os
-import platform
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ def main(argv: Sequence[str]) -> int:
     from ddlight.cli.command_line import quiet
     from ddlight.core.files import write_json
     from ddlight.core.result import versions
+    from ddlight.core.system import processor
     from ddlight.train.trainer import keep_big_blocks
 
     quiet()
@@ -44,16 +44,6 @@ def main(argv: Sequence[str]) -> int:
             sys.stdout.flush()
             rows.append({**asdict(m), "holds": m.holds})
     if options.json is not None:
-        facts = {"part": options.part, "quick": options.quick, "processor": _processor(), "cores": os.cpu_count()}
+        facts = {"part": options.part, "quick": options.quick, "processor": processor(), "cores": os.cpu_count()}
         write_json(options.json, {**facts, "versions": asdict(versions()), "measures": rows})
     return 0
-
-
-def _processor() -> str:
-    """The processor's model, as the system calls it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()

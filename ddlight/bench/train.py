@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ ALONE: dict[str, Any] = {"resume": False, "progress": False, "accelerator": "cpu
 """Options of the runs' Trainer."""
 WARM = 2
 """Steps of a run before its clock starts."""
+PRECISIONS: tuple[Precision, Precision] = ("fp32", "bf16")
 EPOCHS = 300
 """Of the published runs."""
 
@@ -181,7 +182,7 @@ def _steps(folder: Path, size: Size, rounds: int) -> list[Measure]:
 
 def _labelling(size: Size, rounds: int) -> Measure:
     images = torch.rand(size.batch, 3, size.pixels, size.pixels)
-    full, half = (_Untrained(size.student, size.pixels, precision) for precision in ("fp32", "bf16"))
+    full, half = (_Untrained(size.student, size.pixels, precision) for precision in PRECISIONS)
     for teacher in (full, half):
         teacher.load(10, 3, size.pixels)
     inputs = full.preprocess(images)
@@ -201,7 +202,7 @@ def _agreement(folder: Path, steps: int) -> list[Measure]:
     trainer.fit(HardLabel(ConvNet(3, 16, "batch"), "rethinkdc_hard", budget=Budget(steps=steps)), datamodule=data)
     splits = [data.dataset.split(name).images for name in ("train", "test")]  # type: ignore[arg-type]
     images, answers = torch.from_numpy(np.concatenate(splits)) / 255, []
-    for precision in get_args(Precision):
+    for precision in PRECISIONS:
         teacher = RunTeacher(run, precision=precision)
         teacher.load(10, 1, data.dataset.info.size)
         answers.append(teacher.logits(images))

@@ -294,12 +294,13 @@ def header(trainer: Trainer, model: Any) -> list[str]:
 
 
 def resolved_config(config: dict[str, Any], model: Any) -> dict[str, Any]:
-    """The parsed config with the protocol's explicit numbers in place of nulls."""
+    """The parsed config with the protocol's explicit numbers in place of nulls, and the precision in place of auto."""
     plan = model.run.plan
     arguments = {**config["model"].get("init_args", {})}
     arguments["recipe"] = plan.as_override()
     arguments["budget"] = {unit: getattr(plan.budget, unit) for unit in vars(plan.budget)}
-    content = {**config, "model": {**config["model"], "init_args": arguments}}
+    trainer = {**config["trainer"], "precision": str(model.trainer.precision)}
+    content = {**config, "trainer": trainer, "model": {**config["model"], "init_args": arguments}}
     return {key: value for key, value in content.items() if key != "config"}
 
 

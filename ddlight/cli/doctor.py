@@ -25,7 +25,7 @@ from ddlight.train.tracking import login
 Status = Literal["ok", "warn", "fail"]
 
 PROBE = """
-import json, torch
+import contextlib, json, torch
 count = torch.cuda.device_count() if torch.cuda.is_available() else 0
 gpus = [torch.cuda.get_device_properties(i) for i in range(count)]
 nccl = torch.distributed.is_available() and torch.distributed.is_nccl_available()
@@ -37,6 +37,9 @@ print(json.dumps({
     "nccl": ".".join(map(str, torch.cuda.nccl.version())) if nccl and count else "in this torch" if nccl else "",
 }), flush=True)
 import torchvision
+with contextlib.suppress(ImportError):
+    from ddlight.networks.device import bf16_speed
+    print(bf16_speed(), flush=True)
 """
 
 
@@ -102,10 +105,12 @@ class Probe:
     Attributes:
         torch: facts that PROBE printed; None where torch could not be imported.
         error: what was written to stderr where an import failed; "" where both succeeded.
+        bf16: how many times as fast as fp32 bf16 is on the processor; None where an import failed.
     """
 
     torch: Mapping[str, Any] | None
     error: str
+    bf16: float | None = None
 
 
 def main(argv: Sequence[str]) -> int:
@@ -138,6 +143,7 @@ def examine() -> list[Check]:
         check_slurm(os.environ, shutil.which("srun") is not None),
         check_wandb(os.environ, Path.home()),
         check_cores(*cores(), os.environ),
+        check_bf16(probe.bf16),
         check_memory(memory()),
         check_allocator(os.environ, _has_mallopt()),
     ]
@@ -196,8 +202,9 @@ def probe_torch(timeout: float = 120.0) -> Probe:
         )
     except subprocess.TimeoutExpired:
         return Probe(None, f"importing torch took longer than {timeout:.0f} s")
-    first = done.stdout.splitlines()[:1]
-    return Probe(json.loads(first[0]) if first else None, done.stderr if done.returncode else "")
+    facts, speed, *_ = [*done.stdout.splitlines(), "", ""]
+    error = done.stderr if done.returncode else ""
+    return Probe(json.loads(facts) if facts else None, error, float(speed) if speed else None)
 
 
 def check_wheels(probe: Probe, version: str) -> Check:
@@ -363,6 +370,13 @@ def check_cores(usable: int, total: int, env: Mapping[str, str]) -> Check:
     if threads.isdigit() and int(threads) > usable:
         return Check("warn", "CPU", f"{detail}, but OMP_NUM_THREADS={threads}", f"export OMP_NUM_THREADS={usable}")
     return Check("ok", "CPU", detail + f", OMP_NUM_THREADS={threads}" * bool(threads))
+
+
+def check_bf16(speed: float | None) -> Check:
+    """What precision auto becomes on the processor; None is not known, as torch could not be imported."""
+    if speed is None:
+        return Check("ok", "bf16", "not known without torch")
+    return Check("ok", "bf16", f"{speed:.2g} x as fast as fp32 on the CPU: auto is {'bf16' if speed > 1 else 'fp32'}")
 
 
 def memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int | None:

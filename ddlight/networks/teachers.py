@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ddlight.core.errors import UsageError
-from ddlight.networks.device import current_device
+from ddlight.networks.device import current_device, number_format
 from ddlight.networks.export import load_student
 from ddlight.networks.flops import forward_flops
 from ddlight.networks.layers import count_classes, embed_with_logits, keep_classes
@@ -29,7 +29,7 @@ from ddlight.networks.weights import digest, network_from, read_state_dict
 
 log = logging.getLogger("ddlight")
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "bf16", "auto"]
 IMAGENET_CLASSES = 1000
 
 
@@ -79,7 +79,8 @@ class Teacher(ABC):
     Args:
         precision: "fp32", or whatever a Trainer in mixed precision makes of it; or "bf16": faster where the processor
             has it (P9 of `ddlight bench train`), with logits that differ in the third digit. Its labels are other
-            labels: the teacher's name and fingerprint say so.
+            labels: the teacher's name and fingerprint say so. "auto" becomes one of them when the teacher is loaded:
+            bf16 where that is fast, which `ddlight doctor` tells.
     """
 
     classes: list[int] | None = None
@@ -138,6 +139,8 @@ class Teacher(ABC):
     @torch.inference_mode(False)
     def _load(self, num_classes: int | None) -> Loaded:
         """Open the network, prune its classes, freeze it; never in inference mode, as gradients may pass to images."""
+        kind = current_device().type
+        self.precision = number_format(self.precision, "bf16", "fp32", kind, f"the precision of teacher {self._title}")  # type: ignore[assignment]
         with torch.random.fork_rng(devices=[]):  # students start alike with and without teachers
             network, taken = self._open(num_classes or IMAGENET_CLASSES)
         if self.classes is not None and num_classes is not None:

@@ -11,6 +11,8 @@ from ddlight.report.tables import Table, accuracy, agrees, budget, size
 
 WIDE = 8
 """Columns beyond which a table with fewer rows than columns is turned, to be readable on a page."""
+FP32 = "32-true"
+"""The number format of published numbers; a run in another is named."""
 
 
 def printed(table: Table) -> PrintedTable:
@@ -84,6 +86,9 @@ def _notes(table: Table, line: str) -> list[str]:
         ),
         "The test split was read during training of {}; the number shown is the last.": reads,
         "Arguments given to the methods: {}.": _arguments(cells),
+        f"Trained in other number formats than {FP32}: {{}}.": _listed(
+            f"{cell.row} ({cell.precision})" for cell in cells if cell.precision != FP32
+        ),
         "Settings that differ from set to set, averaged over: {}.": _listed(
             f"{cell.row} ({cell.varies})" for cell in cells if cell.varies
         ),

@@ -100,6 +100,7 @@ class TableCell:
     flops_teachers: float | None = _mean("flops.teachers")  # of one training
     flops_scoring: float | None = _mean("flops.scoring")  # of the scoring run behind a set
     flops_synthesis: float | None = _mean("flops.synthesis")  # of making a set
+    precision: str = ""  # number formats that its students were trained in
     selected_on: str = ""  # split on which something about a set was chosen: the worst over sets
     asked: str = ""  # arguments that its sets were made with, but for those in `row` or `varies` and for networks
     varies: str = ""  # settings that have another value for every set, and were averaged over
@@ -348,6 +349,7 @@ def _cell(runs: list[Training]) -> tuple[TableCell, list[float]]:
         n_sets=len(sets),
         n_trainings=len(runs),
         test_reads=max(int(run.record["acc.test_reads"]) for run in runs),
+        precision=", ".join(sorted({run.record["machine.precision"] for run in runs})),
         selected_on=next(split for split in ("test", "held_out", "none") if split in chosen),
         asked=", ".join(
             f"{key}={text}" for key, text in sorted(said.items()) if text != "null" and not NETWORK.search(key)

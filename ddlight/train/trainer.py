@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import Strategy
 
 from ddlight.core.errors import STOPPED, UsageError
-from ddlight.networks.device import on_device
+from ddlight.networks.device import number_format, on_device
 from ddlight.sets.hand_out import hand_out
 from ddlight.sets.module import CondensedDataModule
 from ddlight.train.callbacks.checkpoint import RunCheckpoint, RunCheckpointIO
@@ -30,7 +30,7 @@ from ddlight.train.callbacks.progress import RunBar, TrainingClock
 from ddlight.train.callbacks.test_curve import TestCurve
 
 log = logging.getLogger("ddlight")
-Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
+Precision = Literal["32-true", "16-mixed", "bf16-mixed", "auto"]
 
 
 class Trainer(lightning.Trainer):
@@ -51,7 +51,7 @@ class Trainer(lightning.Trainer):
         devices: as Lightning's.
         num_nodes: as Lightning's.
         precision: as Lightning's, without "bf16-true" and "64-true": they change torch's default type, and with it
-            views, teachers and scores.
+            views, teachers and scores. "auto" becomes bf16-mixed where that is fast, else 32-true.
         logger: loggers beside metrics.csv.
         callbacks: callbacks beside ddlight's own.
         accumulate_grad_batches: micro-batches per optimiser step; the protocol's batch is what a step sees in all.
@@ -83,6 +83,10 @@ class Trainer(lightning.Trainer):
                 f"precision is {precision!r}; allowed: {', '.join(get_args(Precision))}. For example "
                 "--trainer.precision=bf16-mixed"
             )
+        kind = accelerator if isinstance(accelerator, str) else accelerator.name()  # type: ignore[attr-defined]
+        if kind in ("auto", "gpu"):
+            kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        precision = number_format(precision, "bf16-mixed", "32-true", kind, "trainer.precision")  # type: ignore[assignment]
         keep_big_blocks()
         self.run, self.resume, self.clock, self.evaluate_seconds = Path(run or "runs/run"), resume, TrainingClock(), 0.0
         folder = self.run

@@ -209,6 +209,8 @@ def test_cores_and_memory() -> None:
     many = doctor.check_cores(2, 16, {"OMP_NUM_THREADS": "16"})
     assert (many.status, many.fix) == ("warn", "export OMP_NUM_THREADS=2")
     assert doctor.check_cores(2, 2, {"OMP_NUM_THREADS": "1"}).status == "ok"
+    assert doctor.check_bf16(2.4).detail == "2.4 x as fast as fp32 on the CPU: auto is bf16"
+    assert doctor.check_bf16(0.15).detail.endswith("auto is fp32") and "without torch" in doctor.check_bf16(None).detail
     assert doctor.check_memory(2_000_000_000).status == "warn"
     assert doctor.check_memory(8_000_000_000) == Check("ok", "memory", "8.0 GB")
     assert doctor.check_memory(None).status == "ok"

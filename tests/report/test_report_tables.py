@@ -146,6 +146,16 @@ def test_a_column_without_random_is_named(study):
     assert "No Random to compare with in: HardLabel ipc 50." in text
 
 
+def test_number_formats_other_than_fp32_are_named(study):
+    study.sets("Random", [60.0, 61.0])
+    study.sets("A", [60.0, 61.0])
+    assert "number formats" not in markdown(compare(collect([study.root])))
+    machine = {"device": "cpu", "ranks": 1, "nodes": 1, "precision": "bf16-mixed"}
+    study.add("A", 62.0, set_seed=7, machine=machine)
+    text = markdown(compare(collect([study.root])))
+    assert "Trained in other number formats than 32-true: A (32-true, bf16-mixed)." in text
+
+
 def test_a_column_of_failures_only_is_shown(study):
     study.sets("Random", [60.0, 61.0])
     for method in ("Random", "A"):

@@ -135,7 +135,8 @@ class FADRM(RecoveredSynthesiser):
 
     Paper: arXiv 2506.24125 (NeurIPS 2025); numbers from its code (github.com/Jiacheng8/FADRM): those of CIFAR-100 up to
     32 pixels, of Tiny-ImageNet up to 64, of ImageNet-1K above, with the rate of its own that ImageNette has.
-    Deviation: mixed precision, which images above 64 pixels have, is bf16, not fp16 with scaled losses.
+    Deviation: mixed precision, which images above 64 pixels have, is bf16 where that is fast, not fp16 with scaled
+    losses; where bf16 is slow, fp32.
     Paper and code differ in the evaluation: the code's is protocol fadrm, the paper says EDC's (protocol edc).
     `recovery.iterations` are those of all stages together.
 
@@ -177,7 +178,7 @@ class FADRM(RecoveredSynthesiser):
             return Recovery(2000, lr=0.25, roll=4)
         if info.size <= SMALL:
             return Recovery(1000, lr=0.01, roll=4)
-        return Recovery(2000, lr=0.05 if info.name == "ImageNette" else 0.25, precision="bf16")
+        return Recovery(2000, lr=0.05 if info.name == "ImageNette" else 0.25, precision="auto")
 
     @property
     def view_area(self) -> float:  # type: ignore[override]
@@ -196,8 +197,9 @@ class FADRMPlus(RecoveredSynthesiser):
     On ImageNet-1K the networks are torchvision's ResNet-18, DenseNet-121, ShuffleNetV2 x1.0 and MobileNetV2 (all
     IMAGENET1K_V1), below ipc 10 ResNet-18, MobileNetV2, ShuffleNetV2 x1.0 and AlexNet; that ipc 1 there takes the
     second patch of each class (id 1) is left out.
-    Deviation: mixed precision, which images above 64 pixels have, is bf16, not fp16 with scaled losses. Up to 64 pixels
-    the code has small versions of the four, of which there is only a ResNet-18 here: it and a ConvNet are trained.
+    Deviation: mixed precision, which images above 64 pixels have, is bf16 where that is fast, not fp16 with scaled
+    losses; where bf16 is slow, fp32. Up to 64 pixels the code has small versions of the four, of which there is only a
+    ResNet-18 here: it and a ConvNet are trained.
     Paper and code differ in the evaluation: the code's is protocol fadrm_plus, the paper says EDC's (protocol edc).
     `recovery.iterations` are those of all stages together.
 
@@ -237,7 +239,7 @@ class FADRMPlus(RecoveredSynthesiser):
         """2,000 iterations in four stages."""
         if self.dataset.info.size <= SMALL:
             return Recovery(2000, lr=0.25, roll=4)
-        return Recovery(2000, lr=0.25, precision="bf16")
+        return Recovery(2000, lr=0.25, precision="auto")
 
     @property
     def view_area(self) -> float:  # type: ignore[override]

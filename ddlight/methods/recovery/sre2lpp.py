@@ -17,8 +17,8 @@ class SRe2LPlusPlus(RecoveredSynthesiser):
 
     Paper: arXiv 2501.07575, whose baseline it is; numbers from its code (github.com/Jiacheng8/CV-DD). That code has no
     script of it for images up to 64 pixels: these have the numbers of the others with rolls of 4 pixels (guess).
-    Deviation: mixed precision, which images above 64 pixels have, is bf16, not fp16 with scaled losses; images are kept
-    as PNG, not as JPEG of quality 75.
+    Deviation: mixed precision, which images above 64 pixels have, is bf16 where that is fast, not fp16 with scaled
+    losses; where bf16 is slow, fp32. Images are kept as PNG, not as JPEG of quality 75.
 
     Args:
         teacher: a trained network with BatchNorm layers; null takes torchvision's ResNet-18 (IMAGENET1K_V1) for
@@ -47,4 +47,4 @@ class SRe2LPlusPlus(RecoveredSynthesiser):
         """4,000 iterations."""
         if self.dataset.info.size <= 64:
             return Recovery(4000, lr=0.25, roll=4)
-        return Recovery(4000, lr=0.25, precision="bf16")
+        return Recovery(4000, lr=0.25, precision="auto")

@@ -73,13 +73,13 @@ def of_dataset(method, name, **options):
 # --- numbers ---
 
 NUMBERS = [
-    (FADRM, "ImageNet1K", (2000, 0.25, 100, 32, "bf16"), [(200, 0, 500), (224, 500, 1000)]),
-    (FADRM, "ImageNette", (2000, 0.05, 100, 32, "bf16"), [(200, 0, 500), (224, 500, 1000)]),
-    (FADRM, "ImageWoof", (2000, 0.25, 100, 32, "bf16"), [(200, 0, 500), (224, 500, 1000)]),
+    (FADRM, "ImageNet1K", (2000, 0.25, 100, 32, "auto"), [(200, 0, 500), (224, 500, 1000)]),
+    (FADRM, "ImageNette", (2000, 0.05, 100, 32, "auto"), [(200, 0, 500), (224, 500, 1000)]),
+    (FADRM, "ImageWoof", (2000, 0.25, 100, 32, "auto"), [(200, 0, 500), (224, 500, 1000)]),
     (FADRM, "TinyImageNet", (1000, 0.01, 100, 4, "fp32"), [(64, 0, 500), (64, 500, 1000)]),
     (FADRM, "CIFAR100", (2000, 0.25, 100, 4, "fp32"), [(32, 0, 500), (32, 500, 1000)]),
-    (FADRMPlus, "ImageNet1K", (2000, 0.25, 100, 32, "bf16"), [(200, 0, 500), (224, 500, 1000)]),
-    (FADRMPlus, "ImageNette", (2000, 0.25, 100, 32, "bf16"), [(200, 0, 500), (224, 500, 1000)]),
+    (FADRMPlus, "ImageNet1K", (2000, 0.25, 100, 32, "auto"), [(200, 0, 500), (224, 500, 1000)]),
+    (FADRMPlus, "ImageNette", (2000, 0.25, 100, 32, "auto"), [(200, 0, 500), (224, 500, 1000)]),
     (FADRMPlus, "TinyImageNet", (2000, 0.25, 100, 4, "fp32"), [(64, 0, 500), (64, 500, 1000)]),
     (FADRMPlus, "CIFAR100", (2000, 0.25, 100, 4, "fp32"), [(32, 0, 500), (32, 500, 1000)]),
 ]
@@ -89,7 +89,7 @@ NUMBERS = [
 def test_published_numbers_are_the_defaults(method, dataset, expected, stages):
     data = of_dataset(method, dataset)
     n = data.numbers
-    assert (n.iterations, n.lr, n.batch, n.roll, n.precision) == expected
+    assert (n.iterations, n.lr, n.batch, n.roll, data.published().precision) == expected
     assert (n.stat_weight, n.first_weight, n.min_crop, n.betas, n.symmetric_roll) == (0.01, 10, 0.08, (0.5, 0.9), False)
     assert data.stages.all[:2] == stages
     assert len(data.stages.all) == (2 if expected[0] == 1000 else 4)

@@ -23,7 +23,8 @@ class Recovery:
         roll: the view is rolled by 0 to this number of pixels down and to the right.
         symmetric_roll: roll up and to the left as well.
         betas: of Adam.
-        precision: of the network's passes: fp32, or bf16 in mixed precision; statistics are float32 in both.
+        precision: of the network's passes: fp32, bf16 in mixed precision, or auto, which is bf16 where that is fast;
+            statistics are float32 in all.
     """
 
     iterations: int

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from typing import Any, ClassVar
 
@@ -27,7 +27,7 @@ from ddlight.methods.recovery.engine.views import Views
 from ddlight.methods.recovery.engine.watch import RecoveryBar
 from ddlight.methods.scoring.cost import operations_per_second, scoring_facts, scoring_seconds
 from ddlight.methods.scoring.run import ScoringRun
-from ddlight.networks.device import current_device
+from ddlight.networks.device import current_device, number_format
 from ddlight.networks.teachers import Teacher
 from ddlight.sets.store import Synthesis
 
@@ -109,7 +109,9 @@ class RecoveredSynthesiser(Synthesiser):
         """The numbers that are used. Raises UsageError where the images are too small for them."""
         numbers = replaced(self.published(), self.recovery.given())
         numbers.check_size(self.dataset.info.size)
-        return numbers
+        kind = current_device().type
+        chosen = number_format(numbers.precision, "bf16", "fp32", kind, "recovery.precision")
+        return replace(numbers, precision=chosen)  # type: ignore[arg-type]
 
     @property
     def device(self) -> torch.device:
