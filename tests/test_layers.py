@@ -39,6 +39,7 @@ STEPS = (
     "geometry",
     "patches",
     "recovery",
+    "matching",
 )
 """Below methods/: each may import from those before it. A scoring run trains on `FullData`; selectors hold runs."""
 FEW = 4

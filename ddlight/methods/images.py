@@ -43,15 +43,23 @@ class NormalisedSpace:
         tensor = torch.from_numpy(images).to(device)
         return (tensor.float() / 255 - mean) / std if tensor.dtype == torch.uint8 else tensor
 
+    def unit(self, images: Tensor) -> Tensor:
+        """Normalised images as pixels that are in [0, 1] where they are shown; not clamped."""
+        mean, std = self.statistics(images.device)
+        return images * std + mean
+
     def leave(self, images: Tensor) -> np.ndarray:
         """Normalised images as uint8 ones: clamped to [0, 1], times 255, truncated as in all published codes."""
-        mean, std = self.statistics(images.device)
-        return (images.detach() * std + mean).clamp(0, 1).mul(255).to(torch.uint8).cpu().numpy()
+        return self.unit(images.detach()).clamp(0, 1).mul(255).to(torch.uint8).cpu().numpy()
 
 
 @contextmanager
-def repeatable() -> Iterator[None]:
-    """Gradients are on, and the same images come out each time on one kind of device."""
-    flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=True)
+def repeatable(tf32: bool = True) -> Iterator[None]:
+    """Gradients are on, and the same images come out each time on one kind of device.
+
+    Args:
+        tf32: let a GPU's convolutions round their inputs to 10 bits.
+    """
+    flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32)
     with torch.inference_mode(False), torch.enable_grad(), flags:
         yield

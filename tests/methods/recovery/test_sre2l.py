@@ -16,9 +16,9 @@ from ddlight.core import artefact
 from ddlight.core.errors import DataError, UsageError
 from ddlight.methods.recovery.cda import CDA
 from ddlight.methods.recovery.dwa import DWA
-from ddlight.methods.recovery.engine.watch import PICTURE, RecoveryBar, described
 from ddlight.methods.recovery.sre2l import SRe2L
 from ddlight.methods.scoring.run import Scoring
+from ddlight.methods.watch import PICTURE, IterationBar, described
 from ddlight.networks.students import ConvNet
 from ddlight.networks.teachers import Input, RunTeacher, Teacher, TorchvisionTeacher
 from ddlight.recipes.budget import Budget
@@ -219,13 +219,13 @@ def test_a_roll_wider_than_the_images_is_refused(make):
 
 def test_a_picture_and_the_terms_of_the_loss_are_shown_while_it_works(make, caplog, monkeypatch):
     data, seen = make(SRe2L, ipc=1), []
-    picture = RecoveryBar.picture
+    picture = IterationBar.picture
 
     def watching(bar, images):
         picture(bar, images)
         seen.append((bar.folder / PICTURE).stat().st_size)
 
-    monkeypatch.setattr(RecoveryBar, "picture", watching)
+    monkeypatch.setattr(IterationBar, "picture", watching)
     with caplog.at_level(logging.INFO, "ddlight"):
         logging.getLogger("ddlight").propagate = True
         data.condense()
@@ -234,7 +234,7 @@ def test_a_picture_and_the_terms_of_the_loss_are_shown_while_it_works(make, capl
 
 
 def test_a_picture_that_cannot_be_written_costs_nothing_else(make, tmp_path):
-    bar = RecoveryBar("x", 1, make(SRe2L).pixels, tmp_path / "nowhere")
+    bar = IterationBar("x", 1, make(SRe2L).pixels.unit, tmp_path / "nowhere")
     bar.picture(torch.zeros(2, 1, 8, 8))
     assert not (tmp_path / "nowhere").exists()
     assert described({"ce": torch.tensor(0.5), "own": torch.tensor(1234.5)}) == "ce 0.5, own 1.23e+03"

@@ -24,9 +24,9 @@ from ddlight.methods.recovery.engine.parts import Part, Start
 from ddlight.methods.recovery.engine.statistics import Statistics, packed, unpack
 from ddlight.methods.recovery.engine.teachers import TINY_SQUEEZE, Teachers
 from ddlight.methods.recovery.engine.views import Views
-from ddlight.methods.recovery.engine.watch import RecoveryBar
 from ddlight.methods.scoring.cost import operations_per_second, scoring_facts, scoring_seconds
 from ddlight.methods.scoring.run import ScoringRun
+from ddlight.methods.watch import IterationBar
 from ddlight.networks.device import current_device, number_format
 from ddlight.networks.teachers import Teacher
 from ddlight.sets.store import Synthesis
@@ -229,7 +229,7 @@ class RecoveredSynthesiser(Synthesiser):
         views = Views(rng, self.crop_floors(), numbers.iterations, numbers.shifts, info.flip)
         labels = torch.from_numpy(self.labels(block)).to(self.device)
         title = f"recovering block {block.number + 1} of {len(self._places)}"
-        with repeatable(), RecoveryBar(title, numbers.iterations, self.pixels, self.working) as bar:
+        with repeatable(), IterationBar(title, numbers.iterations, self.pixels.unit, self.working) as bar:
             observers, losses = self.observers(block), self.losses(block)
             objective = Objective(numbers, self.pixels, labels, observers, views, info.size, losses, bar)
             images, carried = self.recover(objective, self.initial(block), carried)

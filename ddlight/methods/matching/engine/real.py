@@ -1,0 +1,37 @@
+"""Real images of each class, in the space in which images are matched."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddlight.data.base import RealDataset
+
+
+class RealImages:
+    """The training split as batches of a class. Arrays are kept on a GPU as bytes; folders are decoded as they come.
+
+    Args:
+        dataset: the real dataset.
+        enter: brings uint8 images (B, C, S, S) to the space in which they are matched.
+        device: where batches are wanted.
+    """
+
+    def __init__(self, dataset: RealDataset, enter: Callable[[Tensor], Tensor], device: torch.device) -> None:
+        self.dataset, self.enter, self.device = dataset, enter, device
+        labels = dataset.index("train").labels
+        self.rows = [np.flatnonzero(labels == c) for c in range(dataset.num_classes)]
+        held = device.type == "cuda" and not dataset.encoded("train")
+        self._held = torch.from_numpy(dataset.split("train").images).to(device) if held else None
+
+    def take(self, rows: np.ndarray) -> Tensor:
+        """Images at some positions of the training split, float32 (n, C, S, S)."""
+        if self._held is not None:
+            return self.enter(self._held[torch.from_numpy(rows).to(self.device)])
+        return self.enter(torch.from_numpy(self.dataset.take("train", rows)).to(self.device))
+
+    def draw(self, label: int, count: int, rng: np.random.Generator) -> Tensor:
+        """Different images of a class, at most `count`: all of a class that has fewer."""
+        rows = self.rows[label]
+        return self.take(rng.choice(rows, min(count, len(rows)), replace=False))
