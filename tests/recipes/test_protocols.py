@@ -98,7 +98,7 @@ def test_dvc_hard_on_grey_digits_neither_flips_nor_shifts_colours():
 def test_rded_batches(classes, batches):
     for ipc, batch in batches.items():
         check(numbers("rded", classes, ipc).recipe, batch=batch, temperature=20.0, bn_momentum=0.1, ema=0.0, **KD)
-    assert numbers("rded", 200, 50).recipe.batch == 100  # doubled for 100 and 1000 classes alone
+    assert [numbers("rded", 200, ipc, size=64).recipe.batch for ipc in (1, 10, 50)] == [100] * 3  # Tiny-ImageNet
     assert numbers("rded", 10, 100).recipe.batch == 100
 
 
@@ -122,6 +122,18 @@ def test_rded_is_a_half_cosine_over_300_epochs(name):
     check(plan.augment, crop_scale=(0.5, 1.0), patches=1, jitter=0.0, lighting=0.0, dsa="", **CUTMIX)
 
 
+def test_rded_has_numbers_of_its_own_for_cifar_100_with_a_convnet():
+    check(numbers("rded", 100, 10, size=32, student="convnet3").recipe, batch=25, lr=2e-3)
+    check(numbers("rded", 100, 50, size=32, student="resnet18").recipe, batch=200, lr=1e-3)
+    check(numbers("rded", 10, 10, size=32, student="convnet3").recipe, batch=50, lr=1e-3)
+
+
+@pytest.mark.parametrize("size", [28, 32, 64])
+def test_rded_leaves_small_images_whole_unless_they_are_mosaics(size):
+    check(numbers("rded", 10, 10, size=size).augment, patches=1, crop_scale=None, **CUTMIX)
+    check(numbers("rded", 10, 10, size=size, tile_factor=2).augment, patches=2, crop_scale=(0.5, 1.0), **CUTMIX)
+
+
 @pytest.mark.parametrize(("factor", "floor"), [(1, 0.5), (2, 1 / 2), (3, 1 / 3), (4, 1 / 4)])
 def test_rded_shuffles_and_crops_mosaics_by_their_factor(factor, floor):
     check(numbers("rded", 10, 10, tile_factor=factor).augment, patches=factor, crop_scale=(floor, 1.0), **CUTMIX)
@@ -139,12 +151,34 @@ def test_edc(name, classes, batch):
     check(plan.augment, crop_scale=(0.5, 1.0), patches=1, jitter=0.0, **CUTMIX)
 
 
+def test_edc_on_small_images():
+    same, sgd = {"ce_weight": 0.025, "ema": 0.99}, {"optimizer": "sgd", "lr": 0.1, "momentum": 0.875}
+    plan = numbers("edc", 10, 1, size=32)
+    check(plan.recipe, batch=10, **same, **KD)
+    assert plan.budget == Budget(epochs=1000)
+    assert rates(plan, 1000) == multistep(1000, 0.5, 800, 900, 950)
+    check(plan.augment, crop_scale=(0.08, 1.0), **CUTMIX)
+    for classes, size, ipc, batch, name, epochs in (
+        (100, 32, 10, 50, "ssrs", 1000),
+        (200, 64, 10, 100, "cosine", 300),
+        (200, 64, 1, 100, "cosine", 1000),
+    ):
+        plan = numbers("edc", classes, ipc, size=size)
+        check(plan.recipe, batch=batch, weight_decay=5e-4, decay_1d=False, nesterov=False, **same, **sgd)
+        assert (plan.recipe.schedule, plan.budget) == (Schedule(name, 2.0, stepped="epoch"), Budget(epochs=epochs))
+        check(plan.augment, crop_scale=(0.5, 1.0), **CUTMIX)
+    for name in ("dvc_edc", "edc_in10"):
+        assert len({repr(numbers(name, 10, 10, size=size)) for size in (28, 32, 64, 224)}) == 1
+
+
 def test_edc_decays_swin_less():
     assert numbers("edc", 1000, 10, student="swin_v2_t").recipe.weight_decay == 1e-4
 
 
-def test_no_published_recipe_multiplies_the_loss_by_t_squared():
+def test_only_the_scripts_for_tiny_imagenet_multiply_the_loss_by_t_squared():
     assert not any(resolve(name, setting).recipe.t_squared for name in PROTOCOLS for setting in SETTINGS)
+    small = [(n, size) for n in PROTOCOLS for size in (28, 32, 64) if numbers(n, 200, 10, size=size).recipe.t_squared]
+    assert sorted(small) == [("cda", 64), ("dwa", 64), ("sre2l", 64)]
 
 
 def test_edc_teachers():
@@ -174,14 +208,34 @@ def test_gvbsm_balances_four_teachers():
     assert balanced == {"gvbsm"}
 
 
-def test_dwa_on_tiny_imagenet():
-    plan = numbers("dwa", 200, 50, size=64)
-    check(plan.recipe, optimizer="sgd", lr=0.2, momentum=0.9, weight_decay=1e-4, batch=64, temperature=1.0)
-    assert plan.budget == Budget(epochs=200)
-    values = [plan.recipe.schedule.at(e * 7, 200 * 7, 7) for e in range(200)]
+@pytest.mark.parametrize(
+    ("name", "batch", "epochs", "mix"),
+    [("sre2l", 256, 100, "none"), ("cda", 256, 100, "none"), ("dwa", 64, 200, "cutmix")],
+)
+def test_tiny_imagenet(name, batch, epochs, mix):
+    plan = numbers(name, 200, 50, size=64)
+    sgd = {"optimizer": "sgd", "lr": 0.2, "momentum": 0.9, "nesterov": False, "weight_decay": 1e-4, "decay_1d": True}
+    check(plan.recipe, batch=batch, temperature=20.0, t_squared=True, batch_statistics=False, ema=0.0, **sgd)
+    assert plan.budget == Budget(epochs=epochs)
+    values = [plan.recipe.schedule.at(e * 7, epochs * 7, 7) for e in range(epochs)]
     assert (values[1], values[4], values[5]) == pytest.approx((0.2, 0.8, 1.0))
-    assert values[5 + 97] == pytest.approx(0.5, abs=0.01)
-    check(plan.augment, crop_scale=(0.08, 1.0), **CUTMIX)
+    assert values[5 + (epochs - 5) // 2] == pytest.approx(0.5, abs=0.01)
+    check(plan.augment, crop_scale=(0.08, 1.0), patches=1, dsa="", **{**CUTMIX, "mix": mix})
+
+
+@pytest.mark.parametrize("name", ["sre2l", "cda", "dwa"])
+def test_cifar(name):
+    plan = numbers(name, 100, 10, size=32)
+    check(plan.recipe, batch=128, temperature=30.0, t_squared=False, **{**KD, "decay_1d": True})
+    assert plan.recipe.batch_statistics  # the script's teacher stays in training mode
+    assert plan.budget == Budget(epochs=400)
+    assert rates(plan, 400)[200] == pytest.approx(0.5)
+    assert plan.augment == Augment(flip=True, dsa="crop", mix="mixup", mix_alpha=0.8)
+
+
+def test_28_pixels_have_the_numbers_of_imagenet():
+    for name in ("sre2l", "cda", "dwa", "edc"):
+        assert numbers(name, 10, 10, size=28) == numbers(name, 10, 10, size=224)
 
 
 def test_edc_on_imagenet_10():

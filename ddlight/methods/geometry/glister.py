@@ -1,7 +1,7 @@
 """GLISTER: images whose gradient step lowers the loss on held-out images most."""
 
 import logging
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from ddlight.methods.scoring.vectors import TIE, Gradients, largest
 log = logging.getLogger("ddlight")
 
 
-def glister(images: Features, validation: Features, count: int, eta: float) -> np.ndarray:
+def glister(images: Features, validation: Features, count: int, eta: float | None) -> np.ndarray:
     """Greedy order by the first-order gain in validation loss of one more gradient step, from where the last one led.
 
     The gain of i is eta <G, g_i>, with G the mean gradient of the validation images. After each pick j the last layer
@@ -24,12 +24,13 @@ def glister(images: Features, validation: Features, count: int, eta: float) -> n
         images: what the network says of those to choose from, n.
         validation: what it says of the images whose loss counts.
         count: at most n; filled up where gains are negative.
-        eta: length of the step.
+        eta: length of the step; None takes 1 / mean |[h, 1]|^2 of the images.
 
     Returns:
         int64 (count,): positions; a smaller count gives a prefix.
     """
     gradients, logits, order = Gradients.of(images), validation.logits.astype(np.float64), list[int]()
+    eta = 1 / float(np.square(gradients.right).sum(1).mean()) if eta is None else eta
     longest, free = np.sqrt(gradients.squares().max()), np.ones(len(images.labels), bool)
     for _ in range(count):
         ahead = Gradients.of(Features(validation.features, logits, validation.labels))
@@ -50,13 +51,18 @@ class GLISTER(GeometrySelector):
     Deviation: one subset from one trained network; the paper selects anew during training.
 
     Args:
-        eta: length of the step that is taken for each pick; the learning rate in the paper. With 0 the validation
-            gradient is never updated, as by mistake in DeepCore's code.
+        eta: length of the step that is taken for each pick; the learning rate in the paper. null takes 1 / the mean
+            squared length of [h, 1] over the class's images, so that a pick moves the logits of an image like it by its
+            own gradient in them, whatever the size of the features h. With 0.1 and features of a trained network the
+            validation loss is 0 after a few picks, and rounding chooses the rest. With 0 the validation gradient is
+            never updated, as by mistake in DeepCore's code.
     """
 
-    def __init__(self, *args: Any, eta: float = 0.1, **kwargs: Any) -> None:
+    recipe_version: ClassVar[int] = 2
+
+    def __init__(self, *args: Any, eta: float | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if not 0 <= eta < float("inf"):
+        if eta is not None and not 0 <= eta < float("inf"):
             raise UsageError(f"eta is {eta}; allowed: 0 or more, and finite.")
         self.eta = eta
 

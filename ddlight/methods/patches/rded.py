@@ -223,6 +223,8 @@ class RDED(PatchSynthesiser):
     """Mosaics of the most realistic patches of random images, as one teacher sees them.
 
     Paper: arXiv 2312.03526; the code github.com/LINs-lab/RDED where the two differ.
+    On images of 28 pixels crops of 8 to 100 % of the area cost 18 points under hard labels, of which the choice wins
+    most back; `crop_scale: [1, 1]` takes whole images.
 
     Args:
         factor: patches per side of a mosaic; null takes 2 from 96 pixels on (published: 224 and 128 px) and 1 below

@@ -7,7 +7,7 @@ Before a block's first step, with S its real images under the first view, K time
 Then SRe2L's loop on f_theta, with a weight of its own for the variances of its BatchNorm statistics.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -62,8 +62,8 @@ class DWA(RecoveredSynthesiser):
     images' first step, as they do in the code, which does not clear them.
     Deviation: real images are the dataset's squares (shorter side resized, centre) in random order, not the whole
     image squeezed into a square in the order of a folder's listing; images are kept as PNG, not as JPEG of quality 75.
-    Deviation: images up to 32 pixels are mirrored at random as well, as by every recovery here; the CIFAR script only
-    rolls them.
+    Deviation: images of fewer than 32 pixels, for which nothing is published, are mirrored at random as well; CIFAR's
+    are only rolled.
 
     Args:
         teacher: a trained network with BatchNorm layers; null takes torchvision's ResNet-18 (IMAGENET1K_V1) for
@@ -74,6 +74,8 @@ class DWA(RecoveredSynthesiser):
         rho: distance of all moves of a block together.
         carry_state: let the moves of the blocks of one ipc index add up, as the code does; such blocks are one unit.
     """
+
+    recipe_version: ClassVar[int] = 2
 
     def __init__(
         self,
@@ -96,7 +98,8 @@ class DWA(RecoveredSynthesiser):
     def published(self) -> Recovery:
         """The numbers of ImageNet-1K, Tiny-ImageNet or CIFAR, by the images' size."""
         if self.dataset.info.size <= 32:
-            return Recovery(1000, lr=0.25, var_weight=11.0, roll=4, min_crop=0.0)
+            mirrored = self.dataset.info.size < 32
+            return Recovery(1000, lr=0.25, var_weight=11.0, roll=4, min_crop=0.0, flip=mirrored)
         if self.dataset.info.size <= 64:
             return Recovery(2000, lr=0.1, var_weight=11.0, roll=4, batch=200)
         return Recovery(2000, lr=0.25, var_weight=2.0)

@@ -47,6 +47,8 @@ class DUAL(ScoreSelector):
     """The images of each class with the largest std x (1 - mean) of their probability, or a Beta-weighted draw.
 
     Paper: arXiv 2502.06905. The first `scoring.dual` passes are looked at; `keep` is for `sampler: top` alone.
+    Deviation: each class has a draw and an anchor mu of its own, so that every class keeps ipc images; its authors'
+    code draws from all images together and anchors mu on the ten of highest score among them.
 
     Args:
         sampler: "beta", the paper's draw for strong pruning, or "top".

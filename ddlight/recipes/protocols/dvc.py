@@ -5,7 +5,7 @@ from dataclasses import replace
 from ddlight.recipes.budget import Budget
 from ddlight.recipes.plan import Plan, Setting
 from ddlight.recipes.protocols.common import SGD, crop_mix
-from ddlight.recipes.protocols.edc import edc
+from ddlight.recipes.protocols.edc import edc_large
 from ddlight.recipes.schedules import Schedule
 
 DVC_TEACHERS = ("resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5")
@@ -44,9 +44,10 @@ def dvc_hard(s: Setting) -> Plan:
 def dvc_edc(s: Setting) -> Plan:
     """EDC's evaluation as arXiv 2606.18209 uses it: its own four teachers.
 
-    As `edc`; batch 50 up to 10 classes (EDC's ImageNet-10 script), else 100. 300 epochs everywhere (derived).
+    As `edc` for ImageNet-1K at any size; batch 50 up to 10 classes (EDC's ImageNet-10 script), else 100. 300 epochs
+    everywhere (derived).
     Deviation: that script's RandAugment and its schedule `ssrs` are left out: the text names neither (guess);
     `--model.recipe.schedule=ssrs` gives the schedule.
     """
-    plan = edc(s)
+    plan = edc_large(s)
     return replace(plan, recipe=replace(plan.recipe, batch=50 if s.classes <= 10 else 100))

@@ -239,6 +239,41 @@ def test_the_validation_gradient_is_updated():
     assert set(glister(found, validation, 12, 0.5)) != set(aligned)
 
 
+def test_a_step_of_its_own_length_leaves_something_to_lower():
+    """On features as long as a trained network's, a step of 0.1 makes the validation loss vanish at once."""
+    rng = np.random.default_rng(0)
+    centres, labels = rng.standard_normal((CLASSES, 256)), np.arange(CLASSES).repeat(50)
+    features = np.maximum(1.5 * centres[labels] + 3 * rng.standard_normal((200, 256)), 0)
+    last = torch.nn.Linear(256, CLASSES).double()
+    torch.nn.init.zeros_(last.weight)
+    for _ in range(300):
+        last.zero_grad()
+        cross_entropy(last(torch.tensor(features)), torch.tensor(labels)).backward()
+        with torch.no_grad():
+            last.weight -= 1e-3 * last.weight.grad
+    found, validation = (
+        Features(features[rows], last(torch.tensor(features[rows])).detach().numpy(), labels[rows])
+        for rows in (np.arange(50, 75), np.arange(75, 100))
+    )
+    square = (np.square(found.features).sum(1) + 1).mean()
+    assert square > 1000
+
+    def loss_after(eta, order):
+        moved = copy.deepcopy(last)
+        for i in order:
+            step = torch.tensor(eta * gradient(last, found, [i]))
+            with torch.no_grad():
+                moved.weight -= step[:, :-1]
+                moved.bias -= step[:, -1]
+        return float(cross_entropy(moved(torch.tensor(validation.features)), torch.tensor(validation.labels)))
+
+    order = glister(found, validation, 12, None)
+    assert order.tolist() == glister(found, validation, 12, 1 / square).tolist()
+    before = loss_after(0, [])
+    assert loss_after(0.1, order[:1]) < 1e-6 * before
+    assert 0.1 * before < loss_after(1 / square, order) < 0.9 * before
+
+
 @pytest.mark.parametrize("eta", [0.1, 1e6])
 def test_glister_takes_all_where_all_are_asked_for(eta):
     found = answers(layer(scale=4))
@@ -262,7 +297,7 @@ def validating(home, monkeypatch):
 def test_the_validation_images_are_the_held_out_ones_of_the_class(validating):
     data, held, asked = validating
     chosen = data.select(Unit(CLASS, (CLASS,)), np.arange(40))
-    assert set(chosen) == set(glister(answers(layer(scale=4)), held, 4, 0.1))
+    assert set(chosen) == set(glister(answers(layer(scale=4)), held, 4, None))
     split, rows = asked[-1]
     assert split == "held_out"
     assert rows.tolist() == np.flatnonzero(data.dataset.split("held_out").labels == CLASS).tolist()

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ from ddlight import data as datasets
 from ddlight.__main__ import main
 from ddlight.core import artefact
 from ddlight.core.errors import DataError, UsageError
+from ddlight.data import Digits
 from ddlight.methods.recovery.cda import CDA
 from ddlight.methods.recovery.dwa import DWA
+from ddlight.methods.recovery.engine.options import RecoveryOverride
 from ddlight.methods.recovery.sre2l import SRe2L
 from ddlight.methods.scoring.run import Scoring
 from ddlight.methods.watch import PICTURE, IterationBar, described
@@ -53,11 +56,14 @@ def of_dataset(method, name, **options):
 PUBLISHED = [
     (SRe2L, "ImageNet1K", (4000, 0.25, 100, 0.01, 10, 1, 0.08, (0, 32))),
     (SRe2L, "TinyImageNet", (4000, 0.1, 100, 1.0, 10, 1, 0.08, (-4, 4))),
+    (SRe2L, "FashionMNIST", (4000, 0.1, 100, 1.0, 10, 1, 0.08, (-4, 4))),
+    (SRe2L, "CIFAR100", (1000, 0.25, 100, 0.01, 10, 1, 0.0, (0, 4))),
     (CDA, "ImageNet1K", (4000, 0.25, 100, 0.01, 10, 1, 0.08, (0, 32))),
     (CDA, "TinyImageNet", (4000, 0.4, 100, 0.05, 10, 1, 0.08, (0, 4))),
     (DWA, "ImageNet1K", (2000, 0.25, 100, 0.01, 10, 2, 0.08, (0, 32))),
     (DWA, "TinyImageNet", (2000, 0.1, 200, 0.01, 10, 11, 0.08, (0, 4))),
     (DWA, "CIFAR10", (1000, 0.25, 100, 0.01, 10, 11, 0.0, (0, 4))),
+    (DWA, "FashionMNIST", (1000, 0.25, 100, 0.01, 10, 11, 0.0, (0, 4))),
     (SRe2L, "ImageNette", (4000, 0.25, 100, 0.01, 10, 1, 0.08, (0, 32))),
 ]
 
@@ -68,6 +74,7 @@ def test_published_numbers_are_the_defaults(method, dataset, expected):
     found = (n.iterations, n.lr, n.batch, n.stat_weight, n.first_weight, n.var_weight, n.min_crop, n.shifts)
     assert found == expected
     assert (n.betas, n.precision) == ((0.5, 0.9), "fp32")
+    assert n.flip == (dataset not in ("CIFAR10", "CIFAR100"))
 
 
 def test_a_block_is_distinct_consecutive_classes_at_one_ipc_index():
@@ -125,6 +132,22 @@ def test_recovering_makes_the_teacher_sure_of_the_class(make, teacher):
         logits = teacher.logits(torch.from_numpy(stored.images).float() / 255)
         right.append(float((logits.argmax(1).numpy() == stored.labels).mean()))
     assert right[0] < 0.4 < 0.7 < right[1]
+
+
+def test_views_are_mirrored_only_where_dataset_and_numbers_allow_it(home, teacher):
+    class Faces(Digits):
+        @property
+        def info(self):
+            return replace(super().info, flip=True)
+
+    def images(dataset, flip):
+        numbers = RecoveryOverride(iterations=6, roll=0, min_crop=0.0, flip=flip)
+        data = SRe2L(dataset(size=8), 1, 0, str(home / "cache"), teacher=teacher, recovery=numbers)
+        return data.make(data.blocks()[0]).images
+
+    digits, still, mirrored = images(Digits, True), images(Faces, False), images(Faces, True)
+    np.testing.assert_array_equal(still, digits)
+    assert (mirrored != digits).any()
 
 
 def test_real_images_can_be_the_beginning(make):

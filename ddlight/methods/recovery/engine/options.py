@@ -22,6 +22,7 @@ class Recovery:
         min_crop: smallest crop, as a fraction of the image's area; 0 takes whole images.
         roll: the view is rolled by 0 to this number of pixels down and to the right.
         symmetric_roll: roll up and to the left as well.
+        flip: the view is mirrored with probability 1/2, where the dataset may be mirrored.
         betas: of Adam.
         precision: of the network's passes: fp32, bf16 in mixed precision, or auto, which is bf16 where that is fast;
             statistics are float32 in all.
@@ -36,6 +37,7 @@ class Recovery:
     min_crop: float = 0.08
     roll: int = 32
     symmetric_roll: bool = False
+    flip: bool = True
     betas: tuple[float, float] = (0.5, 0.9)
     precision: Precision = "fp32"
 

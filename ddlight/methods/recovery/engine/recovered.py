@@ -226,7 +226,7 @@ class RecoveredSynthesiser(Synthesiser):
         """One block's images, uint8 (B, C, S, S), and what it hands on."""
         info, numbers = self.dataset.info, self.numbers
         rng = generator(self.seed, "recovery views", block.number)
-        views = Views(rng, self.crop_floors(), numbers.iterations, numbers.shifts, info.flip)
+        views = Views(rng, self.crop_floors(), numbers.iterations, numbers.shifts, info.flip and numbers.flip)
         labels = torch.from_numpy(self.labels(block)).to(self.device)
         title = f"recovering block {block.number + 1} of {len(self._places)}"
         with repeatable(), IterationBar(title, numbers.iterations, self.pixels.unit, self.working) as bar:
