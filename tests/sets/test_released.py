@@ -309,6 +309,41 @@ def test_what_comes_with_soft_labels_is_kept(place):
     assert manifest["bytes_labels"] == 30 * 10 * 4
 
 
+def learned(order, classes=10):
+    """Logits of ten images a class in some order of classes, of which three in ten are strongest in another one."""
+    made_for = order(np.arange(classes), 10)
+    labels = np.random.default_rng(1).normal(size=(100, classes)).astype(np.float32)
+    labels[np.arange(100), np.where(np.arange(100) % 7 < 2, (made_for + 1) % classes, made_for)] += 9
+    return made_for, labels
+
+
+ORDERS = {"class by class": np.repeat, "in turn": np.tile, "another order": lambda c, n: np.repeat(c[::-1] * 7 % 10, n)}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_images_of_learned_labels_count_for_the_class_that_they_were_made_for(place, order):
+    made_for, labels = learned(ORDERS[order])
+    assert np.bincount(labels.argmax(1)).max() > 10  # what the strongest class would give
+    images = np.broadcast_to(np.arange(100, dtype=np.float32)[:, None, None, None] - 50, (100, 1, 8, 8))
+    torch.save(torch.tensor(images.copy()), place / "images_best.pt")
+    torch.save(torch.tensor(labels), place / "labels_best.pt")
+    found = read_released(place / "images_best.pt", Digits(size=8))
+    assert (found.ipc, found.counts.tolist()) == (10, [10] * 10)
+    which = (found.images[:, 0, 0, 0] + 50).astype(int)
+    assert (made_for[which] == np.repeat(np.arange(10), 10)).all()
+    np.testing.assert_array_equal(found.labels, labels[which])
+    assert found.first(3).counts.tolist() == [3] * 10
+
+
+def test_a_class_that_is_nobodys_strongest_is_no_error(place):
+    """One image a class of KIP, two of whose labels are strongest in the same class."""
+    labels = np.eye(10) - 0.1
+    labels[3] = labels[4]
+    np.savez(place / "kip.npz", images=np.random.default_rng(0).normal(size=(10, 8, 8, 1)), labels=labels)
+    found = read_released(place / "kip.npz", Digits(size=8))
+    assert (found.ipc, found.classes.tolist()) == (1, list(range(10)))
+
+
 def test_mosaics_of_idc_are_decoded(place):
     path = idc(place)
     stored = torch.load(path)[0]

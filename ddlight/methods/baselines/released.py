@@ -36,7 +36,7 @@ class Released(CondensedDataModule):
             DATM whiten), zca_frepo or zca_kip. Test images are brought to the same space.
     """
 
-    recipe_version: ClassVar[int] = 2
+    recipe_version: ClassVar[int] = 3
     cost_recorded: ClassVar[bool] = False
     one_unit = True
     tiny: ClassVar[dict[str, Any]] = {"path": str(SAMPLE)}

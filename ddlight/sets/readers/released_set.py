@@ -37,6 +37,7 @@ class ReleasedSet:
         lr: learning rate that was learned with the set.
         factor: images were mosaics of factor x factor, and are decoded here.
         rows: int64 (N,), positions in the training split, where the set is a list of real images.
+        made_for: int64 (N,), the class that each image was made for, where labels are soft.
         why: how the space of floats was told, or that it was assumed.
         notes: what a reader should know, a sentence each.
     """
@@ -49,28 +50,35 @@ class ReleasedSet:
     lr: float | None = None
     factor: int = 1
     rows: np.ndarray | None = None
+    made_for: np.ndarray | None = None
     why: str = ""
     notes: tuple[str, ...] = ()
 
     @property
     def classes(self) -> np.ndarray:
-        """Class of each image, int64 (N,); of soft labels the strongest."""
-        return self.labels if self.labels.ndim == 1 else self.labels.argmax(1)
+        """Class of each image, int64 (N,)."""
+        return self.labels if self.made_for is None else self.made_for
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Images of each class, int64 (K,)."""
+        return np.bincount(self.classes, minlength=0 if self.labels.ndim == 1 else self.labels.shape[1])
 
     @property
     def ipc(self) -> int:
-        """Images of the class that has most."""
-        return int(np.bincount(self.classes).max())
+        """Images of the class that has most; with soft labels images divided by classes."""
+        return int(self.counts.max()) if self.made_for is None else -(-len(self.labels) // self.labels.shape[1])
 
     def take(self, places: np.ndarray) -> "ReleasedSet":
         """The images at some places, int64 (n,), in that order."""
         if self.rows is not None:
             return replace(self, rows=self.rows[places], labels=self.labels[places])
-        return replace(self, images=self.images[places], labels=self.labels[places])
+        made_for = None if self.made_for is None else self.made_for[places]
+        return replace(self, images=self.images[places], labels=self.labels[places], made_for=made_for)
 
     def first(self, ipc: int) -> "ReleasedSet":
         """The first `ipc` images of each class, in class order. Raises UsageError where a class has fewer."""
-        counts = np.bincount(self.classes)
+        counts = self.counts
         if counts.min() < ipc:
             raise UsageError(
                 f"ipc={ipc} is more than the released set has: class {int(counts.argmin())} has {counts.min()} images. "
@@ -80,7 +88,7 @@ class ReleasedSet:
 
     def lines(self) -> list[str]:
         """What was found, a line each."""
-        counts = np.bincount(self.classes)
+        counts = self.counts
         span = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
         lines = [f"released set, layout {self.layout}: {len(self.labels):,} images, {span} per class"]
         if self.rows is None:
@@ -108,7 +116,26 @@ def from_arrays(images: Any, labels: Any, path: Path, layout: str, centred: bool
     if labels.ndim > 1:
         sums_to_one = labels.min() >= 0 and np.abs(labels.sum(1) - 1).max() < 1e-3
         kind = "probabilities" if sums_to_one else "centred" if centred else "logits"
-    return ReleasedSet(layout, pixels, labels, "normalised" if outside else "pixel", kind)
+    made_for = None if labels.ndim == 1 else classes_of_soft_labels(labels)
+    return ReleasedSet(layout, pixels, labels, "normalised" if outside else "pixel", kind, made_for=made_for)
+
+
+def classes_of_soft_labels(labels: np.ndarray) -> np.ndarray:
+    """Class that each image was made for, int64 (N,), of learned labels (N, K).
+
+    Learning moves the strongest class of a label away from it now and then, and its place does not move: images lie
+    class by class, or the classes in turn. The strongest class counts where neither agrees with half of the labels.
+    """
+    strongest = labels.argmax(1)
+    count, classes = labels.shape
+    if count % classes:
+        return strongest
+    blocks = np.array([np.bincount(block, minlength=classes).argmax() for block in strongest.reshape(classes, -1)])
+    orders = [np.repeat(np.arange(classes), count // classes), np.tile(np.arange(classes), count // classes)]
+    if len(set(blocks.tolist())) == classes:  # class by class, but counted in another order than the dataset's
+        orders.append(np.repeat(blocks, count // classes))
+    best = max(orders, key=lambda order: int((order == strongest).sum()))
+    return best if 2 * (best == strongest).sum() >= count else strongest
 
 
 def whitened_if_named(content: ReleasedSet, path: Path, recipe: Space) -> ReleasedSet:

@@ -13,7 +13,7 @@ from ddlight.core.errors import DataError
 from ddlight.data.base import RealDataset
 from ddlight.networks.torch_file import read_torch_file
 from ddlight.sets.readers.class_folders import number
-from ddlight.sets.readers.released_set import ReleasedSet, from_arrays, whitened_if_named
+from ddlight.sets.readers.released_set import ReleasedSet, classes_of_soft_labels, from_arrays, whitened_if_named
 
 IN_PIXELS = "images_zca"
 """Beginning of what MTT and TESLA save beside whitened images: the same, brought back to pixels."""
@@ -49,7 +49,8 @@ def read_tensor_folder(folder: Path, dataset: RealDataset) -> ReleasedSet:
     parts = [file for file in files if re.search(r"_best_\d+\.pt$", file.name)] or [last]
     sets = [read_tensors(part, dataset) for part in sorted(parts, key=number)]
     images, labels = np.concatenate([s.images for s in sets]), np.concatenate([s.labels for s in sets])
-    return replace(sets[0], images=images, labels=labels)
+    made_for = None if labels.ndim == 1 else classes_of_soft_labels(labels)
+    return replace(sets[0], images=images, labels=labels, made_for=made_for)
 
 
 def file_beside(path: Path, kind: str) -> Path | None:
@@ -86,5 +87,6 @@ def _mosaics(content: ReleasedSet) -> ReleasedSet:
     small = tiles.permute(0, 2, 3, 1, 4, 5).reshape(-1, channels, side, side)
     full = functional.interpolate(small, (height, width), mode="bilinear", align_corners=False)
     labels = np.repeat(content.labels, IDC_FACTOR**2, axis=0)
+    made_for = None if content.made_for is None else np.repeat(content.made_for, IDC_FACTOR**2)
     note = f"decoded as mosaics of {IDC_FACTOR} x {IDC_FACTOR}: {count} stored images are {len(full)}"
-    return replace(content, images=full.numpy(), labels=labels, factor=IDC_FACTOR, notes=(note,))
+    return replace(content, images=full.numpy(), labels=labels, made_for=made_for, factor=IDC_FACTOR, notes=(note,))
