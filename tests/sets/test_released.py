@@ -507,6 +507,30 @@ def test_a_space_that_nothing_tells_is_assumed_aloud_and_can_be_given(place, nam
     assert (given.space, given.why) == ("zca_frepo", "as given")
 
 
+@pytest.mark.parametrize("layout", [mtt, dcbench, kip], ids=lambda f: f.__name__)
+def test_images_that_look_whitened_are_doubted_until_the_space_is_given(place, layout, caplog):
+    """Noise has no smooth neighbourhoods, and neither have whitened images; a photograph has."""
+    path = layout(place)
+    assert read_released(path, Digits(size=32)).space == "normalised"
+    option = "zca_kip" if layout is kip else "zca"
+    assert "looks whitened" in caplog.text and f"If it is whitened: --data.space={option}; if not" in caplog.text
+    caplog.clear()
+    for space in ("normalised", option):
+        read_released(path, Digits(size=32), space)
+    assert not caplog.text
+
+
+def test_smooth_images_and_names_that_say_no_are_not_doubted(place, caplog):
+    rows = chosen()
+    smooth = (torch.tensor(Digits(size=32).split("train").images[rows]) / 255 - 0.5) / 0.25
+    torch.save(smooth, place / "images_best.pt")
+    torch.save(torch.tensor(LABELS), place / "labels_best.pt")
+    assert read_released(place / "images_best.pt", Digits(size=32)).space == "normalised"
+    (place / "NO_ZCA").mkdir()
+    assert read_released(mtt(place / "NO_ZCA"), Digits(size=32)).space == "normalised"
+    assert not caplog.text
+
+
 def test_a_space_that_is_given_wins_over_what_a_layout_says(place):
     assert read_released(datm(place), Digits(size=32), "normalised").space == "normalised"
     torch.save(torch.tensor(np.float32([[[[5.0]]]])).expand(100, 3, 32, 32).clone(), place / "images_best.pt")

@@ -25,6 +25,7 @@ neither probabilities nor logits.
 """
 
 import hashlib
+import logging
 import stat
 import tarfile
 import tempfile
@@ -47,6 +48,7 @@ from ddlight.sets.readers.released_set import ReleasedSet, Space
 from ddlight.sets.readers.tensors import file_beside, read_tensor_folder, read_tensors, tensor_files
 from ddlight.views.whiten import WHITENINGS
 
+log = logging.getLogger("ddlight")
 OF_CIFAR10 = ("images*.pt", "data.pt")
 """Layouts whose makers normalise CIFAR-100 with CIFAR-10's mean and std."""
 
@@ -59,7 +61,9 @@ def read_released(path: Path, dataset: RealDataset, space: Space | None = None) 
     """
     content = _reader(path)(path, dataset)
     if space is not None and content.images.dtype != np.uint8:
-        content = replace(content, space=space, why="as given")
+        content = replace(content, space=space, why="as given", doubt="")
+    if content.doubt:
+        log.warning("%s", content.doubt)
     _check(content, path, dataset.info)
     content, info = content.take(np.argsort(content.classes, kind="stable")), dataset.info
     if content.space != "normalised" or dataset.name != "CIFAR100" or content.layout not in OF_CIFAR10:
