@@ -131,6 +131,25 @@ def kip_zca(place):
     return kip(place).rename(place / "kip_digits_ConvNet3_ssize30_zca_nol_noaug_ckpt1000.npz")
 
 
+def kip_npy(place):
+    """What DC-bench offers of KIP."""
+    np.save(place / "images.npy", NORMAL.numpy().transpose(0, 2, 3, 1))
+    np.save(place / "labels.npy", (np.eye(10)[LABELS] - 0.1).astype(np.float32))
+    return place / "images.npy"
+
+
+def kip_npy_folder(place):
+    return kip_npy(place).parent
+
+
+def singular(place):
+    """Labels that are called otherwise than their images, and labels of another budget beside them."""
+    torch.save(NORMAL, place / "Digits_IPC3_images.pt")
+    torch.save(torch.tensor(LABELS), place / "3label.pt")
+    torch.save(torch.tensor(LABELS[:10]), place / "1label.pt")
+    return place / "Digits_IPC3_images.pt"
+
+
 def frepo(place, name="checkpoint_500000"):
     """A ProtoState as flax saves it: arrays are extensions of type 1, images channels last, labels centred."""
     msgpack = pytest.importorskip("msgpack")
@@ -220,7 +239,7 @@ def ids_json(place):
 
 PICTURES = [sre2l, rded, plain, zipped, tarred]
 TABLES = [hub, hub_folder]
-NORMALISED = [dc, mtt, mtt_folder, split, dcbench, kip]
+NORMALISED = [dc, mtt, mtt_folder, split, dcbench, singular, kip, kip_npy, kip_npy_folder]
 ZCA = {datm: "zca", mtt_zca: "zca", mtt_download: "zca", kip_zca: "zca_kip", frepo: "zca_frepo",
        frepo_folder: "zca_frepo", frepo_npz: "zca_frepo"}  # fmt: skip
 TENSORS = [*NORMALISED, *ZCA]
@@ -286,7 +305,7 @@ def test_tensors_come_back_as_they_are(place, layout):
     assert found.why in "\n".join(found.lines())
 
 
-@pytest.mark.parametrize("layout", [kip, kip_zca, frepo, frepo_npz], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("layout", [kip, kip_npy, kip_zca, frepo, frepo_npz], ids=lambda f: f.__name__)
 def test_labels_of_kernel_regression_are_centred(place, layout):
     found = read_released(layout(place), Digits(size=32))
     assert found.kind == "centred" and found.labels.dtype == np.float32
@@ -579,6 +598,21 @@ def test_arrays_of_something_else_are_refused(place):
     np.savez(place / "flat.npz", image=np.zeros((30, 1024)), label=np.zeros(30))
     with pytest.raises(DataError, match=r"prototypes of shape \(30, 1024\) and labels of shape \(30,\)"):
         read_released(place / "flat.npz", Digits(size=32))
+
+
+@pytest.mark.parametrize("array", [np.ones(5), np.zeros((4, 2), np.int64), np.zeros((9, 8, 8, 1), np.uint8)])
+def test_arrays_that_are_no_list_of_positions_are_told_apart(place, array):
+    np.save(place / "picks.npy", array)
+    with pytest.raises(DataError, match=r"picks.npy holds \w+ of shape .*no list of positions.*images.npy beside"):
+        read_released(place / "picks.npy", Digits(size=8))
+    np.save(place / "images.npy", array)
+    with pytest.raises(DataError, match=r"images.npy holds images alone"):
+        read_released(place / "images.npy", Digits(size=8))
+
+
+def test_positions_in_one_row_are_a_list(place):
+    np.save(place / "picks.npy", chosen()[None])
+    assert sorted(read_released(place / "picks.npy", Digits(size=32)).rows.tolist()) == sorted(chosen().tolist())
 
 
 def test_the_set_is_named_by_content(place):

@@ -7,6 +7,7 @@ import numpy as np
 
 from ddlight.core.errors import DataError
 from ddlight.data.base import RealDataset
+from ddlight.sets.readers.kip_and_frepo import load_npy
 from ddlight.sets.readers.released_set import ReleasedSet
 
 
@@ -28,10 +29,21 @@ def read_index_list(path: Path, dataset: RealDataset) -> ReleasedSet:
     )
 
 
+def _positions(path: Path) -> np.ndarray:
+    """Whole numbers (N,), or (1, N), of a .npy file."""
+    array = load_npy(path)
+    if array.dtype.kind not in "iu" or array.size != max(array.shape, default=0):
+        raise DataError(
+            f"{path} holds {array.dtype} of shape {array.shape}, which is no list of positions: whole numbers (N,) "
+            "are expected. Images are read with their labels: images.npy beside labels.npy."
+        )
+    return array.ravel()
+
+
 def _entries(path: Path) -> list[str]:
     try:
         if path.suffix == ".npy":
-            return [str(n) for n in np.load(path, allow_pickle=False).ravel().tolist()]
+            return [str(n) for n in _positions(path).tolist()]
         if path.suffix == ".json":
             return [str(n) for n in json.loads(path.read_text())]
         lines = [line.split(",")[0].strip() for line in path.read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""Sets of kernel regression: `.npz` of KIP, RFAD and FRePo, and FRePo's flax checkpoints, which are read without flax.
+"""Sets of kernel regression: `.npz` or `.npy` of KIP, `.npz` of RFAD and FRePo, and FRePo's flax checkpoints, which are read without flax.
 
 A flax checkpoint is a msgpack tree whose arrays are extensions of type 1.
 """
@@ -14,6 +14,7 @@ from ddlight.core.errors import DataError, UsageError
 from ddlight.data.base import RealDataset
 from ddlight.data.table import DatasetInfo
 from ddlight.sets.readers.released_set import ReleasedSet, from_arrays, whitened_if_named
+from ddlight.sets.readers.tensors import ALONE, file_beside
 
 UNWHITENED = ("MNIST", "FashionMNIST")
 """Datasets, by the beginning of their names, that FRePo does not whiten."""
@@ -37,6 +38,26 @@ def read_npz(path: Path, dataset: RealDataset) -> ReleasedSet:
     if frepo:
         return _from_prototypes(images, labels, path, ".npz of FRePo", dataset)
     return whitened_if_named(_from_kernel(images, labels, path, ".npz", dataset.info), path, "zca_kip")
+
+
+def read_npy(path: Path, dataset: RealDataset) -> ReleasedSet:
+    """Read `images.npy` with `labels.npy` beside it. DataError where one is damaged or missing."""
+    labels = file_beside(path, "labels")
+    if labels is None:
+        raise DataError(ALONE.format(path))
+    content = _from_kernel(load_npy(path), load_npy(labels), path, "images.npy", dataset.info)
+    return whitened_if_named(content, path, "zca_kip")
+
+
+def load_npy(path: Path) -> np.ndarray:
+    """An array of numbers, of which nothing is executed; DataError where it is damaged or holds anything else."""
+    try:
+        array: np.ndarray = np.load(path, allow_pickle=False)
+    except Exception as error:  # whatever a damaged file makes of it
+        raise DataError(f"{path} is damaged, or holds objects that could run code: {error}") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        raise DataError(f"{path} holds {getattr(array, 'dtype', 'an archive')}; numbers are expected.")
+    return array
 
 
 def read_checkpoint(path: Path, dataset: RealDataset) -> ReleasedSet:

@@ -9,6 +9,7 @@
 | `images_zca_*.pt` | MTT, TESLA | the whitened images brought back to pixels: the name misleads |
 | `data.pt` | IDC | [images, labels] in [0, 1], mosaics of 2 x 2 |
 | `.npz` | KIP, RFAD | `images` (N, H, W, C), `labels` (N,) or (N, K) centred; `zca_kip` where the name says zca |
+| `images.npy` + `labels.npy` | KIP at DC-bench | the same |
 | flax checkpoint | FRePo | `x_proto` (N, H, W, C), `zca_frepo`, and `y_proto` (N, K), centred |
 | `.npz` | FRePo | the same as `image` and `label` |
 | `.parquet`, or a folder of them | data sets on the Hugging Face Hub | `image` and `class_id` (or `label`) |
@@ -42,7 +43,7 @@ from ddlight.data.base import RealDataset
 from ddlight.data.table import TABLE, DatasetInfo
 from ddlight.sets.readers.class_folders import number, read_class_folders, subfolders
 from ddlight.sets.readers.index_lists import read_index_list
-from ddlight.sets.readers.kip_and_frepo import is_flax, read_checkpoint, read_npz
+from ddlight.sets.readers.kip_and_frepo import is_flax, read_checkpoint, read_npy, read_npz
 from ddlight.sets.readers.parquet import parquet_files, read_parquet
 from ddlight.sets.readers.released_set import ReleasedSet, Space
 from ddlight.sets.readers.tensors import file_beside, read_tensor_folder, read_tensors, tensor_files
@@ -93,6 +94,8 @@ def source_digest(path: Path) -> str:
 def _reader(path: Path) -> Callable[[Path, RealDataset], ReleasedSet]:
     if path.is_dir():
         return read_parquet if parquet_files(path) else _read_folder
+    if path.suffix == ".npy" and "images" in path.name:
+        return read_npy
     readers = {".pt": read_tensors, ".pth": read_tensors, ".npz": read_npz, ".parquet": read_parquet}
     if path.suffix in readers:
         return readers[path.suffix]
@@ -117,10 +120,12 @@ def _read_folder(path: Path, dataset: RealDataset) -> ReleasedSet:
         return read_class_folders(path, dataset)
     if tensor_files(path):
         return read_tensor_folder(path, dataset)
+    if arrays := sorted(path.glob("*images*.npy")):
+        return read_npy(arrays[-1], dataset)
     checkpoints = [p for p in path.iterdir() if p.is_file() and is_flax(p)]
     if checkpoints:
         return read_checkpoint(max(checkpoints, key=number), dataset)
-    raise DataError(f"{path} holds neither class folders, images*.pt with labels*.pt, nor a flax checkpoint.")
+    raise DataError(f"{path} holds neither class folders, images*.pt (or .npy) with labels*.pt, nor a flax checkpoint.")
 
 
 def _read_archive(path: Path, dataset: RealDataset) -> ReleasedSet:

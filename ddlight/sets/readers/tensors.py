@@ -17,6 +17,7 @@ from ddlight.sets.readers.released_set import ReleasedSet, classes_of_soft_label
 
 IN_PIXELS = "images_zca"
 """Beginning of what MTT and TESLA save beside whitened images: the same, brought back to pixels."""
+ALONE = "{} holds images alone; their labels are expected beside them, under the same name with 'labels' in it."
 IDC_FACTOR = 2
 """Factor of IDC's released sets, which the files do not say."""
 
@@ -54,17 +55,27 @@ def read_tensor_folder(folder: Path, dataset: RealDataset) -> ReleasedSet:
 
 
 def file_beside(path: Path, kind: str) -> Path | None:
-    """The file of "labels" or of the learned "lr" that belongs to a file of images, if there is one."""
+    """The file of "labels" or of the learned "lr" that belongs to a file of images, if there is one.
+
+    It has the images' name with that word in it, also in the singular; or it is the one file of labels that has the
+    images' number, such as `10label.pt` beside `CIFAR10_IPC10_images.pt`.
+    """
     images = IN_PIXELS if path.name.startswith(IN_PIXELS) else "images"
-    file = path.with_name(path.name.replace(images, kind, 1))
-    return file if images in path.name and file.exists() else None
+    if images not in path.name:
+        return None
+    files = [path.with_name(path.name.replace(images, word, 1)) for word in (kind, kind.removesuffix("s"))]
+    if found := [file for file in files if file.exists()]:
+        return found[0]
+    others = path.parent.glob(f"*label*{path.suffix}") if kind == "labels" else ()
+    same = [file for file in others if number(file) == number(path)]
+    return same[0] if len(same) == 1 else None
 
 
 def _images_and_labels(images: Tensor, path: Path) -> ReleasedSet:
     """Images and what lies beside them, in the space that names and neighbours tell."""
     labels, lr = file_beside(path, "labels"), file_beside(path, "lr")
     if labels is None:
-        raise DataError(f"{path} holds images alone; their labels are expected beside them, as labels*.pt.")
+        raise DataError(ALONE.format(path))
     content = from_arrays(images, read_torch_file(labels), path, "images*.pt")
     if lr is not None:
         content = replace(content, lr=float(read_torch_file(lr)))
