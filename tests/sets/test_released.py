@@ -17,7 +17,7 @@ from PIL import Image
 
 from ddlight.core import artefact
 from ddlight.core.errors import DataError, UsageError
-from ddlight.data import CIFAR100, MNIST, Digits, ImageNette
+from ddlight.data import CIFAR100, MNIST, Digits, ImageFolder, ImageNette
 from ddlight.data.table import TABLE
 from ddlight.methods.baselines.released import Released
 from ddlight.networks.students import ConvNet
@@ -66,6 +66,10 @@ def dc(place):
     content = {"data": [wrong, [NORMAL, torch.tensor(LABELS)]], "accs_all_exps": {"ConvNet": [0.5, 0.6]}}
     torch.save(content, place / "res_DSA_Digits_ConvNet_3ipc.pt")
     return place / "res_DSA_Digits_ConvNet_3ipc.pt"
+
+
+def dc_folder(place):
+    return dc(place).parent
 
 
 def mtt(place):
@@ -239,7 +243,7 @@ def ids_json(place):
 
 PICTURES = [sre2l, rded, plain, zipped, tarred]
 TABLES = [hub, hub_folder]
-NORMALISED = [dc, mtt, mtt_folder, split, dcbench, singular, kip, kip_npy, kip_npy_folder]
+NORMALISED = [dc, dc_folder, mtt, mtt_folder, split, dcbench, singular, kip, kip_npy, kip_npy_folder]
 ZCA = {datm: "zca", mtt_zca: "zca", mtt_download: "zca", kip_zca: "zca_kip", frepo: "zca_frepo",
        frepo_folder: "zca_frepo", frepo_npz: "zca_frepo"}  # fmt: skip
 TENSORS = [*NORMALISED, *ZCA]
@@ -400,12 +404,80 @@ def test_an_imagenet_set_is_cut_to_the_classes_of_the_dataset(place):
     info_only = ImageNette(size=8)
     found = read_released(place, info_only)
     assert found.images[:, 0, 0, 0].tolist() == list(range(10))
-    assert found.notes == ("2 class folders are not of ImageNette and are left out",)
+    assert found.notes == (
+        "class folders were told by position in ImageNet-1K",
+        "2 class folders are not of ImageNette and are left out",
+    )
     names = place.parent / "by_name"
     for c, wnid in enumerate(TABLE["ImageNette"].classes[::-1]):
         (names / wnid).mkdir(parents=True)
         Image.new("RGB", (8, 8), (9 - c, 0, 0)).save(names / wnid / "0.png")
     assert read_released(names, info_only).images[:, 0, 0, 0].tolist() == list(range(10))
+
+
+def photographs(root, names):
+    """A dataset of these classes, two photographs each."""
+    for name in names:
+        (root / name).mkdir(parents=True)
+        for i in range(2):
+            Image.new("RGB", (8, 8), (100, i, 0)).save(root / name / f"{i}.png")
+    return ImageFolder(root=str(root), size=8)
+
+
+def coloured(root, names):
+    """A published folder in which picture `n` of `names` has the red value n."""
+    for n, name in enumerate(names):
+        (root / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8), (n, 0, 0)).save(root / name / "0.png")
+    return root
+
+
+CLASSES = {
+    "names behind numbers": (
+        ["ant", "cat", "dog", "fox"],
+        ["00000_cat", "00001_dog", "00002_fox", "00003_ant"],
+        [3, 0, 1, 2],
+        "by the name behind its number",
+    ),
+    "other case": (["ant", "bee hive", "cat"], ["Cat", "Ant", "Bee_Hive"], [1, 2, 0], "by name, whatever its case"),
+    "classes that are numbers": (
+        [str(c) for c in range(12)],
+        [f"{c:05d}" for c in range(12)],
+        [0, 1, 10, 11, *range(2, 10)],
+        "by number",
+    ),
+    "numbers that are not from 0": (["10", "20", "30"], ["new030", "new010", "new020"], [1, 2, 0], "by number"),
+    "positions": (["ant", "cat", "dog"], ["new2", "new0", "new1"], [1, 2, 0], "by position: 0 is ant"),
+}
+
+
+@pytest.mark.parametrize("case", CLASSES)
+def test_names_decide_and_numbers_only_where_there_are_no_names(place, case):
+    classes, folders, expected, how = CLASSES[case]
+    found = read_released(coloured(place, folders), photographs(place.parent / "photos", classes))
+    assert found.images[:, 0, 0, 0].tolist() == expected
+    assert found.notes[0].startswith(f"class folders were told {how}")
+
+
+def test_two_folders_of_one_class_are_not_mixed(place):
+    with pytest.raises(DataError, match="'00001' and 'new1' both are the class 'cat'"):
+        read_released(coloured(place, ["0", "00001", "new1"]), photographs(place.parent / "photos", ["ant", "cat"]))
+
+
+def test_the_hubs_own_names_of_classes_decide(place):
+    """Numbers of a table count in an order of their own, which the Hub keeps beside it."""
+    pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = hub(place)
+    names = [f"{c}" for c in np.random.default_rng(3).permutation(10)]
+    said = {"info": {"features": {"image": {"_type": "Image"}, "class_id": {"names": names, "_type": "ClassLabel"}}}}
+    table = parquet.read_table(path).replace_schema_metadata({"huggingface": json.dumps(said)})
+    parquet.write_table(table, path)
+    found = read_released(path, Digits(size=32))
+    for number, name in enumerate(names):
+        ours = sorted(image.tobytes() for image in found.images[found.labels == int(name)])
+        assert ours == sorted(image.tobytes() for image in BYTES[number])
 
 
 def test_cifar100_sets_normalised_with_cifar10s_numbers_are_converted(place):
@@ -608,6 +680,13 @@ def test_arrays_that_are_no_list_of_positions_are_told_apart(place, array):
     np.save(place / "images.npy", array)
     with pytest.raises(DataError, match=r"images.npy holds images alone"):
         read_released(place / "images.npy", Digits(size=8))
+
+
+def test_of_several_finished_sets_in_a_folder_one_is_to_be_given(place):
+    dc(place).rename(place / "res_DM_Digits_ConvNet_3ipc.pt")
+    dc(place)
+    with pytest.raises(DataError, match=r"2 finished sets; give one of them, such as .*res_DSA"):
+        read_released(place, Digits(size=32))
 
 
 def test_positions_in_one_row_are_a_list(place):

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ddlight.core.class_names import match_classes
 from ddlight.core.errors import DataError
 from ddlight.data.base import RealDataset
 from ddlight.data.decoded import channels_first, decode_files
-from ddlight.sets.readers.released_set import ReleasedSet, classes_of_names
+from ddlight.sets.readers.released_set import ReleasedSet
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
@@ -20,11 +21,11 @@ def read_class_folders(path: Path, dataset: RealDataset) -> ReleasedSet:
     Raises DataError where there are none of the dataset's classes, or some are damaged or of another size.
     """
     info, folders = dataset.info, subfolders(path)
-    classes = classes_of_names({folder.name for folder in folders}, info)
+    matched = match_classes((folder.name for folder in folders), info.classes, info.name)
     files = [
         (label, file)
         for folder in folders
-        if (label := classes[folder.name]) is not None
+        if (label := matched.labels[folder.name]) is not None
         for file in folder.rglob("*")
         if file.suffix.lower() in PICTURES and not file.name.startswith(".")
     ]
@@ -42,8 +43,9 @@ def read_class_folders(path: Path, dataset: RealDataset) -> ReleasedSet:
         return channels_first(np.asarray(picture))
 
     images = np.ascontiguousarray(decode_files([file for _, file in files], decode, (info.channels, size, size)))
-    left_out = sum(label is None for label in classes.values())
+    left_out = sum(label is None for label in matched.labels.values())
     notes = (f"{left_out} class folders are not of {info.name} and are left out",) if left_out else ()
+    notes = (f"class folders were told {matched.how}", *notes)
     labels = np.array([label for label, _ in files], np.int64)
     return ReleasedSet("folder of class folders", images, labels, notes=notes)
 

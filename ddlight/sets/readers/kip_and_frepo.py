@@ -1,6 +1,6 @@
-"""Sets of kernel regression: `.npz` or `.npy` of KIP, `.npz` of RFAD and FRePo, and FRePo's flax checkpoints, which are read without flax.
+"""Sets of kernel regression: `.npz` and `.npy` of KIP, `.npz` of RFAD and FRePo, and FRePo's flax checkpoints.
 
-A flax checkpoint is a msgpack tree whose arrays are extensions of type 1.
+A flax checkpoint, read without flax, is a msgpack tree whose arrays are extensions of type 1.
 """
 
 from dataclasses import replace

@@ -1,16 +1,18 @@
 """Tables of images as the Hugging Face Hub keeps them: parquet files with a column of pictures and one of classes."""
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from ddlight.core.class_names import match_classes
 from ddlight.core.errors import DataError, UsageError
 from ddlight.data.base import RealDataset
 from ddlight.data.decoded import channels_first
-from ddlight.sets.readers.released_set import ReleasedSet, classes_of_names
+from ddlight.sets.readers.released_set import ReleasedSet
 
 PICTURES = ("image", "img")
 CLASSES = ("class_id", "label", "labels", "fine_label")
@@ -34,10 +36,11 @@ def read_parquet(path: Path, dataset: RealDataset) -> ReleasedSet:
     except ImportError:
         raise UsageError(f"{path}: reading parquet needs an extra: pip install 'ddlight[hub]'") from None
     pictures: list[bytes] = []
-    numbers: list[str] = []
+    names: list[str] = []
     for file in parquet_files(path):
         try:
-            columns = table.read_table(file).to_pydict()
+            content = table.read_table(file)
+            columns, said = content.to_pydict(), (content.schema.metadata or {}).get(b"huggingface", b"{}")
         except Exception as error:  # whatever a damaged file makes of it
             raise DataError(f"{file} is damaged or no parquet file: {error}") from error
         for entry in _column(columns, PICTURES, file):  # bytes, or the Hub's {"bytes": ..., "path": ...}
@@ -45,17 +48,28 @@ def read_parquet(path: Path, dataset: RealDataset) -> ReleasedSet:
             if not isinstance(content, bytes):
                 raise DataError(f"{file} keeps pictures outside itself. Download the data set with its images.")
             pictures.append(content)
-        numbers += [str(int(number)) for number in _column(columns, CLASSES, file)]
-    info, classes = dataset.info, classes_of_names(set(numbers), dataset.info)
-    rows = [row for row, number in enumerate(numbers) if classes[number] is not None]
+        called = _class_names(said)
+        names += [called.get(number, str(number)) for number in _column(columns, CLASSES, file)]
+    info, matched = dataset.info, match_classes(names, dataset.info.classes, dataset.info.name)
+    rows = [row for row, name in enumerate(names) if matched.labels[name] is not None]
     images = [_decode(pictures[row], info.channels) for row in rows]
     sizes = {image.shape for image in images}
     if len(sizes) != 1:
         raise DataError(f"{path} holds pictures of {len(sizes)} sizes; one size is needed.")
-    left_out = len(numbers) - len(rows)
+    left_out = len(names) - len(rows)
     notes = (f"{left_out:,} rows are not of {info.name} and are left out",) if left_out else ()
-    labels = np.array([classes[numbers[row]] for row in rows], np.int64)
+    notes = (f"classes were told {matched.how}", *notes)
+    labels = np.array([matched.labels[names[row]] for row in rows], np.int64)
     return ReleasedSet("parquet of the Hub", np.stack(images), labels, notes=notes)
+
+
+def _class_names(said: bytes) -> dict[int, str]:
+    """Names of the numbers of a column of classes, as the Hub keeps them beside the table; none where it has none."""
+    try:
+        features = json.loads(said)["info"]["features"]
+        return next(dict(enumerate(features[name]["names"])) for name in CLASSES if name in features)
+    except (ValueError, KeyError, TypeError, StopIteration):
+        return {}
 
 
 def _column(columns: dict[str, Any], names: tuple[str, ...], file: Path) -> list[Any]:

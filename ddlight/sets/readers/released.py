@@ -120,6 +120,10 @@ def _read_folder(path: Path, dataset: RealDataset) -> ReleasedSet:
         return read_class_folders(path, dataset)
     if tensor_files(path):
         return read_tensor_folder(path, dataset)
+    if finished := sorted(path.glob("res_*.pt")):
+        if len(finished) > 1:
+            raise DataError(f"{path} holds {len(finished)} finished sets; give one of them, such as {finished[-1]}.")
+        return read_tensors(finished[0], dataset)
     if arrays := sorted(path.glob("*images*.npy")):
         return read_npy(arrays[-1], dataset)
     checkpoints = [p for p in path.iterdir() if p.is_file() and is_flax(p)]

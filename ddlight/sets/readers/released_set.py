@@ -10,10 +10,8 @@ import torch
 from torch import Tensor
 
 from ddlight.core.errors import DataError, UsageError
-from ddlight.data.table import DatasetInfo
 from ddlight.views.whiten import WhiteningKind
 
-WNID = re.compile(r"n\d{8}")
 ZCA = re.compile(r"(?<!no)(?<!no[_-])zca", re.IGNORECASE)
 """In a name: the images are whitened. `NO_ZCA` and `nozca` say the contrary."""
 UNWHITENED = re.compile(r"no[_-]?zca", re.IGNORECASE)
@@ -163,32 +161,3 @@ def roughness(images: np.ndarray) -> float:
     """Mean difference of neighbouring pixels, in standard deviations of all: 1.13 for white noise."""
     steps = [np.abs(np.diff(images, axis=axis)).mean() for axis in (2, 3)]
     return float(np.mean(steps) / max(float(images.std()), 1e-12))
-
-
-def classes_of_names(names: set[str], info: DatasetInfo) -> dict[str, int | None]:
-    """Class that each name, of a folder or a column, stands for; None where the dataset has no such class.
-
-    A wnid or a class name says it directly. A number is a position in the dataset's classes, or, where there are more
-    numbers than classes and those are wnids, one in ImageNet-1K's sorted wnids. Other names are a DataError.
-    """
-    labels: dict[str, int | None] = {name: label for label, name in enumerate(info.classes)}
-    if any(name in labels for name in names):
-        return {name: labels.get(name) for name in names}
-    if all(WNID.fullmatch(name) for name in names):
-        raise DataError(f"None of the {len(names)} wnids, such as {min(names)}, is a class of {info.name}.")
-    numbers: dict[str, int] = {}
-    for name in names:  # new012, class12, 00012, 12, or ddlight's own 00012_tench
-        match = re.fullmatch(r"(?:new|class)?_?(\d+)(?:_.*)?", name)
-        if match is None:
-            raise DataError(f"The class folder {name} is named after no class of this dataset, no wnid and no number.")
-        numbers[name] = int(match[1])
-    if max(numbers.values()) < info.num_classes:
-        return dict(numbers)
-    if not all(WNID.fullmatch(name) for name in info.classes):
-        raise DataError(
-            f"The class folders go up to {max(numbers.values())}, and {info.name} has {info.num_classes} classes."
-        )
-    from timm.data import ImageNetInfo
-
-    wnids = sorted(ImageNetInfo("imagenet-1k").label_names())
-    return {name: labels.get(wnids[number]) if number < len(wnids) else None for name, number in numbers.items()}
