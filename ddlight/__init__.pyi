@@ -38,6 +38,8 @@ from ddlight.methods.geometry.kcenter import KCenter as KCenter
 from ddlight.methods.geometry.kmeans import KMeans as KMeans
 from ddlight.methods.matching.dc import DC as DC
 from ddlight.methods.matching.dm import DM as DM
+from ddlight.methods.matching.dsa import DSA as DSA
+from ddlight.methods.matching.idc import IDC as IDC
 from ddlight.methods.patches.ca2d import CA2D as CA2D
 from ddlight.methods.patches.pca import PCA as PCA
 from ddlight.methods.patches.rded import RDED as RDED
