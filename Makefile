@@ -1,8 +1,9 @@
 # make install     a virtual environment in .venv with ddlight in it
 # make quickstart  the same, then the first run: digits, ten images a class, one student
-# make test        the same, then the tests (slow and GPU ones left out)
+# make test        the same, then the tests (slow and GPU ones left out), in two processes: JOBS=8 for eight
 PYTHON ?= python3
 VENV ?= .venv
+JOBS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
@@ -25,7 +26,7 @@ quickstart: install
 	$(BIN)/ddlight fit --config configs/quickstart.yaml
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
