@@ -14,14 +14,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import SGD
 
-from ddlight.core.randomness import generator
-from ddlight.methods.matching.engine import Augmentation, Learned, MatchingSynthesiser, Published
+from ddlight.methods.matching.engine import Augmentation, Learned, MatchingSynthesiser, Published, batch_norms
 
-BATCH = 256
-"""Images of the inner loop's batches."""
 WARM = 16
 """Real images of each class from which BatchNorm takes its statistics before an image step."""
 LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
@@ -101,21 +97,13 @@ class GradientMatching:
 
     def _train(self, network: nn.Module, optimizer: SGD, images: Tensor, *index: int) -> None:
         """The inner loop."""
-        labels = torch.from_numpy(self.data.labels(len(images))).to(images.device)
         network.train()
         for epoch in range(self.inner):
-            rng = generator(self.data.seed, "matching order", *index, epoch)
-            for number, rows in enumerate(torch.from_numpy(rng.permutation(len(images))).split(BATCH)):
-                rows = rows.to(images.device)
-                views = self.augment.each(images[rows], *index, epoch, number)
-                optimizer.zero_grad()
-                cross_entropy(network(views), labels[rows]).backward()
-                optimizer.step()
+            self.data.train_epoch(network, optimizer, images, self.augment, *index, epoch)
 
     def _freeze_statistics(self, network: nn.Module, *index: int) -> None:
         """Let BatchNorm layers take in real images of all classes once, and keep to that until the inner loop."""
-        layers = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-        if layers:
+        if layers := batch_norms(network):
             network.train()
             classes = range(self.data.dataset.num_classes)
             with torch.no_grad():

@@ -11,27 +11,16 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from ddlight.methods.matching.engine import Learned, MatchingSynthesiser, Published
+from ddlight.methods.matching.engine import Learned, MatchingSynthesiser, Published, passes
 from ddlight.networks.layers import embed_with_logits
-
-TOGETHER = 2560
-"""Images that pass a network together."""
 
 
 def class_means(network: nn.Module, batches: Sequence[Tensor]) -> Tensor:
-    """Mean features of each of some batches (n, C, S, S): (len(batches), D).
-
-    Batches pass several at a time; all at once where the network has BatchNorm, whose statistics are those of all.
-    """
-    several = max(1, TOGETHER // max(map(len, batches)))
-    if any(isinstance(module, _BatchNorm) for module in network.modules()):
-        several = len(batches)
+    """Mean features of each of some batches (n, C, S, S): (len(batches), D)."""
     means: list[Tensor] = []
-    for first in range(0, len(batches), several):
-        part = batches[first : first + several]
-        features = embed_with_logits(network, torch.cat(list(part)))[0]
+    for part in passes(network, batches):
+        features = embed_with_logits(network, torch.cat(part))[0]
         means += [rows.mean(0) for rows in features.split([len(batch) for batch in part])]
     return torch.stack(means)
 

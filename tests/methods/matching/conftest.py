@@ -27,8 +27,8 @@ def slope():
     """Slope of a function of a float64 tensor along a direction, by central differences: slope(f, x, direction)."""
 
     def measure(function, x, direction, step=1e-6):
-        with torch.enable_grad():  # functions may differentiate inside
-            high, low = (float(function(x.detach() + sign * step * direction)) for sign in (1, -1))
+        values = [function(x.detach() + sign * step * direction) for sign in (1, -1)]
+        high, low = (value.detach().item() if isinstance(value, torch.Tensor) else value for value in values)
         return (high - low) / (2 * step)
 
     return measure

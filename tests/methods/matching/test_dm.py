@@ -41,7 +41,7 @@ def test_the_loss_and_its_gradient_are_those_of_plain_loops_and_finite_differenc
 def test_batches_that_pass_together_or_apart_have_the_same_means(network, monkeypatch):
     batches = [torch.randn(4, 1, 8, 8, dtype=torch.float64) for _ in range(5)]
     together = class_means(network, batches)
-    monkeypatch.setattr("ddlight.methods.matching.dm.TOGETHER", 8)
+    monkeypatch.setattr("ddlight.methods.matching.engine.real.TOGETHER", 8)
     torch.testing.assert_close(class_means(network, batches), together)
     normed = ConvNet(1, 4, "batch").build(3, 1, 8).double()  # its statistics are of all classes, whatever TOGETHER is
     torch.testing.assert_close(

@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD
+from torch.nn.functional import cross_entropy
+from torch.optim import SGD, Optimizer
 
 from ddlight.core.artefact import Unit
 from ddlight.core.errors import DataError, UsageError
@@ -34,6 +35,8 @@ log = logging.getLogger("ddlight")
 Init: TypeAlias = Literal["noise", "real"]
 MOMENTUM = 0.5
 """Of the SGD that moves images, in all codes of the family."""
+BATCH = 256
+"""Images of a batch that networks learn from."""
 SAVE_SECONDS = 180.0
 """Progress is kept on disk once in this time."""
 CHECK_EVERY = 20
@@ -169,6 +172,17 @@ class MatchingSynthesiser(Synthesiser):
     def labels(self, images: int) -> np.ndarray:
         """Classes of `images` images that lie class after class, as many of each: int64 (images,)."""
         return np.arange(self.dataset.num_classes).repeat(images // self.dataset.num_classes)
+
+    def train_epoch(
+        self, network: nn.Module, optimizer: Optimizer, images: Tensor, augment: Augmentation, *index: int
+    ) -> None:
+        """Train a network once through images that lie class after class, each of which is augmented by itself."""
+        labels = torch.from_numpy(self.labels(len(images))).to(images.device)
+        order = generator(self.seed, "matching order", *index).permutation(len(images))
+        for number, rows in enumerate(torch.from_numpy(order).to(images.device).split(BATCH)):
+            optimizer.zero_grad()
+            cross_entropy(network(augment.each(images[rows], *index, number)), labels[rows]).backward()
+            optimizer.step()
 
     def initial(self) -> Tensor:
         """Images to begin with, class after class: noise, or real ones in a random order of each class."""

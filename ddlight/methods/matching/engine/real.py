@@ -1,12 +1,16 @@
-"""Real images of each class, in the space in which images are matched."""
+"""Real images of each class, in the space in which images are matched, and how batches of them pass a network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ddlight.data.base import RealDataset
+
+TOGETHER = 2560
+"""Images that pass a network together."""
 
 
 class RealImages:
@@ -35,3 +39,15 @@ class RealImages:
         """Different images of a class, at most `count`: all of a class that has fewer."""
         rows = self.rows[label]
         return self.take(rng.choice(rows, min(count, len(rows)), replace=False))
+
+
+def batch_norms(network: nn.Module) -> list[nn.Module]:
+    """Its layers of BatchNorm."""
+    return [module for module in network.modules() if isinstance(module, _BatchNorm)]
+
+
+def passes(network: nn.Module, batches: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Batches of classes by those that pass together: all where there is BatchNorm, which takes in all classes."""
+    several = len(batches) if batch_norms(network) else max(1, TOGETHER // max(map(len, batches)))
+    for first in range(0, len(batches), several):
+        yield list(batches[first : first + several])
