@@ -36,6 +36,7 @@ from ddlight.methods.geometry.graph_cut import GraphCut as GraphCut
 from ddlight.methods.geometry.herding import Herding as Herding
 from ddlight.methods.geometry.kcenter import KCenter as KCenter
 from ddlight.methods.geometry.kmeans import KMeans as KMeans
+from ddlight.methods.matching.cafe import CAFE as CAFE
 from ddlight.methods.matching.dc import DC as DC
 from ddlight.methods.matching.dm import DM as DM
 from ddlight.methods.matching.dsa import DSA as DSA
