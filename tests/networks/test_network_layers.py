@@ -5,6 +5,7 @@ import timm
 import torch
 import torchvision
 from torch import nn
+from torch.nn import functional as F
 
 from ddlight.core.errors import UsageError
 from ddlight.networks.layers import HalvingPool, count_classes, embed_with_logits, heads, keep_classes, replace_head
@@ -98,3 +99,43 @@ def test_halving_pool_is_average_pooling_compiled_or_not(sides):
     for found in (pool(images), torch.compile(pool, backend=backend)(images)):
         torch.testing.assert_close(found, torch.nn.functional.avg_pool2d(images, 2))
     assert "mean" in traced
+
+
+# --- pooling ---
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 8, 8), (40, 8, 64, 64), (2, 3, 7, 6), (2, 3, 6, 10), (0, 3, 4, 4)])
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
+def test_pooling_has_the_bits_of_torchs_in_values_and_gradients(shape, form):
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(memory_format=form)
+    ours, theirs = (images.clone(memory_format=torch.preserve_format).requires_grad_() for _ in range(2))
+    answers = HalvingPool()(ours), F.avg_pool2d(theirs, 2)
+    weight = torch.randn(answers[0].shape, generator=torch.Generator().manual_seed(1))
+    for answer in answers:
+        (answer * weight).sum().backward()
+    assert torch.equal(*answers) and torch.equal(ours.grad, theirs.grad)
+    assert answers[0].stride() == answers[1].stride() and ours.grad.stride() == theirs.grad.stride()
+
+
+def test_pooling_in_half_and_double_precision_is_torchs():
+    for kind in (torch.bfloat16, torch.float64):
+        images = torch.randn(2, 3, 8, 8, dtype=kind)
+        assert torch.equal(HalvingPool()(images), F.avg_pool2d(images, 2))
+
+
+def test_second_derivatives_pass_through_pooling():
+    def twice(pool, images):
+        (gradient,) = torch.autograd.grad((pool(images) ** 3).sum(), images, create_graph=True)
+        return torch.autograd.grad((gradient**2).sum(), images)[0]
+
+    images = torch.randn(2, 3, 8, 8, requires_grad=True)
+    torch.testing.assert_close(twice(HalvingPool(), images), twice(lambda x: F.avg_pool2d(x, 2), images))
+
+
+def test_functional_transforms_pass_through_pooling():
+    images = torch.randn(4, 2, 3, 8, 8)
+
+    def loss(pool):
+        return torch.func.vmap(torch.func.grad(lambda x: (pool(x) ** 3).sum()), in_dims=1)(images)
+
+    torch.testing.assert_close(loss(HalvingPool()), loss(lambda x: F.avg_pool2d(x, 2)))
