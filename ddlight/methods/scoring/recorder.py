@@ -26,12 +26,14 @@ COUNTERS = ("passes", "readings", "windows", "dual_windows")
 
 
 class Recorder(EachStep):
-    """Streaming statistics of every training image; the same on any number of ranks, and resumable.
+    """Streaming statistics of every training image, on any number of ranks, and resumable.
 
     On each rank the current pass adds into sums and counts; at its end they are added over the ranks, so that every
-    statistic moves once per pass with the mean of the image's views in it. Images that a cut-off last pass did not
-    reach keep what they had. The state takes `state_bytes` bytes, whatever the number of classes or passes; only TDDS,
-    where it is asked for, takes 8 C + 4 (T - 1) more per image, since it compares whole answers of two passes in a row.
+    statistic moves once per pass with the mean of the image's views in it. Several ranks add gradients in another order
+    than one: the last bit of the weights differs and, as training amplifies that, scores do by up to a few hundredths.
+    Images that a cut-off last pass did not reach keep what they had. The state takes `state_bytes` bytes, whatever the
+    number of classes or passes; only TDDS, where it is asked for, takes 8 C + 4 (T - 1) more per image, since it
+    compares whole answers of two passes in a row.
 
     Args:
         images: N, of the full training split.
