@@ -38,6 +38,7 @@ from ddlight.methods.geometry.kcenter import KCenter as KCenter
 from ddlight.methods.geometry.kmeans import KMeans as KMeans
 from ddlight.methods.matching.cafe import CAFE as CAFE
 from ddlight.methods.matching.dc import DC as DC
+from ddlight.methods.matching.dd import DD as DD
 from ddlight.methods.matching.dm import DM as DM
 from ddlight.methods.matching.dsa import DSA as DSA
 from ddlight.methods.matching.idc import IDC as IDC
