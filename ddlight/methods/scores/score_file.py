@@ -9,15 +9,19 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from ddlight.core.artefact import Unit
+from ddlight.core.class_names import match_classes
 from ddlight.core.errors import DataError, UsageError, nearest
 from ddlight.core.files import sha256
 from ddlight.core.randomness import generator
 from ddlight.data.base import RealDataset
+from ddlight.data.noisy import NoisyLabels
 from ddlight.methods.base import Selector
 from ddlight.methods.scores.ccs import ccs
 from ddlight.methods.scores.selector import Keep
 from ddlight.methods.scoring import samplers
 
+LABELS = ("label", "labels", "target", "targets", "class", "classes", "y")
+"""Names of columns that hold classes."""
 SAMPLE = Path(__file__).parents[2] / "data" / "digits_scores.csv"
 
 
@@ -28,8 +32,9 @@ class ScoreFile(Selector):
     2206.14486), forgetting counts (arXiv 1812.05159), or `ddlight score` elsewhere.
 
     Args:
-        path: CSV or TSV with ids, or .npy/.npz in the dataset's order; it must be given.
-        column: which column of the file; null takes the only one.
+        path: CSV or TSV with ids, or .npy/.npz in the dataset's order; it must be given. Labels in it must be the
+            dataset's.
+        column: which column of the file; null takes the only one that can be scores.
         larger: whether larger scores mean harder images (forgetting, memorisation) or easier ones (C-scores, margins).
         keep: "hard" or "easy" end of the ranking, or "ccs": strata after the cutoff.
         cutoff: "ccs" only: share of the class that is dropped, hardest first.
@@ -67,8 +72,11 @@ class ScoreFile(Selector):
     @cached_property
     def scores(self) -> np.ndarray:
         """Difficulty of every training image: (N,)."""
-        ids, name = self.dataset.index("train").ids, self.dataset.info.name
-        scores = import_scores(self._file(), self.column, ids, name)
+        data = self.dataset
+        while isinstance(data, NoisyLabels):  # others scored images with their true labels
+            data = data.dataset
+        index, info = data.index("train"), data.info
+        scores = import_scores(self._file(), self.column, index.ids, info.name, index.labels, info.classes)
         return scores if self.larger == "harder" else -scores
 
     def select(self, unit: Unit, candidates: np.ndarray) -> np.ndarray:
@@ -80,60 +88,93 @@ class ScoreFile(Selector):
         return candidates[end(difficulty, self.ipc, rng)]
 
 
-def import_scores(path: Path, column: str | None, ids: Sequence[str] | np.ndarray, dataset: str) -> np.ndarray:
+def import_scores(
+    path: Path,
+    column: str | None,
+    ids: Sequence[str] | np.ndarray,
+    dataset: str,
+    labels: np.ndarray | None = None,
+    classes: Sequence[str] = (),
+) -> np.ndarray:
     """Read somebody else's scores of this dataset: float64 (N,), in the order of `ids`.
+
+    Labels that stand beside the scores must be the dataset's.
 
     Args:
         path: a CSV or TSV with a column `id` (or `file`, `path`, `name`, or the first column) and one of scores; or a
             .npy or .npz array of N numbers in the dataset's own order, as C-scores and forgetting counts are published.
-        column: which column or array; None takes the only one.
+        column: which column or array; None takes the only one that can be scores.
         ids: sample ids of the training split. A row of the file names one by the whole id, its end, or the file's name.
         dataset: its name, for messages.
+        labels: int64 (N,), its classes in the order of `ids`; None where labels in the file are not looked at.
+        classes: their names.
 
     Raises:
-        DataError: images without a score, scores twice, rows of other images only, NaN, or another number of them.
+        DataError: images without a score, scores twice, rows of other images only, NaN, another number of them, or
+            labels of other images.
         UsageError: there is no such column, or several and none was named.
     """
     if not path.is_file():
         raise DataError(f"There is no score file {path}.")
     ids = np.asarray(ids)
     if path.suffix in (".npy", ".npz"):
-        return samplers.require_finite(_array(path, column, len(ids), dataset), str(path))
-    names, values = _rows(path, column)
-    return samplers.require_finite(_joined(names, values, ids, path, dataset), str(path))
-
-
-def _array(path: Path, column: str | None, count: int, dataset: str) -> np.ndarray:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise DataError(f"{path} is no file of plain numbers: {error}") from error
-    if isinstance(array, np.lib.npyio.NpzFile):
-        array = array[_chosen(column, array.files, path)]
-    if array.shape != (count,):
+        scores, said = _arrays(path, column, len(ids), dataset)
+    else:
+        names, values, texts = _rows(path, column)
+        rows = _rows_of(names, ids, path, dataset)
+        scores, said = values[rows], None if texts is None else _numbers([texts[row] for row in rows], classes, dataset)
+    if said is not None and labels is not None and (said != labels).any():
         raise DataError(
-            f"{path} holds an array of shape {array.shape}; {dataset} has {count:,} training images. Scores without "
-            "ids must be one for each, in the dataset's order."
+            f"{path} holds labels beside its scores, and {int((said != labels).sum()):,} of {len(ids):,} are not those "
+            f"of {dataset}: it is of another dataset, or its images are in another order."
         )
-    return array.astype(np.float64)
+    return samplers.require_finite(scores.astype(np.float64), str(path))
+
+
+def _arrays(path: Path, column: str | None, count: int, dataset: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Scores of a .npy or .npz file, and labels beside them, where there are any: (N,) each."""
+    try:
+        content = np.load(path, allow_pickle=False)
+        arrays = dict(content) if isinstance(content, np.lib.npyio.NpzFile) else {"": content}
+    except Exception as error:  # whatever a damaged file makes of it
+        raise DataError(f"{path} is damaged, or no file of plain numbers: {error}") from error
+    found = {name: array.reshape(-1) if array.size == count else array for name, array in arrays.items()}
+    fractions = [name for name, array in found.items() if array.dtype.kind == "f"]
+    chosen = _chosen(column, fractions if column is None and len(fractions) == 1 else list(found), path)
+    scores = found[chosen]
+    if scores.shape != (count,) or scores.dtype.kind not in "fiu":
+        raise DataError(
+            f"{path} holds an array of shape {scores.shape}, {scores.dtype}; {dataset} has {count:,} training images. "
+            "Scores without ids must be one number for each, in the dataset's order."
+        )
+    said = next((found[name] for name in found if name.lower() in LABELS and name != chosen), None)
+    if said is not None and said.shape != (count,):
+        raise DataError(f"{path} holds labels of shape {said.shape} beside {count:,} scores.")
+    return scores, said
 
 
 def _chosen(column: str | None, names: Sequence[str], path: Path) -> str:
     """The name of the column to read."""
-    if column is None and len(names) == 1:
-        return names[0]
+    if column is not None and column.lower() in LABELS and column in names:
+        raise UsageError(f"Column {column!r} of {path} holds classes, which are no scores: --data.column=...")
+    left = [name for name in names if name.lower() not in LABELS]
+    if column is None and len(left) == 1:
+        return left[0]
     if column is None or column not in names:
         wrong = "none was named" if column is None else f"{column!r} is not among them"
         raise UsageError(
-            f"{path} has the columns {', '.join(names)}, and {wrong}: --data.column=...{nearest(column or '', names)}"
+            f"{path} has the columns {', '.join(left)}, and {wrong}: --data.column=...{nearest(column or '', left)}"
         )
     return column
 
 
-def _rows(path: Path, column: str | None) -> tuple[list[str], np.ndarray]:
-    """Names and scores of a text table."""
-    with path.open(newline="") as file:
-        rows = list(csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
+def _rows(path: Path, column: str | None) -> tuple[list[str], np.ndarray, list[str] | None]:
+    """Names, scores and, where there is a column of them, labels of a text table."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
+    except (UnicodeDecodeError, csv.Error, OSError) as error:
+        raise DataError(f"{path} is no CSV, TSV, .npy or .npz file of scores: {error}.") from error
     if len(rows) < 2 or len(rows[0]) < 2:
         raise DataError(
             f"{path} is no table: a first line of names is needed, such as 'id,score', then a line per image."
@@ -142,14 +183,24 @@ def _rows(path: Path, column: str | None) -> tuple[list[str], np.ndarray]:
     key = next((name for name in ("id", "file", "path", "name") if name in header), header[0])
     chosen = header.index(_chosen(column, [name for name in header if name != key], path))
     place, full = header.index(key), [row for row in rows[1:] if row]
+    labels = next((n for n, name in enumerate(header) if name.lower() in LABELS and n not in (place, chosen)), None)
     try:
-        return [row[place] for row in full], np.array([float(row[chosen]) for row in full])
+        texts = None if labels is None else [row[labels] for row in full]
+        return [row[place] for row in full], np.array([float(row[chosen]) for row in full]), texts
     except (ValueError, IndexError) as error:
         raise DataError(f"{path} has a line that is short or holds no number: {error}.") from error
 
 
-def _joined(names: list[str], values: np.ndarray, ids: np.ndarray, path: Path, dataset: str) -> np.ndarray:
-    """Scores in the order of the ids."""
+def _numbers(texts: list[str], classes: Sequence[str], dataset: str) -> np.ndarray | None:
+    """Classes as numbers, of numbers or names: int64 (N,), -1 where it is none of the dataset's."""
+    if not classes:
+        return None
+    matched = match_classes(texts, classes, dataset).labels
+    return np.array([-1 if (label := matched[text]) is None else label for text in texts], np.int64)
+
+
+def _rows_of(names: list[str], ids: np.ndarray, path: Path, dataset: str) -> np.ndarray:
+    """Line of each id: int64 (N,)."""
     for shorten in (lambda id: id, lambda id: id.split("/", 1)[-1], lambda id: id.rsplit("/", 1)[-1]):
         place = {shorten(id): row for row, id in enumerate(ids.tolist())}
         if len(place) == len(ids) and all(name in place for name in names[:1]):
@@ -164,6 +215,6 @@ def _joined(names: list[str], values: np.ndarray, ids: np.ndarray, path: Path, d
             f"{path} has no score for {len(missing):,} of {dataset}'s {len(ids):,} training images, such as "
             f"{missing[0]}; {len(names) - len(rows):,} of its lines name none of them. Is it of another dataset?"
         )
-    scores = np.empty(len(ids))
-    scores[rows] = values[[name in place for name in names]]
-    return scores
+    lines = np.empty(len(ids), np.int64)
+    lines[rows] = [line for line, name in enumerate(names) if name in place]
+    return lines

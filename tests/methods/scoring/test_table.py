@@ -1,5 +1,7 @@
 """Score files of others: joined by id, and refused where they are of other data."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -64,11 +66,67 @@ def test_arrays_are_in_the_datasets_order_and_of_its_length(tmp_path):
     assert read(tmp_path / "a.npy") == [1, 2, 3]
     assert read(tmp_path / "b.npz", "cscore") == [4, 5, 6]
     np.save(tmp_path / "c.npy", np.zeros(4))
-    with pytest.raises(DataError, match=r"shape \(4,\); Photos has 3"):
+    with pytest.raises(DataError, match=r"shape \(4,\), float64; Photos has 3"):
         read(tmp_path / "c.npy")
     np.save(tmp_path / "d.npy", np.array([{}, {}, {}], dtype=object))
     with pytest.raises(DataError, match="no file of plain numbers"):
         read(tmp_path / "d.npy")
+
+
+OWN = np.array([2, 0, 1])
+
+
+def held(path, column=None, classes=("ant", "bee", "cat")):
+    return import_scores(path, column, IDS, "Photos", OWN, classes).tolist()
+
+
+def test_labels_beside_the_scores_are_held_against_the_datasets(tmp_path):
+    """As C-scores are published: float scores and integer labels in one archive, in the order of the dataset."""
+    scores = np.array([0.1, 0.2, 0.3])
+    np.savez(tmp_path / "a.npz", labels=OWN, scores=scores)
+    assert held(tmp_path / "a.npz") == held(tmp_path / "a.npz", "scores") == scores.tolist()
+    np.savez(tmp_path / "b.npz", labels=OWN[::-1], scores=scores)
+    with pytest.raises(DataError, match="2 of 3 are not those of Photos: it is of another dataset, or its images"):
+        held(tmp_path / "b.npz")
+    np.savez(tmp_path / "c.npz", labels=OWN[:2], scores=scores)
+    with pytest.raises(DataError, match=r"labels of shape \(2,\) beside 3 scores"):
+        held(tmp_path / "c.npz")
+    with pytest.raises(UsageError, match="'labels' of .*a.npz holds classes, which are no scores"):
+        held(tmp_path / "a.npz", "labels")
+
+
+@pytest.mark.parametrize("names", [("cat", "ant", "bee"), ("2", "0", "1"), ("Cat", "Ant", "Bee")])
+def test_a_tables_column_of_classes_is_held_against_them_too(file, names):
+    lines = [f"{id},{name},{n}" for n, (id, name) in enumerate(zip(IDS, names, strict=True))]
+    path = file("\n".join(["id,label,score", *lines[::-1]]))
+    assert held(path) == [0, 1, 2]
+    assert read(path) == [0, 1, 2]
+    with pytest.raises(DataError, match="3 of 3 are not those of Photos"):
+        import_scores(path, None, IDS, "Photos", (OWN + 1) % 3, ("ant", "bee", "cat"))
+
+
+def test_scores_in_one_row_or_with_integers_beside_them_are_read(tmp_path):
+    np.save(tmp_path / "row.npy", np.array([[1.0, 2, 3]]))
+    assert read(tmp_path / "row.npy") == [1, 2, 3]
+    np.savez(tmp_path / "a.npz", index=np.arange(3), memorization=np.array([[4.0, 5, 6]]))
+    assert read(tmp_path / "a.npz") == [4, 5, 6]
+    np.save(tmp_path / "column.npy", np.ones((3, 1)))
+    assert read(tmp_path / "column.npy") == [1, 1, 1]
+    np.save(tmp_path / "table.npy", np.zeros((3, 2)))
+    with pytest.raises(DataError, match=r"shape \(3, 2\), float64"):
+        read(tmp_path / "table.npy")
+
+
+def test_what_is_no_score_file_gets_one_line(tmp_path):
+    pickled = pickle.dumps({"scores": [1.0, 2, 3]})
+    for name in ("a.pkl", "b.csv", "c.npy", "d.npz"):
+        (tmp_path / name).write_bytes(pickled)
+        with pytest.raises(DataError, match=f"{name} is (damaged|no)") as caught:
+            read(tmp_path / name)
+        assert "\n" not in str(caught.value)
+    np.savez(tmp_path / "e.npz", scores=np.array([{}, {}, {}], dtype=object))
+    with pytest.raises(DataError, match="no file of plain numbers"):
+        read(tmp_path / "e.npz")
 
 
 def test_what_is_exported_is_imported_again(tmp_path):
