@@ -79,7 +79,12 @@ def relabel():
 
     relabel(folder, images uint8 (N, C, H, W), teacher, info, epochs=..., batch=..., items=6, mixing="cutmix",
     half=True, sampler=RandomSampler, scale=(0.1, 1.0)) gives {(epoch, batch): (indices, mixed and normalised views)}.
+    `pruned` is LPLD's number of batches that are kept, without the remainder of each pass and with the order beside
+    them; `top` (LPQLD) counts them through and keeps so many logits in small types; `softened` (HALD) writes a pass a
+    file, probabilities at that temperature.
     """
+    import json
+
     import numpy as np
     import torch
     from torch.utils.data import DataLoader, Dataset, RandomSampler
@@ -133,22 +138,47 @@ def relabel():
         half=True,
         sampler=None,
         scale=(0.1, 1.0),
+        pruned=None,
+        top=None,
+        softened=None,
     ):
         data, seen, draw = Drawn(images, info, items == 8, scale), {}, np.random.default_rng(7)
         generator = torch.Generator()
         generator.manual_seed(42)
-        loader = DataLoader(data, batch_size=batch, sampler=(sampler or RandomSampler)(data, generator=generator))
+        source, order = (sampler or RandomSampler)(data, generator=generator), {}
+        loader = DataLoader(data, batch_size=batch, sampler=source, drop_last=pruned is not None)
+        left = pruned
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(3)
             for epoch in range(epochs):
-                (folder / f"epoch_{epoch}").mkdir(parents=True)
+                whole = []
+                (folder if top or softened else folder / f"epoch_{epoch}").mkdir(parents=True, exist_ok=True)
                 for number, (views, coords, mirrored, index) in enumerate(loader):
+                    if left is not None and len(seen) == left:
+                        break
                     mixed, partner, share, box = mix(views, mixing, draw)
                     logits = teacher(mixed).half() if half else teacher(mixed)
                     orders = torch.zeros(len(index), 2, 2).int()
                     content = [coords, mirrored, partner, share, box, logits, index, orders][:items]
-                    torch.save(content, folder / f"epoch_{epoch}" / f"batch_{number}.tar")
+                    if top:
+                        largest = logits.topk(top, 1)
+                        box = [torch.tensor(int(edge), dtype=torch.uint8) for edge in box]
+                        content = [coords.half(), mirrored, partner.byte(), share, box, *largest]
+                        content[6] = content[6].short()
+                    if softened:
+                        content = [coords.half(), *content[1:5], (teacher(mixed) / softened).softmax(1).half()]
+                    file = f"batch_{len(seen)}.tar" if top else f"epoch_{epoch}/batch_{number}.tar"
+                    whole.append(content)
+                    order.setdefault(str(len(seen) if top else epoch), []).extend(index.tolist())
+                    if not softened:
+                        torch.save(content, folder / file)
                     seen[epoch, number] = index, mixed
+                if softened:
+                    torch.save(whole, folder / f"epoch_{epoch}.tar")
+        if pruned is not None:
+            (folder / f"sampler_indices_{'batch' if top else 'epoch'}.json").write_text(json.dumps(order))
+        elif softened:
+            torch.save(order, folder / "sampler_indices_dict.pt")
         return seen
 
     return write

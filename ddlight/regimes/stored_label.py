@@ -14,7 +14,7 @@ from ddlight.core.randomness import generator
 from ddlight.networks.teachers import Teacher, mean_logits
 from ddlight.regimes.base import Regime, ResolvedRun, seed_torch
 from ddlight.regimes.losses import kl_divergence, mse_with_class
-from ddlight.sets.labels import LabelPlan, LabelStore, Storage, kept
+from ddlight.sets.labels import LabelPlan, LabelStore, Storage, drawn
 from ddlight.sets.module import CondensedDataModule, cache_folder
 from ddlight.sets.opened import hard_classes
 from ddlight.sets.readers.fkd import PublishedLabels
@@ -34,7 +34,8 @@ class StoredLabel(Regime):
     them, other students included.
 
     Paper: labels as SRe2L stores them (arXiv 2306.13092); LPLD's pruning (arXiv 2410.15919).
-    Labels that others published (FKD's layout: SRe2L, CDA, G-VBSM, EDC) are replayed with their own views and batches.
+    Labels that others published (FKD's layout: SRe2L, CDA, G-VBSM, EDC, LPLD; LPQLD's; HALD's) are replayed with their
+    own views and batches.
 
     Args:
         teachers: one, or several whose mean logits are stored; never part of a checkpoint. None with `published`.
@@ -43,7 +44,7 @@ class StoredLabel(Regime):
         keep: share of the stored batches that are kept, drawn at random; training goes round those.
         storage: fp16 (as published labels) or fp32.
         match: "kl" as TeacherLabel, or "mse" as MultiTeacherLabel: MSE of logits plus the class's cross-entropy.
-        published: folder of published labels (epoch_0/batch_0.tar, ...) to train on instead.
+        published: folder of published labels (epoch_0/batch_0.tar, or batch_0.tar, or epoch_0.tar) to train on instead.
         draws: permutations that a pass of the published labels' sampler consumed: 2, or 1 if an early torch made them.
         cache: folder that holds labels/; null means $DDLIGHT_CACHE or ~/.cache/ddlight/condensed.
     """
@@ -102,12 +103,21 @@ class StoredLabel(Regime):
         run = super().resolve_run(data, images, full_images)
         if self.published is None:
             return replace(run, replay=self._label_plan(run, data.dataset.num_classes, {}).kept())
-        labels = PublishedLabels(self.published, images, self.draws)
+        labels = self._published(self.published, images, data)
         plan = replace(run.plan, recipe=replace(run.plan.recipe, batch=labels.batch_size))
         steps = plan.budget.total_steps(images, labels.batch_size, full_images)
         passes = min(self.labels_per_image or labels.epochs, labels.epochs)
-        replay = kept(passes, labels.batches, self.keep, self.seed)
+        places = labels.places[labels.places[:, 0] < passes]
+        replay = places[drawn(len(places), self.keep, self.seed)]
         return replace(run, plan=plan, batch=labels.batch_size, steps=steps, replay=replay)
+
+    def _published(self, folder: str, images: int, data: CondensedDataModule) -> PublishedLabels:
+        """Open the folder of published labels. Raises UsageError where they cannot be matched as asked."""
+        labels = PublishedLabels(folder, images, self.draws, data.dataset.num_classes)
+        if self.match == "mse" and (labels.probabilities or labels.largest_only):
+            what = "probabilities" if labels.probabilities else "the largest logits alone"
+            raise UsageError(f"The labels in {folder} are {what}, and MSE matches all logits: --model.match=kl")
+        return labels
 
     def images_seen(self, step: int) -> int:
         """Images that the student saw in `step` optimiser steps, over all ranks."""
@@ -124,7 +134,7 @@ class StoredLabel(Regime):
     def label_bytes(self, run: ResolvedRun, classes: int) -> int:
         """Bytes of the stored labels that the run goes round; of published ones those of their files."""
         if self.published is not None and run.replay is not None:
-            sizes = PublishedLabels(self.published, run.images, self.draws).sizes
+            sizes = PublishedLabels(self.published, run.images, self.draws, classes).sizes
             return int(sizes[tuple(run.replay.T)].sum())
         return self._label_plan(run, classes, {}).size
 
@@ -150,13 +160,15 @@ class StoredLabel(Regime):
         data = self.data
         if data.space != "pixel":
             raise UsageError(f"Published labels belong to images, and this set lies in {data.space} space.")
-        labels = PublishedLabels(folder, self.run.images, self.draws)
+        labels = self._published(folder, self.run.images, data)
         if labels.classes != data.dataset.num_classes:
             raise UsageError(
                 f"The labels in {folder} are of {labels.classes} classes; {data.dataset.info.name} has "
                 f"{data.dataset.num_classes}."
             )
         share = labels.check_order(hard_classes(torch.from_numpy(data.require().labels)).numpy())
+        if labels.probabilities:
+            log.info("the labels in %s are probabilities: the temperature applies to the student alone", folder)
         log.info("the labels in %s are right about %.0f %% of the views that were checked", folder, 100 * share)
         return labels
 
@@ -212,8 +224,10 @@ class StoredLabel(Regime):
         return replace(super().view(batch, step), stored=stored)
 
     def targets(self, view: View) -> Tensor:
-        """Stored labels of this view: softened probabilities (kl) or logits (mse), (B, K)."""
+        """Stored labels of this view, (B, K): probabilities, softened here or by their makers (kl), or logits (mse)."""
         assert view.stored is not None
+        if isinstance(self.labels, PublishedLabels) and self.labels.probabilities:
+            return view.stored
         return view.stored if self.match == "mse" else (view.stored / self.run.plan.recipe.temperature).softmax(1)
 
     def loss(self, logits: Tensor, targets: Tensor, view: View) -> Tensor:

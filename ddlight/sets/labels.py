@@ -43,11 +43,14 @@ def kept(epochs: int, batches: int, keep: float, seed: int) -> np.ndarray:
     Raises:
         UsageError: `keep` lies outside (0, 1].
     """
+    return np.stack(np.divmod(drawn(epochs * batches, keep, seed), batches), 1)
+
+
+def drawn(count: int, keep: float, seed: int) -> np.ndarray:
+    """Which of so many batches are kept, as in `kept`: int64 (P,), in order."""
     if not 0 < keep <= 1:
         raise UsageError(f"keep is the share of the labels that is kept, above 0 and not above 1; {keep} was given.")
-    count = epochs * batches
-    chosen = np.sort(generator(seed, "prune").permutation(count)[: max(1, round(keep * count))])
-    return np.stack(np.divmod(chosen, batches), 1)
+    return np.sort(generator(seed, "prune").permutation(count)[: max(1, round(keep * count))])
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from ddlight.networks.students import ConvNet
 from ddlight.recipes.budget import Budget
 from ddlight.recipes.plan import Override
 from ddlight.regimes.stored_label import StoredLabel
+from ddlight.sets.readers.fkd import PublishedLabels, replay
 
 DIGITS = Digits(size=16)
 INFO = DIGITS.info
@@ -96,6 +97,47 @@ def test_training_ends_with_the_weights_of_a_plain_loop(home, fit, data, publish
     assert (expected - start).abs().max() > 20 * near
     torch.testing.assert_close(weights(model.network), expected, rtol=0, atol=near)
     assert model.images_seen(steps) == 2 * EPOCHS * IMAGES + 4 * BATCH
+
+
+@pytest.mark.parametrize("layout", ["pruned", "top", "softened"])
+def test_training_on_labels_of_lpld_lpqld_and_hald_is_that_of_a_plain_loop(home, fit, data, published, layout):
+    """KL against softmax at T = 4 of all logits, of the three largest alone, or against what was softened at T = 6."""
+    options = {"pruned": {"pruned": 6}, "top": {"pruned": 6, "top": 3}, "softened": {"softened": 6}}[layout]
+    seen, means = published(**options), centroids()
+
+    def target(views):
+        logits = nearest(views, means).half().float()
+        if layout == "softened":
+            return (nearest(views, means) / 6).softmax(1).half().float()
+        largest = logits.topk(3 if layout == "top" else 10, 1)
+        return torch.zeros_like(logits).scatter(1, largest.indices, (largest.values / 4).softmax(1))
+
+    labels, stored = PublishedLabels(home / "labels", IMAGES, classes=10), data.require()
+    images = [  # rounded to bytes, which the views that the teacher saw are not
+        replay(torch.from_numpy(stored.images), torch.from_numpy(stored.labels), labels.batch(*place), INFO).images
+        for place in seen
+    ]
+    torch.manual_seed(SEED)
+    network, steps, batches = STUDENT.build(10, 1, 16), len(seen) + 3, list(seen.values())
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
+    for step in range(steps):
+        own, views = images[step % len(batches)], batches[step % len(batches)][1]
+        assert (own - views).abs().max() < 0.02
+        optimizer.zero_grad()
+        F.kl_div(F.log_softmax(network(own) / 4, 1), target(views), reduction="batchmean").backward()
+        optimizer.step()
+    model, start = stored_label(home, budget=Budget(steps=steps)), weights(STUDENT.build(10, 1, 16))
+    fit(model, data, test=False)
+    assert (weights(network) - start).abs().max() > 0.01
+    torch.testing.assert_close(weights(model.network), weights(network), rtol=0, atol=1e-5)
+    assert model.images_seen(steps) == sum(len(batches[step % len(batches)][0]) for step in range(steps))
+
+
+@pytest.mark.parametrize("options", [{"pruned": 4, "top": 3}, {"softened": 6}])
+def test_mse_needs_all_logits(home, fit, data, published, options):
+    published(**options)
+    with pytest.raises(UsageError, match=r"MSE matches all logits: --model.match=kl"):
+        fit(stored_label(home, match="mse", budget=Budget(epochs=1)), data, test=False)
 
 
 def test_batches_are_those_of_the_labels_whatever_the_recipe_says(home, fit, data, published):

@@ -265,6 +265,103 @@ def test_rules_that_do_not_exist_are_refused(folder):
         PublishedLabels(folder, COUNT, draws=3)
 
 
+# --- layouts of LPLD, LPQLD and HALD ---
+
+
+def check_views(labels, seen, near=0.03):
+    """Every stored batch shows the images and views that its maker saw, and its labels are those of these views."""
+    images = torch.from_numpy(pictures(SIZE, SIZE))
+    assert labels.places.tolist() == [list(place) for place in seen]
+    for place, (ids, views) in seen.items():
+        stored = labels.batch(*place)
+        np.testing.assert_array_equal(stored.ids, ids.numpy())
+        view = replay(images, LABELS, stored, INFO)
+        assert float(((view.images - views) * STD).abs().max()) * 255 <= 1.001
+        yield view.stored, teacher(views)
+
+
+@pytest.mark.parametrize("kept", [10, 8, 5, 3, 1], ids=lambda kept: f"{kept} batches")
+def test_pruned_labels_end_anywhere_and_leave_the_remainder_out(tmp_path, relabel, kept):
+    """LPLD: 23 images in batches of 5 give four a pass, and the last pass ends where enough are kept."""
+    seen = relabel(tmp_path, pictures(SIZE, SIZE), teacher, INFO, epochs=3, batch=BATCH, pruned=kept)
+    labels = PublishedLabels(tmp_path, COUNT)
+    assert len(labels.places) == kept and labels.sizes.sum() == sum(f.stat().st_size for f in tmp_path.rglob("*.tar"))
+    for found, expected in check_views(labels, seen):
+        assert (found - expected).abs().max() < 0.03
+    with pytest.raises(UsageError, match="was asked for"):
+        labels.batch(2, 3)
+
+
+def test_the_order_beside_the_labels_counts_and_not_the_samplers(tmp_path, relabel):
+    seen = relabel(tmp_path, pictures(SIZE, SIZE), teacher, INFO, epochs=3, batch=BATCH, pruned=10, sampler=OneDraw)
+    assert len(list(check_views(PublishedLabels(tmp_path, COUNT), seen))) == 10
+    (tmp_path / "sampler_indices_epoch.json").unlink()  # then the sampler's order is taken, and found to be wrong
+    with pytest.raises(DataError, match="do not fit the images"):
+        PublishedLabels(tmp_path, COUNT).check_order(KINDS)
+
+
+def test_pruned_labels_without_an_order_beside_them_are_those_of_the_sampler(tmp_path, relabel, caplog):
+    seen = relabel(tmp_path, pictures(SIZE, SIZE), teacher, INFO, epochs=3, batch=BATCH, pruned=10)
+    (tmp_path / "sampler_indices_epoch.json").unlink()
+    assert len(list(check_views(PublishedLabels(tmp_path, COUNT), seen))) == 10
+    assert "epoch_2/batch_2.tar is missing" in caplog.text
+
+
+@pytest.mark.parametrize("gone", ["epoch_1/batch_3.tar", "epoch_2/batch_1.tar", "epoch_1"])
+def test_files_that_pruned_labels_lost_are_missed(tmp_path, relabel, gone):
+    relabel(tmp_path, pictures(SIZE, SIZE), teacher, INFO, epochs=3, batch=BATCH, pruned=10)
+    for file in [tmp_path / gone] if gone.endswith(".tar") else list((tmp_path / gone).iterdir()):
+        file.unlink()
+    with pytest.raises(DataError, match=r"not complete|files are missing"):
+        PublishedLabels(tmp_path, COUNT)
+
+
+@pytest.mark.parametrize("text", ["[]", '{"0": "abc"}', '{"0": [0.5]}', '{"a": [1]}', "{"])
+def test_an_order_that_is_none_is_refused(tmp_path, relabel, text):
+    relabel(tmp_path, pictures(SIZE, SIZE), teacher, INFO, epochs=1, batch=BATCH, pruned=4)
+    (tmp_path / "sampler_indices_epoch.json").write_text(text)
+    with pytest.raises(DataError, match=r"sampler_indices_epoch.json"):
+        PublishedLabels(tmp_path, COUNT)
+
+
+@pytest.mark.parametrize("kept", [10, 3])
+def test_labels_of_the_largest_logits_alone_are_spread_over_the_classes(tmp_path, relabel, kept):
+    """LPQLD: softmax over what is kept is softmax over all where the others are -inf."""
+    seen = relabel(tmp_path, pictures(SIZE, SIZE), teacher, INFO, epochs=3, batch=BATCH, pruned=kept, top=2)
+    labels = PublishedLabels(tmp_path, COUNT, classes=CLASSES)
+    assert (labels.largest_only, labels.classes, labels.probabilities) == (True, CLASSES, False)
+    for found, expected in check_views(labels, seen):
+        largest = expected.topk(2, 1)
+        by_hand = torch.zeros_like(expected).scatter(1, largest.indices, (largest.values / 3).softmax(1))
+        assert ((found / 3).softmax(1) - by_hand).abs().max() < 0.01
+    assert labels.check_order(KINDS) > 0.8
+    with pytest.raises(DataError, match="the dataset has 2 classes"):
+        PublishedLabels(tmp_path, COUNT, classes=2)
+
+
+@pytest.mark.parametrize("unpacked", [False, True])
+def test_labels_that_are_softened_already_are_probabilities(tmp_path, relabel, unpacked):
+    """HALD, a file a pass; and what comes of unpacking it into FKD's layout."""
+    seen = relabel(tmp_path, pictures(SIZE, SIZE), teacher, INFO, epochs=2, batch=BATCH, softened=4)
+    if unpacked:
+        for epoch in range(2):
+            (tmp_path / f"epoch_{epoch}").mkdir()
+            for index, items in enumerate(content(tmp_path / f"epoch_{epoch}.tar")):
+                torch.save(items, tmp_path / f"epoch_{epoch}" / f"batch_{index}.tar")
+            (tmp_path / f"epoch_{epoch}.tar").unlink()
+    labels = PublishedLabels(tmp_path, COUNT)
+    assert labels.probabilities and not labels.largest_only
+    for found, expected in check_views(labels, seen):
+        assert (found - (expected / 4).softmax(1)).abs().max() < 0.01
+
+
+def test_a_pass_with_fewer_batches_than_the_first_is_named(tmp_path, relabel):
+    relabel(tmp_path, pictures(SIZE, SIZE), teacher, INFO, epochs=2, batch=BATCH, softened=4)
+    torch.save(content(tmp_path / "epoch_1.tar")[:-1], tmp_path / "epoch_1.tar")
+    with pytest.raises(DataError, match=r"epoch_1.tar holds 4 batches, fewer than the first pass"):
+        PublishedLabels(tmp_path, COUNT).batch(1, 4)
+
+
 # --- files ---
 
 

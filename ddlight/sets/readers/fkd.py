@@ -1,7 +1,7 @@
 """Published soft labels in the layout of FKD: read, checked, and replayed as views.
 
-SRe2L, CDA, CV-DD, FADRM, G-VBSM, EDC and LPLD save the teacher's answers as `epoch_{e}/batch_{b}.tar`, one
-`torch.save` list per batch, and with them everything that made the batch's views:
+SRe2L, CDA, CV-DD, FADRM, G-VBSM, EDC, LPLD, LPQLD and HALD save the teacher's answers, one list per batch in the files
+of `fkd_files`, and with them everything that made the batch's views:
 
 | item | content |
 |---|---|
@@ -12,18 +12,20 @@ SRe2L, CDA, CV-DD, FADRM, G-VBSM, EDC and LPLD save the teacher's answers as `ep
 | 4 | box of CutMix: first row, first column, end row, end column, numpy integers; None for mixup |
 | 5 | logits of the mixed views before softmax and temperature, float16 or float32 (B, K) |
 | 6 | positions in the listing, int64 (B,): G-VBSM and EDC only |
+| 6 | classes of the logits, whole numbers (B, k): LPQLD only, whose item 5 is the k largest of each view, (B, k) |
 | 7 | patch orders, all zero and unused: EDC only |
 
-Six items do not say which images a batch holds: see `SamplerOrder`. Positions count the files of the set sorted by
-class folder and name.
+LPQLD and HALD save crops in float16 and the other items as small integers. HALD's item 5 is probabilities, softened
+already: rows that are not negative and sum to 1 are taken as such. Batches that do not name their images have them in
+the order that is written beside the files, or else in that of `SamplerOrder`. Positions count the files of the set
+sorted by class folder and name.
 
 Source: FKD (arXiv 2112.01528), as SRe2L (arXiv 2306.13092) and G-VBSM (arXiv 2311.17950) extend it.
 """
 
-import re
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice, product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,15 +36,17 @@ from torch import Tensor
 
 from ddlight.core.errors import DataError, UsageError
 from ddlight.data.table import DatasetInfo
-from ddlight.networks.torch_file import read_torch_file
+from ddlight.sets.readers.fkd_files import NOT_COMPLETE, find_labels
 from ddlight.views import crop, mix
 from ddlight.views.normalise import normalise
 from ddlight.views.view import View
 
+log = logging.getLogger("ddlight")
 SEED = 42
 """Seed of the published sampler."""
 CHECKED_VIEWS = 1000
 """Views that are enough to tell labels in the right order from others."""
+SMALL = (torch.uint8, torch.int16, torch.int32)
 _AGAIN = "Get the file again, or make the labels anew."
 _OTHER_SET = (
     "Use the set that was relabelled, all of its files, sorted by class folder and name; for six-item labels from an "
@@ -58,9 +62,9 @@ Images = Tensor | Callable[[np.ndarray], Tensor]
 class StoredBatch:
     """One stored batch: the items of the table above, and positions (`ids`) also where the file names none.
 
-    Where nothing is mixed, each row of `permutation` is itself and `share` is 1; labels that need CutMix's true share
-    take it from the box, whose ends are left out. EDC cut the views from float tensors (`on_tensors`), the others from
-    PIL images.
+    `logits` are (B, K), -inf for classes whose logits were not kept, or `probabilities`. Where nothing is mixed, each
+    row of `permutation` is itself and `share` is 1; labels that need CutMix's true share take it from the box, whose
+    ends are left out. EDC cut the views from float tensors (`on_tensors`), the others from PIL images.
     """
 
     ids: np.ndarray
@@ -72,6 +76,7 @@ class StoredBatch:
     logits: Tensor
     mixing: Mixing
     on_tensors: bool
+    probabilities: bool = False
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -124,43 +129,76 @@ class PublishedLabels:
     """A folder of published labels. Batches are read one at a time, when they are needed.
 
     All files must be there, and none smaller than its numbers; the first and the last batch of a pass are read to see
-    `batch_size` (the last batch may hold fewer images), `classes` K, how batches are mixed (`mixing`), and the number
-    of `items`: 6 (SRe2L, CDA, CV-DD, FADRM, LPLD), 7 (G-VBSM) or 8 (EDC).
+    `batch_size` (the last batch may hold fewer images, or what fills no batch may have no labels), `classes` K, how
+    batches are mixed (`mixing`), whether labels are `probabilities`, and the number of `items`: 6 (SRe2L, CDA, CV-DD,
+    FADRM, LPLD, HALD), 7 (G-VBSM, LPQLD) or 8 (EDC).
 
     Args:
-        folder: holds `epoch_0`, `epoch_1`, ...
+        folder: as in the table of `fkd_files`.
         images: size of the set that the labels belong to, N.
         draws: permutations that a pass of the published sampler consumed, 2 or 1; see `SamplerOrder`.
+        classes: of the dataset, K: labels that hold the largest logits alone do not say it.
 
     Raises:
         DataError: the folder or files of it are missing, truncated or damaged, or belong to a set of another size.
         UsageError: `draws` is neither 1 nor 2.
     """
 
-    def __init__(self, folder: Path | str, images: int, draws: int = 2) -> None:
+    def __init__(self, folder: Path | str, images: int, draws: int = 2, classes: int | None = None) -> None:
         if draws not in (1, 2):
             raise UsageError(f"The published sampler draws 1 or 2 permutations a pass; draws={draws} was given.")
-        self.folder, self.images = Path(folder), images
-        self.sizes = _listing(self.folder)
-        """Bytes of the files, int64 (epochs, batches)."""
-        self.epochs, self.batches = self.sizes.shape
-        ends = [_file(self.folder, 0, 0), _file(self.folder, 0, self.batches - 1)]
-        contents = [read_torch_file(path) for path in ends]
-        first, last = (_parse(content, path, None) for content, path in zip(contents, ends, strict=True))
+        self.folder, self.images, self._classes = Path(folder), images, classes
+        self._files = found = find_labels(self.folder, images)
+        self.places = found.places
+        """Pass and batch within it of everything that is stored, in order: int64 (P, 2)."""
+        self.epochs, self.batches = (found.places.max(0) + 1).tolist()
+        self.sizes = np.zeros((self.epochs, self.batches), np.int64)
+        """Bytes of the batches, int64 (epochs, batches); 0 for those that the last pass lacks."""
+        self.sizes[tuple(found.places.T)] = found.sizes
+        ends = [(0, 0), (0, self.batches - 1)]
+        contents = [found.read(*place) for place in ends]
+        first, last = (_parse(c, found.path(*place), None, classes) for c, place in zip(contents, ends, strict=True))
         self.batch_size, self.classes = first.logits.shape
-        self.items, self.mixing = len(contents[0]), first.mixing
-        self.order = SamplerOrder(images, draws) if self.items == 6 else None  # others name their images
-        held = self.batch_size * (self.batches - 1) + len(last.logits)
-        if held != images:
+        self.items, self.mixing, self.probabilities = len(contents[0]), first.mixing, first.probabilities
+        self.largest_only = self.items == 7 and contents[0][6].ndim == 2
+        """Whether labels hold the largest logits alone."""
+        self.order: Callable[[int], np.ndarray] | None = None  # where batches name their images
+        if not len(first.ids):
+            self.order = found.order.__getitem__ if found.order else SamplerOrder(images, draws)
+        self._check_count(self.batch_size * (self.batches - 1) + len(last.logits))
+        bytes_needed = [sum(content[item].nbytes for item in (0, 1, 5)) for content in contents]
+        needed = [*[bytes_needed[0]] * (self.batches - 1), bytes_needed[1]]
+        small = found.sizes < np.array(needed)[found.places[:, 1]]
+        for epoch, index in found.places[small & found.one_each][:1].tolist():
             raise DataError(
-                f"The labels in {folder} are for {held} images; the condensed set has {images}. {_OTHER_SET}"
+                f"{found.path(epoch, index)} is truncated: {self.sizes[epoch, index]} bytes, and its numbers need "
+                f"{needed[index]}. {_AGAIN}"
             )
-        needed = [sum(part.nbytes for part in (b.logits, b.crops, b.flips)) for b in (first, last)]
-        needed = [*[needed[0]] * (self.batches - 1), needed[1]]
-        for epoch, index in np.argwhere(self.sizes < needed)[:1].tolist():
+
+    def _check_count(self, held: int) -> None:
+        """Raise DataError where a pass labels `held` images and that is not this set's number, or files are missing."""
+        written, whole = self._files.order, self.images - self.images % self.batch_size
+        if written:
+            rows = np.minimum(self.batch_size, held - self.places[:, 1] * self.batch_size)
+            stored = np.bincount(self.places[:, 0], rows).astype(int).tolist()
+            said = [len(written.get(epoch, ())) for epoch in range(self.epochs)]
+            if stored != said:
+                raise DataError(
+                    f"The labels in {self.folder} are of {stored[0]} to {stored[-1]} images a pass, and the order that "
+                    f"is written beside them of {said[0]} to {said[-1]}: files are missing or of other labels."
+                )
+            if max(int(positions.max()) for positions in written.values()) >= self.images:
+                raise DataError(f"The order in {self.folder} names images beyond the set's {self.images}. {_OTHER_SET}")
+        elif self._files.missing and held == self.images and held != whole:  # pruned labels leave the remainder out
+            raise DataError(NOT_COMPLETE.format(self.folder, self._files.missing[0]))
+        elif self._files.missing:
+            log.warning(
+                "%s ends within a pass, as pruned labels do: %s is missing", self.folder, self._files.missing[0]
+            )
+        single = bool(written) and self.epochs == 1  # pruned to less than a pass
+        if held not in (self.images, whole) and not single:
             raise DataError(
-                f"{_file(self.folder, epoch, index)} is truncated: {self.sizes[epoch, index]} bytes, and its numbers "
-                f"need {needed[index]}. {_AGAIN}"
+                f"The labels in {self.folder} are for {held} images; the condensed set has {self.images}. {_OTHER_SET}"
             )
 
     def batch(self, epoch: int, index: int) -> StoredBatch:
@@ -170,19 +208,19 @@ class PublishedLabels:
             DataError: the file is missing, damaged, would run code, or holds something else than its neighbours.
             UsageError: the labels have no such pass or batch.
         """
-        if not (0 <= epoch < self.epochs and 0 <= index < self.batches):
+        if not (0 <= epoch < self.epochs and 0 <= index < self.batches and self.sizes[epoch, index]):
             raise UsageError(
                 f"{self.folder} holds passes 0 to {self.epochs - 1} with batches 0 to {self.batches - 1}; "
                 f"batch {index} of pass {epoch} was asked for."
             )
-        path = _file(self.folder, epoch, index)
+        path = self._files.path(epoch, index)
         rows = slice(index * self.batch_size, min((index + 1) * self.batch_size, self.images))
         ids = None if self.order is None else self.order(epoch)[rows]
-        stored = _parse(read_torch_file(path), path, ids)
-        facts = (len(stored), stored.logits.shape[1], stored.mixing, stored.on_tensors)
-        expected = (rows.stop - rows.start, self.classes, self.mixing, self.items == 8)
+        stored = _parse(self._files.read(epoch, index), path, ids, self._classes)
+        facts = (*stored.logits.shape, stored.mixing, stored.on_tensors, stored.probabilities)
+        expected = (rows.stop - rows.start, self.classes, self.mixing, self.items == 8, self.probabilities)
         if facts != expected:
-            names = "images, classes, mixing, views cut from tensors"
+            names = "images, classes, mixing, views cut from tensors, probabilities"
             raise DataError(f"{path} holds {facts} ({names}), but {expected} was expected. {_AGAIN}")
         if stored.ids.max() >= self.images:
             raise DataError(f"{path} names image {stored.ids.max()}, but the set has {self.images}. {_OTHER_SET}")
@@ -201,8 +239,8 @@ class PublishedLabels:
         Returns:
             Share of the views that agree; DataError where it is that of chance (one-sided binomial test, p >= 0.001).
         """
-        passes = range(self.epochs - 1, min(0, self.epochs - 2), -1)
-        places = islice(product(passes, range(self.batches)), -(-CHECKED_VIEWS // self.batch_size))
+        late = self.places[self.places[:, 0] > 0] if self.epochs > 1 else self.places
+        places = late[np.lexsort((late[:, 1], -late[:, 0]))][: -(-CHECKED_VIEWS // self.batch_size)].tolist()
         views, agreeing, chance = np.sum([agreement(self.batch(*place), classes) for place in places], axis=0)
         if binomtest(int(agreeing), int(views), chance / views, "greater").pvalue >= 0.001:
             raise DataError(
@@ -281,51 +319,27 @@ def _cut(images: Images, stored: StoredBatch, rows: np.ndarray, info: DatasetInf
     return normalise(views, info.mean, info.std)
 
 
-# --- files ---
+# --- one batch ---
 
 
-def _file(folder: Path, epoch: int, index: int) -> Path:
-    return folder / f"epoch_{epoch}" / f"batch_{index}.tar"
-
-
-def _numbered(folder: Path, pattern: str) -> dict[int, Path]:
-    """Entries of a folder whose whole name matches `pattern`, by the number in it."""
-    matches = ((re.fullmatch(pattern, path.name), path) for path in folder.iterdir())
-    return {int(match[1]): path for match, path in matches if match}
-
-
-def _listing(folder: Path) -> np.ndarray:
-    """Bytes of every label file, int64 (passes, batches). Raises DataError where one is missing."""
-    if not folder.is_dir():
-        raise DataError(f"There is no folder {folder} with labels. Unpack the published archive and give its folder.")
-    passes = _numbered(folder, r"epoch_(\d+)")
-    if 0 not in passes:
-        inside = next((path.parent for path in sorted(folder.glob("*/epoch_0"))), None)
-        advice = f"Did you mean {inside}?" if inside else "Unpack the published archive and give the folder of epoch_0."
-        raise DataError(f"{folder} holds no labels: there is no epoch_0 in it. {advice}")
-    files = {epoch: _numbered(path, r"batch_(\d+)\.tar") for epoch, path in passes.items()}
-    batches = max(map(len, files.values()))
-    places = product(range(len(passes)), range(batches))
-    lacking = [_file(folder, epoch, index) for epoch, index in places if index not in files.get(epoch, {})]
-    if lacking or batches == 0:
-        path = lacking[0] if lacking else _file(folder, 0, 0)
-        more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
-        raise DataError(
-            f"The labels in {folder} are not complete: {path}{more} is missing. Get the missing files again, or move "
-            "the passes from the first incomplete one on to another place and use the ones before."
-        )
-    sizes = [[files[epoch][index].stat().st_size for index in range(batches)] for epoch in range(len(passes))]
-    return np.array(sizes, np.int64)
-
-
-def _parse(content: Any, path: Path, ids: np.ndarray | None) -> StoredBatch:
-    """Check the items of one file, where `ids` are those of six items, if known. Raises DataError."""
+def _parse(content: Any, path: Path, ids: np.ndarray | None, classes: int | None) -> StoredBatch:
+    """Check the items of one batch, where `ids` are those of unnamed images, if known. Raises DataError."""
     if not isinstance(content, list | tuple) or len(content) not in (6, 7, 8):
         what = f"{len(content)} items" if isinstance(content, list | tuple) else type(content).__name__
         raise DataError(f"{path} holds {what}; published label files hold a list of 6, 7 or 8 items.")
     crops, flips, permutation, share, box, logits = content[:6]
     count = len(logits) if isinstance(logits, Tensor) and logits.ndim == 2 else 0
     most = torch.finfo(torch.float32).max if len(content) == 8 else 1.0  # EDC divides a row by the width
+    kept = content[6] if len(content) == 7 and isinstance(content[6], Tensor) and content[6].ndim == 2 else None
+    named = len(content) > 6 and kept is None
+    # small numbers of LPQLD and HALD, brought to the types of the others
+    crops = crops.float() if isinstance(crops, Tensor) and crops.dtype == torch.float16 else crops
+    if isinstance(permutation, Tensor) and permutation.dtype in SMALL:
+        permutation = permutation.long()
+    if isinstance(box, list | tuple):
+        box = [
+            edge.item() if isinstance(edge, Tensor) and edge.dtype in SMALL and edge.ndim == 0 else edge for edge in box
+        ]
 
     def holds(value: Any, dtype: torch.dtype, *shape: int) -> bool:
         return isinstance(value, Tensor) and value.dtype == dtype and value.shape == shape
@@ -337,8 +351,14 @@ def _parse(content: Any, path: Path, ids: np.ndarray | None) -> StoredBatch:
     weighs = permutation is None or (isinstance(share, float | int | np.number) and 0 <= share <= 1)
     whole = isinstance(box, list | tuple) and len(box) == 4 and all(isinstance(edge, int | np.integer) for edge in box)
     boxed = whole and permutation is not None and 0 <= box[0] <= box[2] and 0 <= box[1] <= box[3]
-    differ = len(content) == 6 or (
+    differ = not named or (
         holds(content[6], torch.int64, count) and len(content[6].unique()) == count and bool((content[6] >= 0).all())
+    )
+    chosen = kept is None or (
+        kept.dtype in (*SMALL, torch.int64)
+        and kept.shape == logits.shape
+        and bool((kept >= 0).all())
+        and all(len(row.unique()) == len(row) for row in kept)
     )
     checks = {
         "item 5, logits float16 or float32 (B, K)": count > 0 and logits.dtype in (torch.float16, torch.float32),
@@ -347,15 +367,24 @@ def _parse(content: Any, path: Path, ids: np.ndarray | None) -> StoredBatch:
         "item 2, a permutation of the batch": permutes,
         "item 3, a weight between 0 and 1": weighs,
         "item 4, a box of four integers": box is None or boxed,
-        "item 6, different positions int64 (B,)": differ,
+        "item 6, different positions int64 (B,), or classes (B, k)": differ and chosen,
     }
     if wrong := [what for what, good in checks.items() if not good]:
         raise DataError(f"{path} does not hold published labels: {'; '.join(wrong)}. {_AGAIN}")
     if not bool(torch.isfinite(logits).all()):
         raise DataError(f"{path} holds logits that are not finite. {_AGAIN}")
+    sums = logits.float().sum(1)
+    probabilities = bool((logits >= 0).all()) and bool((sums < 1.01).all())
+    if kept is None:
+        probabilities = probabilities and bool((sums > 0.99).all())
+    elif classes is None or int(kept.max()) >= classes:
+        raise DataError(f"{path} names class {int(kept.max())}, and the dataset has {classes} classes. {_OTHER_SET}")
+    else:
+        rest = torch.full((count, classes), 0.0 if probabilities else -torch.inf, dtype=logits.dtype)
+        logits = rest.scatter(1, kept.long(), logits)
     mixing: Mixing = "none" if permutation is None else "mixup" if box is None else "cutmix"
     return StoredBatch(
-        ids=content[6].numpy() if len(content) > 6 else np.arange(0) if ids is None else ids,
+        ids=content[6].numpy() if named else np.arange(0) if ids is None else ids,
         crops=crops.numpy(),
         flips=flips.numpy(),
         permutation=np.arange(count) if permutation is None else permutation.numpy(),
@@ -364,4 +393,5 @@ def _parse(content: Any, path: Path, ids: np.ndarray | None) -> StoredBatch:
         logits=logits,
         mixing=mixing,
         on_tensors=len(content) == 8,
+        probabilities=probabilities,
     )

@@ -91,7 +91,7 @@ def test_labels_beside_the_scores_are_held_against_the_datasets(tmp_path):
     np.savez(tmp_path / "c.npz", labels=OWN[:2], scores=scores)
     with pytest.raises(DataError, match=r"labels of shape \(2,\) beside 3 scores"):
         held(tmp_path / "c.npz")
-    with pytest.raises(UsageError, match="'labels' of .*a.npz holds classes, which are no scores"):
+    with pytest.raises(UsageError, match=r"'labels' of .*a.npz holds classes, which are no scores"):
         held(tmp_path / "a.npz", "labels")
 
 
