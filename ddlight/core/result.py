@@ -221,7 +221,7 @@ class PeakMemory(Record):
 
 @dataclass(frozen=True)
 class Machine(Record):
-    """Where it ran: device name, ranks over all nodes, nodes, and precision, such as "bf16-mixed"."""
+    """Where it ran: device name, ranks over all nodes, nodes, and precision, such as "bf16-mixed, compiled"."""
 
     device: str
     ranks: Positive

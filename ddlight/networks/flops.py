@@ -1,5 +1,6 @@
-"""Whether a network takes an image, and the number of its operations, from shapes alone."""
+"""Whether a network takes an image, and how much it computes and writes, from shapes alone."""
 
+from collections.abc import Callable
 from copy import deepcopy
 
 import torch
@@ -34,7 +35,23 @@ def forward_flops(network: nn.Module, channels: int, size: int) -> float:
 
     Counts matrix products and convolutions (torch's FlopCounterMode), on the meta device: no data, no time.
     """
-    shadow = deepcopy(network).to("meta").eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        shadow(torch.empty(1, channels, size, size, device="meta"))
+    with FlopCounterMode(display=False) as counter:
+        _on_meta(network, channels, size)
     return float(counter.get_total_flops())
+
+
+def activations(network: nn.Module, channels: int, size: int) -> int:
+    """Numbers that convolutions and linear layers give for one image (channels, size, size)."""
+    counts: list[int] = []
+    _on_meta(network, channels, size, lambda _, inputs, output: counts.append(output.numel()))
+    return sum(counts)
+
+
+@torch.no_grad()
+def _on_meta(network: nn.Module, channels: int, size: int, hear: Callable[..., None] | None = None) -> None:
+    """Show a copy of a network without data an image, and let `hear` listen at its convolutions and linear layers."""
+    shadow = deepcopy(network).to("meta").eval()
+    for layer in shadow.modules() if hear else ():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(hear)  # type: ignore[arg-type]
+    shadow(torch.empty(1, channels, size, size, device="meta"))

@@ -7,6 +7,7 @@ protocol, resolved in `setup` when the condensed set is known.
 
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -14,12 +15,14 @@ import numpy as np
 import torch
 from lightning import LightningModule
 from torch import Tensor, nn
+from torch.compiler import set_stance
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from ddlight.core.errors import UsageError
 from ddlight.core.randomness import generator
-from ddlight.networks.flops import build_checked
+from ddlight.networks import compiling
+from ddlight.networks.flops import activations, build_checked
 from ddlight.networks.students import Student
 from ddlight.networks.teachers import Teacher, mean_logits
 from ddlight.recipes import budget as length
@@ -76,7 +79,8 @@ class Regime(LightningModule):
         test_curve: read the test split this many times during training; 0 reads it once, at the end.
         difficulty_curve: score the set's own images this many times during training, into difficulty.csv; 0 never.
         save_epochs: also export the student after these passes over the set; 0 exports the initial student.
-        compile_networks: compile the student, and teachers that label views, in place.
+        compile_networks: compile the student's training steps, and teachers that label views; auto does so where the
+            run is long enough to gain by it. Results then differ in their last digits.
     """
 
     online: ClassVar[bool] = False
@@ -92,7 +96,7 @@ class Regime(LightningModule):
         test_curve: int = 0,
         difficulty_curve: int = 0,
         save_epochs: tuple[int, ...] = (),
-        compile_networks: bool = False,
+        compile_networks: bool | Literal["auto"] = False,
     ) -> None:
         super().__init__()
         counts = {"seed": seed, "test_curve": test_curve, "difficulty_curve": difficulty_curve}
@@ -102,7 +106,7 @@ class Regime(LightningModule):
         self.student, self.protocol, self.recipe, self.budget = student, protocol, recipe, budget
         self.seed, self.save_epochs = seed, save_epochs
         self.test_curve, self.difficulty_curve = test_curve, difficulty_curve
-        self.compile_networks = compile_networks
+        self.compile_networks, self.compiled = compile_networks, False
         self.listeners: list[Listener] = []
         self.network: nn.Module | None = None
         self.scores: dict[str, Scores] = {}
@@ -244,7 +248,12 @@ class Regime(LightningModule):
         for module in self.network.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.momentum = recipe.bn_momentum
-        if self.compile_networks:
+        self.compiled = self.compile_networks is True
+        if self.compile_networks == "auto":
+            info, seen = self.data.dataset.info, self.images_seen(self.run.steps)
+            numbers = activations(self.network, info.channels, info.size)
+            self.compiled = compiling.pays(numbers, seen, self.trainer.strategy.root_device)
+        if self.compiled:
             self.network.compile()
             for teacher in self.all_teachers if self.online else []:
                 teacher.compile(recipe.batch_statistics)
@@ -263,9 +272,13 @@ class Regime(LightningModule):
         return self.loss(logits, targets, view) * batch.weight
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, K) of normalised or whitened images (B, C, H, W)."""
+        """Logits (B, K) of normalised or whitened images (B, C, H, W); compiled in training alone.
+
+        Another program would have to be compiled to evaluate, and takes longer than most test splits.
+        """
         assert self.network is not None
-        return self.network(images)  # type: ignore[no-any-return]
+        with set_stance("force_eager") if self.compiled and not self.training else nullcontext():
+            return self.network(images)  # type: ignore[no-any-return]
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits (B, K) of uint8 images (B, C, H, W)."""

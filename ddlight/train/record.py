@@ -25,6 +25,7 @@ def record(
     test, run, cuda = model.scores["test"], model.run, torch.cuda
     device_memory = cuda.max_memory_allocated() if cuda.is_available() else None
     on_gpu = trainer.strategy.root_device.type == "cuda"
+    precision = f"{trainer.precision}{', compiled' * model.compiled}"
     device_name = cuda.get_device_name() if on_gpu else f"CPU, {torch.get_num_threads()} threads"
     return result.Result(
         run=trainer.run.name,
@@ -48,7 +49,7 @@ def record(
         ece=test.ece,
         seconds=seconds,
         peak_memory_bytes=result.PeakMemory(host=result.peak_host_memory(), device=device_memory),
-        machine=result.Machine(device_name, trainer.world_size, trainer.num_nodes, str(trainer.precision)),
+        machine=result.Machine(device_name, trainer.world_size, trainer.num_nodes, precision),
         versions=result.versions(),
     )
 

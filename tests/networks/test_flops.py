@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ddlight.core.errors import UsageError
-from ddlight.networks.flops import build_checked, forward_flops
+from ddlight.networks.flops import activations, build_checked, forward_flops
 from ddlight.networks.students import MLP, ConvNet, Timm
 
 
@@ -29,3 +29,7 @@ def test_a_student_that_cannot_take_the_image_is_refused():
     with pytest.raises(UsageError, match=r"test_convnext.*cannot take images of 1 x 8 x 8"):
         build_checked(Timm("test_convnext"), 10, 1, 8)
     assert build_checked(Timm("test_resnet"), 10, 1, 32) is not None
+
+
+def test_activations_are_what_convolutions_and_linear_layers_give():
+    assert activations(ConvNet(2, 4).build(10, 3, 16), 3, 16) == 4 * 16 * 16 + 4 * 8 * 8 + 10

@@ -1,5 +1,6 @@
 """Views: the same whoever builds them and in whatever order, and each augmentation as its transform does it."""
 
+import logging
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +10,11 @@ from scipy.special import ndtri
 from torch import nn
 
 from ddlight.core.randomness import generator
+from ddlight.core.result import Seconds
 from ddlight.data import Digits
 from ddlight.data.table import TABLE
 from ddlight.methods.baselines.random import Random
+from ddlight.networks import compiling
 from ddlight.networks.students import ConvNet
 from ddlight.networks.teachers import RunTeacher
 from ddlight.recipes.budget import Budget
@@ -19,6 +22,7 @@ from ddlight.recipes.plan import Augment, Override
 from ddlight.regimes.hard_label import HardLabel
 from ddlight.regimes.soft_label import SoftLabel
 from ddlight.regimes.teacher_label import TeacherLabel
+from ddlight.train.record import record
 from ddlight.views import colour, crop, dsa, mix, patches
 from ddlight.views.loader import Batch, RunLoader
 from ddlight.views.normalise import normalise
@@ -315,3 +319,34 @@ def test_only_teachers_that_label_views_are_compiled(fit, compiled, regime):
         fit(model, data, run=name)
     assert compiled == [fast.network, fast.teacher.network][: 1 + (regime is TeacherLabel)]
     assert fast.teacher.flops == plain.teacher.flops and fast.scores["test"].acc == plain.scores["test"].acc
+
+
+@pytest.mark.parametrize(("steps", "long"), [(4, False), (40, True)])
+def test_auto_compiles_where_the_run_is_long_and_never_to_evaluate(fit, monkeypatch, steps, long):
+    graphs, inner = [], nn.Module.compile
+
+    def count(graph, inputs):
+        graphs.append(torch.is_grad_enabled())
+        return graph
+
+    monkeypatch.setattr(nn.Module, "compile", lambda self: inner(self, backend=count))
+    monkeypatch.setattr(compiling, "COSTS", compiling.SAVED["cpu"] * (4 * 8 * 8 + 10) * 10 * 20)
+    student, recipe = ConvNet(depth=1, width=4), Override(batch=10)
+    models = [
+        HardLabel(student, recipe=recipe, budget=Budget(steps=steps), compile_networks=c, test_curve=2)
+        for c in (False, "auto")
+    ]
+    trainers = [fit(model, Random(Digits(size=8), ipc=1), run=str(n)) for n, model in enumerate(models)]
+    assert graphs == [True] * long and models[1].compiled == long
+    assert models[0].scores["test"].acc == pytest.approx(models[1].scores["test"].acc, abs=0.6)
+    found = record(trainers[1], models[1], trainers[1].datamodule, "x", Seconds(0.0, 0.0, 0.0, 0.0)).machine.precision
+    assert found == ("32-true, compiled" if long else "32-true")
+
+
+def test_auto_compiles_nothing_without_a_compiler(monkeypatch, caplog):
+    caplog.set_level("INFO", "ddlight")
+    monkeypatch.setattr(logging.getLogger("ddlight"), "propagate", True)
+    assert compiling.pays(10**6, 10**6, torch.device("cpu"))
+    monkeypatch.setenv("PATH", "")
+    assert not compiling.pays(10**6, 10**6, torch.device("cpu"))
+    assert "saves about 4000 s" in caplog.messages[0] and "no C++ compiler" in caplog.messages[1]
