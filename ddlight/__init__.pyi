@@ -41,6 +41,7 @@ from ddlight.methods.matching.dc import DC as DC
 from ddlight.methods.matching.dd import DD as DD
 from ddlight.methods.matching.dm import DM as DM
 from ddlight.methods.matching.dsa import DSA as DSA
+from ddlight.methods.matching.frepo import FRePo as FRePo
 from ddlight.methods.matching.idc import IDC as IDC
 from ddlight.methods.patches.ca2d import CA2D as CA2D
 from ddlight.methods.patches.pca import PCA as PCA

@@ -61,13 +61,13 @@ def test_batches_have_the_classes_in_order(make):
 
 
 def test_the_loss_falls_and_rates_move_and_stay_positive(make):
-    data = make(DD, ipc=2, iterations=25, passes=2, batch_real=200, lr=0.2, rate=0.1)
+    data = make(DD, ipc=1, iterations=30, passes=2, batch_real=150, lr=0.1, rate=0.5)
     learned, losses = data.begin(), []
-    for t in range(25):
+    for t in range(30):
         losses.append(float(data.step(learned, t)["loss"]))
-    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.1
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.05
     rates = learned.rates().detach()
-    assert rates.shape == (4,) and (rates > 0).all() and not torch.allclose(rates, torch.full((4,), 0.1), atol=1e-2)
+    assert rates.shape == (2,) and (rates > 0).all() and not torch.allclose(rates, torch.full((2,), 0.5), atol=0.05)
 
 
 def test_a_pass_visits_each_real_image_once(make):

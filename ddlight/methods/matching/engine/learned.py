@@ -100,6 +100,8 @@ class Learned(nn.Module):
     def __init__(self, images: Parametrisation, /, **optimizers: Optimizer) -> None:
         super().__init__()
         self.images, self.optimizers = images, optimizers
+        self.inner: dict[str, Optimizer] = {}
+        """Optimisers of networks that outlast an iteration, by name: kept like the others, moved by the method."""
 
     def move(self, leaf: Tensor, rows: slice = ALL) -> None:
         """Pull back a leaf's gradient and let every optimiser take a step by what has been gathered, which is cleared.
@@ -117,7 +119,7 @@ class Learned(nn.Module):
         """Everything that changes, by name, as `unpack` takes it."""
         state = {
             f"optimizer/{name}/{number}/{key}": torch.as_tensor(value)
-            for name, optimizer in self.optimizers.items()
+            for name, optimizer in {**self.optimizers, **self.inner}.items()
             for number, values in optimizer.state_dict()["state"].items()
             for key, value in values.items()
             if value is not None
@@ -127,7 +129,7 @@ class Learned(nn.Module):
     def unpack(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on from what `packed` gave."""
         self.load_state_dict({name: t for name, t in tensors.items() if not name.startswith("optimizer/")})
-        for name, optimizer in self.optimizers.items():
+        for name, optimizer in {**self.optimizers, **self.inner}.items():
             state: dict[int, dict[str, Tensor]] = {}
             for place in (key for key in tensors if key.startswith(f"optimizer/{name}/")):
                 _, _, number, key = place.split("/")
