@@ -624,10 +624,10 @@ def test_smooth_images_and_names_that_say_no_are_not_doubted(place, caplog):
 
 def test_a_space_that_is_given_wins_over_what_a_layout_says(place):
     assert read_released(datm(place), Digits(size=32), "normalised").space == "normalised"
-    torch.save(torch.tensor(np.float32([[[[5.0]]]])).expand(100, 3, 32, 32).clone(), place / "images_best.pt")
+    torch.save(torch.tensor(np.float32([[[[5.5]]]])).expand(100, 3, 32, 32).clone(), place / "images_best.pt")
     torch.save(torch.arange(100), place / "labels_best.pt")
     found = read_released(place / "images_best.pt", CIFAR100(), "zca")
-    assert found.space == "zca" and (found.images == 5).all()  # nothing is renormalised
+    assert found.space == "zca" and (found.images == 5.5).all()  # nothing is renormalised
 
 
 def test_a_folder_that_is_renamed_is_another_set(place):
@@ -706,6 +706,134 @@ def test_the_set_is_named_by_content(place):
 
 def test_the_example_runs():
     assert doctest.testmod(released_set) == (0, 2)
+
+
+# --- numbers that are doubted ---
+
+SMOOTH = BYTES.reshape(-1, 1, 32, 32)
+
+
+def pair(place, images, labels=None):
+    torch.save(images, place / "images_best.pt")
+    torch.save(torch.tensor(LABELS) if labels is None else labels, place / "labels_best.pt")
+    return place / "images_best.pt"
+
+
+KINDS = (torch.float32, torch.float64, torch.float16, torch.int16, torch.int64, torch.uint16)
+
+
+@pytest.mark.parametrize("dtype", KINDS, ids=str)
+def test_whole_numbers_up_to_255_are_bytes(place, dtype):
+    found = read_released(pair(place, torch.tensor(SMOOTH).to(dtype)), Digits(size=32))
+    assert (found.space, found.images.dtype) == ("pixel", np.uint8)
+    np.testing.assert_array_equal(found.images, SMOOTH)
+
+
+@pytest.mark.parametrize("layout", ["npz", "npy", "res"])
+def test_whole_numbers_are_bytes_in_every_layout(place, layout):
+    images = SMOOTH.astype(np.float32)
+    if layout == "res":
+        torch.save({"data": [[torch.tensor(images), torch.tensor(LABELS)]]}, place / "res_DM.pt")
+        found = read_released(place / "res_DM.pt", Digits(size=32))
+    elif layout == "npz":
+        np.savez(place / "kip.npz", images=images.transpose(0, 2, 3, 1), labels=LABELS)
+        found = read_released(place / "kip.npz", Digits(size=32))
+    else:
+        np.save(place / "images.npy", images[:, 0])
+        np.save(place / "labels.npy", LABELS)
+        found = read_released(place, Digits(size=32))
+    assert found.space == "pixel"
+    np.testing.assert_array_equal(found.images, SMOOTH)
+
+
+def test_whole_numbers_of_16_bits_are_pixels(place):
+    deep = SMOOTH.astype(np.uint16) * 257
+    found = read_released(pair(place, torch.tensor(deep.astype(np.int32))), Digits(size=32))
+    assert (found.space, found.images.dtype) == ("pixel", np.float32)
+    np.testing.assert_allclose(found.images, SMOOTH / 255, atol=1e-6)
+
+
+RANGES = {  # what the numbers are, and what the option that is asked for makes of them
+    "[-1, 1]": (lambda x: x * 2 - 1, "scaled", lambda x: x),
+    "normalised to [-1, 1]": (lambda x: x * 2 - 1, "normalised", lambda x: x * 2 - 1),
+    "[0, 254.7]": (lambda x: x * 254.7, "pixel", lambda x: x * np.float32(254.7) / 255),
+    "[0, 3]": (lambda x: x * 3 + 0.01, "normalised", lambda x: x * 3 + 0.01),
+}
+
+
+@pytest.mark.parametrize("case", RANGES)
+def test_a_guess_that_the_numbers_contradict_is_asked_about(place, case):
+    make, space, expected = RANGES[case]
+    pixels = torch.rand(30, 1, 32, 32)
+    path = pair(place, make(pixels))
+    with pytest.raises(DataError, match=rf"holds numbers from .*Say which: .*--data.space={space}"):
+        read_released(path, Digits(size=32))
+    found = read_released(path, Digits(size=32), space)
+    assert found.space == ("pixel" if space == "scaled" else space)
+    np.testing.assert_allclose(found.images, expected(pixels.numpy()), atol=1e-6)
+
+
+@pytest.mark.parametrize("space", ["pixel", "scaled"])
+def test_a_space_that_cannot_be_is_refused(place, space):
+    with pytest.raises(DataError, match=r"numbers from -2 to 1.984; (pixels|scaled ones) lie in"):
+        read_released(mtt(place), Digits(size=32), space)
+
+
+def test_tensors_of_any_kind_are_read(place):
+    for images in (torch.nn.Parameter(NORMAL), NORMAL.to_sparse(), NORMAL.double(), NORMAL.bfloat16()):
+        found = read_released(pair(place, images), Digits(size=32))
+        np.testing.assert_allclose(found.images, NORMAL.numpy(), atol=0.01)
+
+
+LABELLINGS = {
+    "NaN": (torch.full((30, 10), float("nan")), "labels of numbers that are not finite"),
+    "one infinite": (torch.eye(10)[LABELS] / torch.tensor(0.0), "not finite"),
+    "fractions": (torch.tensor(LABELS) + 0.5, "labels such as 0.5; the numbers of classes are whole"),
+    "pictures": (torch.zeros(30, 1, 32, 32), r"labels of shape \(30, 1, 32, 32\)"),
+    "ragged": ([[1.0], [1.0, 2.0]], "no array of numbers"),
+    "complex": (torch.zeros(30, dtype=torch.complex64), "of type complex64; numbers are expected"),
+    "empty": (torch.zeros(0, 10), r"labels of shape \(0, 10\)"),
+}
+
+
+@pytest.mark.parametrize("case", LABELLINGS)
+def test_labels_that_are_none_are_refused(place, case):
+    labels, message = LABELLINGS[case]
+    with pytest.raises(DataError, match=message):
+        read_released(pair(place, NORMAL, labels), Digits(size=32))
+
+
+@pytest.mark.parametrize("labels", [torch.tensor(LABELS)[:, None], torch.tensor(LABELS).float(), LABELS.tolist()])
+def test_classes_in_a_column_as_floats_or_in_a_list_are_classes(place, labels):
+    assert read_released(pair(place, NORMAL, labels), Digits(size=32)).labels.tolist() == LABELS.tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_rows_that_sum_to_one_are_probabilities(place, dtype):
+    soft = (torch.eye(10)[LABELS] * 3).softmax(1).to(dtype)
+    found = read_released(pair(place, NORMAL, soft), Digits(size=32))
+    assert found.kind == "probabilities" and found.classes.tolist() == LABELS.tolist()
+
+
+@pytest.mark.parametrize("images", [torch.zeros(0, 1, 32, 32), torch.zeros(30, 32), {"a": 1}, [NORMAL]])
+def test_what_are_no_images_is_refused(place, images):
+    with pytest.raises(DataError, match=r"images_best.pt holds"):
+        read_released(pair(place, images), Digits(size=32))
+
+
+@pytest.mark.parametrize("data", [[], [NORMAL], [[NORMAL]], 3, [[[1.0], [1.0, 2.0]]]])
+def test_experiments_without_images_and_labels_are_refused(place, data):
+    torch.save({"data": data}, place / "res_DC.pt")
+    with pytest.raises(DataError, match=r"res_DC.pt (has data without|holds)"):
+        read_released(place / "res_DC.pt", Digits(size=32))
+
+
+@pytest.mark.parametrize("rate", [torch.tensor(-0.1), torch.tensor(float("nan")), torch.tensor([0.1, 0.2]), "fast"])
+def test_a_learning_rate_that_is_none_is_refused(place, rate):
+    path = datm(place)
+    torch.save(rate, place / "lr_500.pt")
+    with pytest.raises(DataError, match=r"lr_500.pt holds"):
+        read_released(path, Digits(size=32))
 
 
 # --- what is refused ---

@@ -3,7 +3,7 @@
 import logging
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -32,8 +32,8 @@ class Released(CondensedDataModule):
         dataset: the real dataset that the set condenses.
         path: the file or folder, which must be given.
         ipc: images per class: the first of each; null takes all.
-        space: of float images where names, values and layout do not tell: pixel, normalised, zca (as MTT, TESLA and
-            DATM whiten), zca_frepo or zca_kip. Test images are brought to the same space.
+        space: of float images where names, values and layout do not tell: pixel, scaled ([-1, 1]), normalised, zca (as
+            MTT, TESLA and DATM whiten), zca_frepo or zca_kip. Test images are brought to the same space.
     """
 
     recipe_version: ClassVar[int] = 3
@@ -42,7 +42,12 @@ class Released(CondensedDataModule):
     tiny: ClassVar[dict[str, Any]] = {"path": str(SAMPLE)}
 
     def __init__(
-        self, dataset: RealDataset, path: str = "", ipc: int | None = None, space: Space | None = None, **kwargs: Any
+        self,
+        dataset: RealDataset,
+        path: str = "",
+        ipc: int | None = None,
+        space: Space | Literal["scaled"] | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(dataset, 1 if ipc is None else ipc, **kwargs)
         self.path, self.first_images, self.given_space = path, ipc, space

@@ -143,5 +143,6 @@ def _from_prototypes(
             ) from error
     content = _from_kernel(images, labels, path, layout, info)
     if info.name.startswith(UNWHITENED):
-        return replace(content, space="normalised", why=f"FRePo does not whiten {info.name}")
-    return replace(content, space="zca_frepo", why="FRePo whitens every set but MNIST and Fashion-MNIST")
+        return replace(content, space="normalised", why=f"FRePo does not whiten {info.name}", contradiction="")
+    why = "FRePo whitens every set but MNIST and Fashion-MNIST"
+    return replace(content, space="zca_frepo", why=why, contradiction="")

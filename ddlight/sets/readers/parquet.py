@@ -49,7 +49,7 @@ def read_parquet(path: Path, dataset: RealDataset) -> ReleasedSet:
                 raise DataError(f"{file} keeps pictures outside itself. Download the data set with its images.")
             pictures.append(content)
         called = _class_names(said)
-        names += [called.get(number, str(number)) for number in _column(columns, CLASSES, file)]
+        names += [called.get(number, _named(number)) for number in _column(columns, CLASSES, file)]
     info, matched = dataset.info, match_classes(names, dataset.info.classes, dataset.info.name)
     rows = [row for row, name in enumerate(names) if matched.labels[name] is not None]
     images = [_decode(pictures[row], info.channels) for row in rows]
@@ -70,6 +70,10 @@ def _class_names(said: bytes) -> dict[int, str]:
         return next(dict(enumerate(features[name]["names"])) for name in CLASSES if name in features)
     except (ValueError, KeyError, TypeError, StopIteration):
         return {}
+
+
+def _named(number: Any) -> str:
+    return str(int(number)) if isinstance(number, float) and number.is_integer() else str(number)
 
 
 def _column(columns: dict[str, Any], names: tuple[str, ...], file: Path) -> list[Any]:

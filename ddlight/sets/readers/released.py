@@ -34,6 +34,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -45,7 +46,7 @@ from ddlight.sets.readers.class_folders import number, read_class_folders, subfo
 from ddlight.sets.readers.index_lists import read_index_list
 from ddlight.sets.readers.kip_and_frepo import is_flax, read_checkpoint, read_npy, read_npz
 from ddlight.sets.readers.parquet import parquet_files, read_parquet
-from ddlight.sets.readers.released_set import ReleasedSet, Space
+from ddlight.sets.readers.released_set import ReleasedSet, Space, brought_to
 from ddlight.sets.readers.tensors import file_beside, read_tensor_folder, read_tensors, tensor_files
 from ddlight.views.whiten import WHITENINGS
 
@@ -54,15 +55,18 @@ OF_CIFAR10 = ("images*.pt", "data.pt")
 """Layouts whose makers normalise CIFAR-100 with CIFAR-10's mean and std."""
 
 
-def read_released(path: Path, dataset: RealDataset, space: Space | None = None) -> ReleasedSet:
+def read_released(path: Path, dataset: RealDataset, space: Space | Literal["scaled"] | None = None) -> ReleasedSet:
     """Read a released set, a file or folder in any layout of the table, that condenses a dataset.
 
-    `space` is that of float images, where it cannot be told from the layout or values. DataError where the set is
+    `space` is that of float images, where it cannot be told from the layout or values ("scaled": pixels brought to
+    [-1, 1]). DataError where the set is
     damaged, of no known layout, would run code, or does not belong to this dataset.
     """
     content = _reader(path)(path, dataset)
     if space is not None and content.images.dtype != np.uint8:
-        content = replace(content, space=space, why="as given", doubt="")
+        content = brought_to(content, space, path)
+    elif content.contradiction:
+        raise DataError(content.contradiction)
     if content.doubt:
         log.warning("%s", content.doubt)
     _check(content, path, dataset.info)

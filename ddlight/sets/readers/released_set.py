@@ -42,6 +42,7 @@ class ReleasedSet:
         made_for: int64 (N,), the class that each image was made for, where labels are soft.
         why: how the space of floats was told, or that it was assumed.
         doubt: what speaks against `space`, where that was assumed; with the options that settle it.
+        contradiction: why the numbers cannot be in the space that was assumed; the set is refused unless one is given.
         notes: what a reader should know, a sentence each.
     """
 
@@ -56,6 +57,7 @@ class ReleasedSet:
     made_for: np.ndarray | None = None
     why: str = ""
     doubt: str = ""
+    contradiction: str = ""
     notes: tuple[str, ...] = ()
 
     @property
@@ -105,23 +107,84 @@ class ReleasedSet:
 
 
 def from_arrays(images: Any, labels: Any, path: Path, layout: str, centred: bool = False) -> ReleasedSet:
-    """A set of images (N, C, H, W), uint8 or numbers, and labels (N,) or (N, K), as tensors or arrays.
+    """A set of images (N, C, H, W) and labels (N,) or (N, K), as tensors, arrays or lists of numbers.
 
-    Float images outside [0, 1] are normalised; the values say what soft labels are: probabilities, or else logits, or
-    those of kernel regression where `centred`. DataError where the images have another number of dimensions.
+    Whole numbers up to 255 or 65,535 and floats in [0, 1] are pixels, other floats normalised; the values say what soft
+    labels are: probabilities, or else logits, or those of kernel regression where `centred`.
+
+    Raises:
+        DataError: images of other dimensions, labels that are not finite, or classes that are no whole numbers.
     """
-    images, labels = (x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x)) for x in (images, labels))
-    if images.ndim != 4:
-        raise DataError(f"{path} holds images of shape {tuple(images.shape)}; (N, C, H, W) is expected.")
-    pixels = np.ascontiguousarray((images if images.dtype == torch.uint8 else images.float()).numpy())
-    outside = pixels.dtype != np.uint8 and (pixels.min() < 0 or pixels.max() > 1)
-    labels = labels.numpy().astype(np.int64 if labels.ndim == 1 else np.float32)
+    pixels, labels = numbers(images, path, "images"), numbers(labels, path, "labels")
+    if pixels.ndim != 4 or not pixels.size:
+        raise DataError(f"{path} holds images of shape {pixels.shape}; (N, C, H, W) is expected.")
+    labels = labels.reshape(-1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    if labels.ndim not in (1, 2) or not labels.size or not np.isfinite(labels).all():
+        whole = labels.ndim in (1, 2) and labels.size
+        what = "numbers that are not finite" if whole else f"shape {labels.shape}"
+        raise DataError(f"{path} has labels of {what}; (N,) classes, or finite numbers (N, K) are expected.")
+    if labels.ndim == 1 and (labels != np.rint(labels)).any():
+        wrong = labels[labels != np.rint(labels)][0]
+        raise DataError(f"{path} has labels such as {wrong:.4g}; the numbers of classes are whole.")
+    pixels, contradiction = _pixels(pixels, path)
+    space: Space = "pixel" if pixels.dtype == np.uint8 or (pixels.min() >= 0 and pixels.max() <= 1) else "normalised"
+    labels = labels.astype(np.int64 if labels.ndim == 1 else np.float32)
     kind = "hard"
     if labels.ndim > 1:
-        sums_to_one = labels.min() >= 0 and np.abs(labels.sum(1) - 1).max() < 1e-3
+        sums_to_one = labels.min() >= 0 and np.abs(labels.sum(1) - 1).max() < 1e-2  # of float16 too
         kind = "probabilities" if sums_to_one else "centred" if centred else "logits"
     made_for = None if labels.ndim == 1 else classes_of_soft_labels(labels)
-    return ReleasedSet(layout, pixels, labels, "normalised" if outside else "pixel", kind, made_for=made_for)
+    return ReleasedSet(layout, pixels, labels, space, kind, made_for=made_for, contradiction=contradiction)
+
+
+def numbers(content: Any, path: Path, what: str) -> np.ndarray:
+    """Tensors of any kind, arrays or lists as an array. Raises DataError where they are not real numbers."""
+    try:
+        if isinstance(content, Tensor):
+            content = content.detach().to_dense()
+            content = content.float() if content.dtype == torch.bfloat16 else content
+            content = content.numpy()
+        array = np.asarray(content)
+    except (ValueError, TypeError, RuntimeError) as error:  # ragged lists, quantised tensors
+        raise DataError(f"{path} holds {what} that are no array of numbers: {str(error).splitlines()[0]}") from error
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"{path} holds {what} of type {array.dtype}; numbers are expected.")
+    return array
+
+
+def _pixels(images: np.ndarray, path: Path) -> tuple[np.ndarray, str]:
+    """Images as uint8 or float32, and what speaks against the space that their numbers suggest; "" where nothing."""
+    least, most = float(images.min()), float(images.max())
+    if images.dtype == np.uint8 or not np.isfinite([least, most]).all():
+        return np.ascontiguousarray(images), ""
+    if least >= 0 and 1 < most <= 65535 and (images == np.rint(images)).all():
+        whole = images.astype(np.uint8) if most <= 255 else images.astype(np.float32) / 65535
+        return np.ascontiguousarray(whole), ""
+    floats = np.ascontiguousarray(images, np.float32)
+    if least >= 0 and most <= 1:
+        return floats, ""
+    says = f"{path} holds numbers from {least:.4g} to {most:.4g}, which are neither pixels in [0, 1] nor"
+    if least >= -0.05:
+        return floats, f"{says} normalised, as none is below 0. Say which: --data.space=pixel, --data.space=normalised"
+    if least >= -1.05 and most <= 1.05:
+        return floats, f"{says} surely normalised. Say which: --data.space=scaled ([-1, 1]) or --data.space=normalised"
+    return floats, ""
+
+
+def brought_to(content: ReleasedSet, space: Space | Literal["scaled"], path: Path) -> ReleasedSet:
+    """Take float images to be in a space that is given. Raises DataError where their numbers cannot be."""
+    images, given = content.images, replace(content, why="as given", doubt="", contradiction="")
+    least, most = float(images.min()), float(images.max())
+    if space == "scaled":
+        if least < -1.05 or most > 1.05:
+            raise DataError(f"{path} holds numbers from {least:.4g} to {most:.4g}; scaled ones lie in [-1, 1].")
+        return replace(given, images=np.clip((images + 1) / 2, 0, 1), space="pixel")
+    if space == "pixel" and (least < -0.5 or most > 1.5):  # learned pixels may leave [0, 1] a little
+        top = 255 if most <= 255.5 else 65535
+        if least < 0 or most > top:
+            raise DataError(f"{path} holds numbers from {least:.4g} to {most:.4g}; pixels lie in [0, 1] or [0, 255].")
+        return replace(given, images=np.clip(images / np.float32(top), 0, 1), space="pixel")
+    return replace(given, space=space)
 
 
 def classes_of_soft_labels(labels: np.ndarray) -> np.ndarray:
@@ -147,7 +210,7 @@ def whitened_if_named(content: ReleasedSet, path: Path, recipe: Space) -> Releas
     if content.space == "pixel":
         return content
     if ZCA.search(path.name) or ZCA.search(path.absolute().parent.name):
-        return replace(content, space=recipe, why="its name says zca")
+        return replace(content, space=recipe, why="its name says zca", contradiction="")
     option, rough, doubt = f"--data.space={recipe}", roughness(content.images), ""
     if rough > WHITENED_ROUGHNESS and not UNWHITENED.search(f"{path.absolute().parent.name}/{path.name}"):
         doubt = (

@@ -13,7 +13,13 @@ from ddlight.core.errors import DataError
 from ddlight.data.base import RealDataset
 from ddlight.networks.torch_file import read_torch_file
 from ddlight.sets.readers.class_folders import number
-from ddlight.sets.readers.released_set import ReleasedSet, classes_of_soft_labels, from_arrays, whitened_if_named
+from ddlight.sets.readers.released_set import (
+    ReleasedSet,
+    classes_of_soft_labels,
+    from_arrays,
+    numbers,
+    whitened_if_named,
+)
 
 IN_PIXELS = "images_zca"
 """Beginning of what MTT and TESLA save beside whitened images: the same, brought back to pixels."""
@@ -26,9 +32,14 @@ def read_tensors(path: Path, dataset: RealDataset) -> ReleasedSet:
     """Read a set from a .pt or .pth file and what lies beside it; DataError where it is damaged or no known layout."""
     content = read_torch_file(path)
     if isinstance(content, dict) and "data" in content:
-        images, labels = content["data"][-1]
+        try:
+            images, labels = content["data"][-1]
+        except (ValueError, TypeError, KeyError, IndexError) as error:
+            raise DataError(f"{path} has data without images and labels of an experiment ({error}).") from error
         notes = (f"the last of {len(content['data'])} experiments",)
         last = from_arrays(images, labels, path, "res_*.pt")
+        if last.images.dtype == np.uint8:
+            return replace(last, notes=notes)
         return replace(last, space="normalised", why="as all of this layout", notes=notes)
     if isinstance(content, list | tuple) and len(content) == 2:
         return _mosaics(from_arrays(content[0], content[1], path, "data.pt"))
@@ -78,13 +89,18 @@ def _images_and_labels(images: Tensor, path: Path) -> ReleasedSet:
         raise DataError(ALONE.format(path))
     content = from_arrays(images, read_torch_file(labels), path, "images*.pt")
     if lr is not None:
-        content = replace(content, lr=float(read_torch_file(lr)))
+        rate = numbers(read_torch_file(lr), lr, "a learning rate")
+        if rate.size != 1 or not np.isfinite(rate).all() or rate.item() <= 0:
+            raise DataError(f"{lr} holds {rate.ravel()[:3].tolist()}; one learning rate above 0 is expected.")
+        content = replace(content, lr=float(rate.item()))
     if path.name.startswith(IN_PIXELS):
-        return replace(content, space="pixel", why="images_zca_* are whitened images brought back to pixels")
+        why = "images_zca_* are whitened images brought back to pixels"
+        return replace(content, space="pixel", why=why, contradiction="")
     if content.space != "pixel" and content.kind == "logits" and lr is not None:
-        return replace(content, space="zca", why="logits and lr*.pt beside them: DATM, which whitens every set")
+        why = "logits and lr*.pt beside them: DATM, which whitens every set"
+        return replace(content, space="zca", why=why, contradiction="")
     if content.space != "pixel" and any(path.parent.glob("images_zca_*.pt")):
-        return replace(content, space="zca", why="images_zca_*.pt lie beside it")
+        return replace(content, space="zca", why="images_zca_*.pt lie beside it", contradiction="")
     return whitened_if_named(content, path, "zca")
 
 
