@@ -22,6 +22,7 @@ GROUPS = {
     "start": "Start here",
     "coresets": "Methods: coresets, which choose real images",
     "decoupled": "Methods: decoupled distillation, which recovers images from trained networks, and mosaics",
+    "matching": "Methods: distillation by matching gradients, features, trajectories or kernels",
     "": "Papers: one run of a published recipe",
     "papers": "Papers: their tables and figures, as studies",
     "studies": "Studies: many runs in one file",

@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ddlight.data.base import RealDataset
 
-TOGETHER = 2560
+TOGETHER = 512
 """Images that pass a network together."""
 
 
