@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -72,10 +72,20 @@ def image_size(path: Path) -> tuple[int, int]:
 
 def open_rgb(path: Path) -> Image.Image:
     """Open an image as RGB. Raises ValueError where pixels have more than 8 bits."""
-    with Image.open(path) as image:
+    return open_picture(path, 3)
+
+
+def open_picture(source: Path | BinaryIO, channels: int) -> Image.Image:
+    """Open an image, the first frame of one that moves, as RGB or, with one channel, as grey.
+
+    Raises:
+        ValueError: pixels have more than 8 bits, which Pillow would cut off.
+        Exception: whatever Pillow raises where it is damaged.
+    """
+    with Image.open(source) as image:
         if image.mode[0] in "IF":
             raise ValueError(f"pixels of mode {image.mode} do not fit 8 bits; save it as an 8-bit image")
-        return image.convert("RGB")
+        return image.convert("L" if channels == 1 else "RGB")
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Folders of images with one folder per class: what they share, and ImageFolder, any folder of a user's."""
 
 import hashlib
-import os
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,11 +20,18 @@ from ddlight.data.base import ImageSet, Index, RealDataset, Split, check_split, 
 from ddlight.data.contents import content_hashes
 from ddlight.data.decoded import DecodedFile, decode_files, open_rgb
 from ddlight.data.table import TABLE, DatasetInfo
+from ddlight.data.walk import EXTENSIONS, Walk, folders_in, is_image
 
 KEPT_BYTES = 2 * 2**30
 """Decoded test images stay in memory up to this size, and training images in a file of pixels."""
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+log = logging.getLogger("ddlight")
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training", "trainset", "train_set", "training_set"), "train"),
+    **dict.fromkeys(("test", "tests", "testing", "testset", "test_set"), "test"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "eval", "evaluation", "dev", "val_set"), "val"),
+}
+"""How folders of a split are called."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +177,8 @@ class FolderDataset(RealDataset):
         hashes = content_hashes(tree.root, ids.tolist())
         for path, label, (size, content) in zip(ids.tolist(), labels.tolist(), hashes, strict=True):
             digest.update(f"{path}\0{label}\0{size}\0{content}\n".encode())
+        if twice := _found_twice(ids, labels, len(tree.train), hashes):
+            log.warning("%s", twice)
         return {"count": len(ids), "bytes": sum(size for size, _ in hashes), "sha256": digest.hexdigest()}
 
     def _find_root(self) -> Path:
@@ -186,6 +195,9 @@ class FolderDataset(RealDataset):
                 f"{root} has train/ but no {' or '.join(f'{name}/' for name in self.test_names)}. Add one with the "
                 f"same class folders, or let a share of train/ be the test split: root: {train}"
             )
+        return self._scan_split(root, train, test)
+
+    def _scan_split(self, root: Path, train: Path, test: Path) -> Tree:
         classes = self._classes(train, test)
         return Tree(root, classes, list_images(root, train, classes), self._list_test(root, test, classes))
 
@@ -240,7 +252,7 @@ class ImageFolder(FolderDataset):
 
     def identity(self) -> dict[str, object]:
         """Return what names this data, as JSON: options, and number, bytes and a digest of the files."""
-        test_fraction = None if self._has_split(self.tree.root) else self.test_fraction
+        test_fraction = None if self._split_of(self.tree.root) else self.test_fraction
         return {**super().identity(), "test_fraction": test_fraction, "flip": self.flip}
 
     def _find_root(self) -> Path:
@@ -252,29 +264,87 @@ class ImageFolder(FolderDataset):
             raise self._missing()
         return self._data_root()
 
-    def _has_split(self, root: Path) -> bool:
-        """Tell `<root>/train/<class>/` from `<root>/<class>/`, where a class may be called train."""
-        tests = [name for name in self.test_names if (root / name).is_dir()]
-        if not (root / "train").is_dir():
-            if tests and _folders(root / tests[0]):
+    def _split_of(self, root: Path) -> tuple[Path, Path | None] | None:
+        """Folders of the training and test split, however they are spelt; None for `<root>/<class>/`.
+
+        A class may be called train. Raises DataError where it cannot be told.
+        """
+        names = folders_in(root)
+        found: dict[str, list[str]] = {}
+        for name in names:
+            kind = SPLIT_WORDS.get(name.casefold().replace("-", "_").replace(" ", "_"))
+            if kind is not None and folders_in(root / name):
+                found.setdefault(kind, []).append(name)
+        trains, tests = found.get("train", []), found.get("test", []) or found.get("val", [])
+        plain = "train" in names and any(name in names for name in self.test_names)  # without classes they are refused
+        if not trains and not plain:
+            if tests:
                 raise DataError(f"{root} has a folder {tests[0]}/ and no train/ beside it. Name it train/, or add one.")
-            return False
-        return bool(tests) or bool(_folders(root / "train"))
+            return None
+        others = [name for name in names if not any(name in alike for alike in found.values())]
+        if "train" not in names and (len(trains) > 1 or len(tests) > 1 or others):
+            raise DataError(
+                f"{root} has {', '.join([*trains, *tests])}, which look like splits, and {some(others)} beside: are "
+                f"they classes? Move what is no split away, or name the folders train/ and test/."
+            )
+        train = "train" if "train" in names else trains[0]
+        test = next((name for name in self.test_names if name in names), tests[0] if tests else None)
+        return root / train, None if test is None else root / test
 
     def _scan(self, root: Path) -> Tree:
-        if self._has_split(root):
-            return super()._scan(root)
+        split = self._split_of(root)
+        if split is not None and split[1] is not None:
+            train, test = split[0], split[1]
+            log.info("%s is the training split, %s the test split", train, test)
+            return self._scan_split(root, train, test)
+        if split is not None:
+            return super()._scan(root)  # which says what is missing
         classes = class_folders(root)
-        whole = list_images(root, root, classes)
+        walk = Walk(root)
+        whole = list_images(root, root, classes, walk)
         sizes = np.bincount(whole.labels)
         if sizes.min() < 2:
             raise DataError(
                 f"{root / classes[int(sizes.argmin())]} holds one image: a class needs two or more, to be split into "
                 "training and test images."
             )
+        _say(root, walk, whole)
         counts = np.clip(np.rint(sizes * self.test_fraction).astype(int), 1, sizes - 1)
         is_test = draw_per_class(whole.labels, counts, generator(0, "test"))
         return Tree(root, classes, whole.take(~is_test), whole.take(is_test))
+
+    def _scan_split(self, root: Path, train: Path, test: Path) -> Tree:
+        classes, walk = self._classes(train, test), Walk(train, test)
+        indices = [list_images(root, part, classes, walk) for part in (train, test)]
+        _say(root, walk, *indices)
+        return Tree(root, classes, *indices)
+
+
+def _say(root: Path, walk: Walk, *indices: Index) -> None:
+    """Log what was found below a user's folder."""
+    sizes = np.bincount(np.concatenate([index.labels for index in indices]))
+    log.info("%s: %s", root, walk.line(len(sizes), int(sizes.sum()), int(sizes.min()), int(sizes.max())))
+
+
+def _found_twice(ids: np.ndarray, labels: np.ndarray, trained: int, hashes: Sequence[tuple[int, str]]) -> str:
+    """Say which pictures lie in both splits or in two classes, by their content; "" where none does.
+
+    Args:
+        ids: of the training images and then the test images: str (N,).
+        labels: int64 (N,).
+        trained: how many of them are training images.
+        hashes: bytes and checksum of each.
+    """
+    first: dict[tuple[int, str], int] = {}
+    pairs = [(first.setdefault(content, row), row) for row, content in enumerate(hashes)]
+    between = [(a, b) for a, b in pairs if a < trained <= b]
+    mixed = [(a, b) for a, b in pairs if labels[a] != labels[b]]
+    parts = [
+        f"{len(found):,} pictures are in {where}, such as {ids[found[0][0]]} and {ids[found[0][1]]}"
+        for found, where in ((between, "the training and the test split"), (mixed, "two classes"))
+        if found
+    ]
+    return "; ".join(parts)
 
 
 def read_rgb(path: Path, size: int, resize: int) -> np.ndarray:
@@ -294,10 +364,6 @@ def read_rgb(path: Path, size: int, resize: int) -> np.ndarray:
     return np.asarray(square).transpose(2, 0, 1)
 
 
-def _folders(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-
-
 def class_folders(folder: Path) -> tuple[str, ...]:
     """Return the class names that a folder of class folders holds, sorted.
 
@@ -308,7 +374,7 @@ def class_folders(folder: Path) -> tuple[str, ...]:
             f"{folder} holds {len(loose):,} images that are in no class folder, such as {loose[0]}. Put each image "
             f"into a folder named after its class: {folder / '<class>' / loose[0]}"
         )
-    names = _folders(folder)
+    names = folders_in(folder)
     if len(names) == 1:
         raise DataError(
             f"{folder} has only one class folder, {names[0]}/; two or more are needed. If the classes are below it: "
@@ -324,31 +390,23 @@ def loose_images(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir() if is_image(entry.name))
 
 
-def list_images(root: Path, folder: Path, classes: Sequence[str]) -> Index:
+def list_images(root: Path, folder: Path, classes: Sequence[str], walk: Walk | None = None) -> Index:
     """List the images below `folder`/<class>/ for each class, with paths relative to `root`.
 
-    Raises DataError where a class has none.
+    `walk` is one look that lists of several folders share. Raises DataError where a class has none.
     """
-    per_class = [sorted(_walk(root, folder / name)) for name in classes]
+    walk, prefix = walk or Walk(folder), folder.relative_to(root).as_posix() + "/"
+    prefix = "" if prefix == "./" else prefix
+    per_class = [[f"{prefix}{name}/{path}" for path in walk.pictures(folder / name)] for name in classes]
     empty = [name for name, files in zip(classes, per_class, strict=True) if not files]
     if empty:
+        left = ", ".join(f"{count:,} {what}" for what, count in walk.left_out.items())
         raise DataError(
             f"{folder} has no images in {len(empty)} of its {len(classes)} class folders: {some(empty)}. Images "
-            f"end in {', '.join(EXTENSIONS)}. Add some, or remove the folder."
+            f"end in {', '.join(EXTENSIONS)}. Add some, or remove the folder.{f' Left out: {left}.' if left else ''}"
         )
     labels = np.repeat(np.arange(len(classes)), [len(files) for files in per_class])
     return Index(labels, np.array([path for files in per_class for path in files], dtype=np.str_))
-
-
-def _walk(root: Path, folder: Path) -> Iterator[str]:
-    for base, _, names in os.walk(folder, followlinks=True):
-        prefix = Path(base).relative_to(root).as_posix()
-        yield from (f"{prefix}/{name}" for name in names if is_image(name))
-
-
-def is_image(name: str) -> bool:
-    """Whether a file is an image, by its ending; hidden ones are not."""
-    return name.lower().endswith(EXTENSIONS) and not name.startswith(".")
 
 
 def some(names: Sequence[str] | set[str]) -> str:

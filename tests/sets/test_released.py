@@ -154,7 +154,7 @@ def singular(place):
     return place / "Digits_IPC3_images.pt"
 
 
-def frepo(place, name="checkpoint_500000"):
+def frepo(place, name="checkpoint_500000", side=32):
     """A ProtoState as flax saves it: arrays are extensions of type 1, images channels last, labels centred."""
     msgpack = pytest.importorskip("msgpack")
 
@@ -162,7 +162,7 @@ def frepo(place, name="checkpoint_500000"):
         packed = msgpack.packb((values.shape, values.dtype.name, values.tobytes()), use_bin_type=True)
         return msgpack.ExtType(1, packed)
 
-    x = array(NORMAL.numpy().transpose(0, 2, 3, 1))
+    x = array(NORMAL.numpy()[:, :, :side, :side].transpose(0, 2, 3, 1))
     y = array(((np.eye(10)[LABELS] - 0.1) * 0.7).astype(np.float32))
     moments = {"count": array(np.array(7, np.int32)), "mu": {"x_proto": y, "y_proto": x}}
     state = {"step": 7, "params": {"x_proto": x, "y_proto": y}, "opt_state": {"0": moments}, "epoch": 3}
@@ -459,6 +459,65 @@ def test_names_decide_and_numbers_only_where_there_are_no_names(place, case):
     assert found.notes[0].startswith(f"class folders were told {how}")
 
 
+DEEP = np.linspace(0, 65535, 32 * 32).astype(np.uint16).reshape(32, 32)
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_pictures_of_16_bits_are_refused_as_everywhere(place, ending):
+    """Pillow would cut them off at 255: 17 grey levels become 2."""
+    folder = plain(place)
+    Image.fromarray(DEEP).save(folder / "3" / f"9.{ending}")
+    with pytest.raises(DataError, match=rf"3/9.{ending}: pixels of mode I;16 do not fit 8 bits"):
+        read_released(folder, Digits(size=32))
+
+
+def test_pictures_of_16_bits_in_a_table_are_refused_too(place):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    content = io.BytesIO()
+    Image.fromarray(DEEP).save(content, "PNG")
+    table = {"image": [content.getvalue()] * 10, "label": list(range(10))}
+    parquet.write_table(pyarrow.table(table), place / "deep.parquet")
+    with pytest.raises(DataError, match=r"cannot be decoded: pixels of mode I;16 do not fit 8 bits"):
+        read_released(place / "deep.parquet", Digits(size=32))
+
+
+def test_a_damaged_first_picture_is_named(place):
+    folder = plain(place)
+    (folder / "0" / "0_extra.png").write_bytes(b"\x89PNG nothing")
+    with pytest.raises(DataError, match=r"0_extra.png cannot be read"):
+        read_released(folder, Digits(size=32))
+
+
+def litter(folder):
+    """What systems, notebooks and other programs leave in folders of pictures."""
+    for name in ("__MACOSX/0", "0/.ipynb_checkpoints", "1/@eaDir/0_extra.png", "2/.Trash-0", "3/deep/.cache"):
+        (folder / name).mkdir(parents=True)
+        Image.new("L", (32, 32), 7).save(folder / name / "wrong.png")
+    (folder / "4" / "._0_extra.png").write_bytes(b"resource fork")
+    (folder / "5" / "again.png").symlink_to(folder / "5" / "0_extra.png")
+    (folder / "6" / "all").symlink_to(folder, target_is_directory=True)
+    return folder
+
+
+def test_what_systems_leave_in_a_published_folder_is_no_picture(place):
+    found = read_released(litter(plain(place)), Digits(size=32))
+    np.testing.assert_array_equal(found.images, BYTES.reshape(-1, 1, 32, 32))
+    assert "left out: 5 hidden or system entries" in found.notes
+    assert "left out: 1 links to folders that are looked at anyway" in found.notes
+
+
+def test_what_a_mac_packs_into_an_archive_is_no_picture(place):
+    pictures(place / "in", lambda c, i: f"set/{c}/{i}")
+    with zipfile.ZipFile(place / "set.zip", "w") as archive:
+        for file in (place / "in").rglob("*.png"):
+            archive.write(file, file.relative_to(place / "in"))
+            archive.writestr(f"__MACOSX/{file.relative_to(place / 'in').parent}/._{file.name}", b"resource fork")
+    found = read_released(place / "set.zip", Digits(size=32))
+    np.testing.assert_array_equal(found.images, BYTES.reshape(-1, 1, 32, 32))
+
+
 def test_two_folders_of_one_class_are_not_mixed(place):
     with pytest.raises(DataError, match="'00001' and 'new1' both are the class 'cat'"):
         read_released(coloured(place, ["0", "00001", "new1"]), photographs(place.parent / "photos", ["ant", "cat"]))
@@ -575,7 +634,7 @@ def test_a_teacher_cannot_label_what_has_no_pixels(place):
 
 
 def test_frepo_does_not_whiten_mnist(place):
-    assert read_released(frepo(place), MNIST()).space == "normalised"
+    assert read_released(frepo(place, side=28), MNIST()).space == "normalised"
 
 
 def test_what_mtt_brought_back_to_pixels_is_pixels(place):
@@ -640,8 +699,17 @@ def test_a_folder_that_is_renamed_is_another_set(place):
 
 
 def test_whitened_images_have_the_datasets_size(place):
-    with pytest.raises(DataError, match=r"whitened images of \(32, 32\) pixels; Digits is whitened at 16"):
+    with pytest.raises(DataError, match=r"32 x 32 pixels; Digits is read at 16. Use --data.dataset.size=32, or a set"):
         read_released(datm(place), Digits(size=16))
+
+
+def test_pictures_of_another_size_than_the_datasets_are_refused_before_anything_is_trained(place):
+    with pytest.raises(DataError, match=r"32 x 32 pixels; Digits is read at 16. Use --data.dataset.size=32, or a set"):
+        Released(Digits(size=16), str(sre2l(place))).condense()
+    torch.save(torch.zeros(30, 1, 16, 32), place / "images_best.pt")
+    torch.save(torch.tensor(LABELS), place / "labels_best.pt")
+    with pytest.raises(DataError, match=r"16 x 32 pixels; Digits is read at 16. Use a set that was made at that size"):
+        read_released(place / "images_best.pt", Digits(size=16))
 
 
 def test_tiny_imagenet_of_frepo_counts_as_its_list_of_wnids(place):

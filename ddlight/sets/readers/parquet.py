@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ddlight.core.class_names import match_classes
 from ddlight.core.errors import DataError, UsageError
 from ddlight.data.base import RealDataset
-from ddlight.data.decoded import channels_first
+from ddlight.data.decoded import channels_first, open_picture
+from ddlight.data.walk import is_litter
 from ddlight.sets.readers.released_set import ReleasedSet
 
 PICTURES = ("image", "img")
@@ -22,7 +22,8 @@ def parquet_files(path: Path) -> list[Path]:
     """The parquet files of a training split: the file itself, or those of a folder (`train-*` before any others)."""
     if path.is_file():
         return [path]
-    files = sorted(path.rglob("*.parquet"))
+    found = sorted(path.rglob("*.parquet"))
+    files = [file for file in found if not any(map(is_litter, file.relative_to(path).parts))]
     return [file for file in files if file.name.startswith("train")] or files
 
 
@@ -85,7 +86,6 @@ def _column(columns: dict[str, Any], names: tuple[str, ...], file: Path) -> list
 
 def _decode(content: bytes, channels: int) -> np.ndarray:
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            return channels_first(np.asarray(image.convert("L" if channels == 1 else "RGB")))
+        return channels_first(np.asarray(open_picture(io.BytesIO(content), channels)))
     except Exception as error:  # a damaged picture makes Pillow raise almost anything
         raise DataError(f"A picture of {len(content):,} bytes cannot be decoded: {error}") from error

@@ -40,15 +40,15 @@ import numpy as np
 
 from ddlight.core.errors import DataError
 from ddlight.core.files import sha256
+from ddlight.core.naming import parameters
 from ddlight.data.base import RealDataset
-from ddlight.data.table import TABLE, DatasetInfo
+from ddlight.data.table import TABLE
 from ddlight.sets.readers.class_folders import number, read_class_folders, subfolders
 from ddlight.sets.readers.index_lists import read_index_list
 from ddlight.sets.readers.kip_and_frepo import is_flax, read_checkpoint, read_npy, read_npz
 from ddlight.sets.readers.parquet import parquet_files, read_parquet
 from ddlight.sets.readers.released_set import ReleasedSet, Space, brought_to
 from ddlight.sets.readers.tensors import file_beside, read_tensor_folder, read_tensors, tensor_files
-from ddlight.views.whiten import WHITENINGS
 
 log = logging.getLogger("ddlight")
 OF_CIFAR10 = ("images*.pt", "data.pt")
@@ -69,7 +69,7 @@ def read_released(path: Path, dataset: RealDataset, space: Space | Literal["scal
         raise DataError(content.contradiction)
     if content.doubt:
         log.warning("%s", content.doubt)
-    _check(content, path, dataset.info)
+    _check(content, path, dataset)
     content, info = content.take(np.argsort(content.classes, kind="stable")), dataset.info
     if content.space != "normalised" or dataset.name != "CIFAR100" or content.layout not in OF_CIFAR10:
         return content
@@ -118,7 +118,7 @@ def _reader(path: Path) -> Callable[[Path, RealDataset], ReleasedSet]:
 def _read_folder(path: Path, dataset: RealDataset) -> ReleasedSet:
     """Class folders, also one folder further in; or tensors, or the last of some checkpoints."""
     folders = subfolders(path)
-    if len(folders) == 1 and any(inner.is_dir() for inner in folders[0].iterdir()):
+    if len(folders) == 1 and subfolders(folders[0]):
         return _read_folder(folders[0], dataset)
     if folders:
         return read_class_folders(path, dataset)
@@ -155,17 +155,23 @@ def _read_archive(path: Path, dataset: RealDataset) -> ReleasedSet:
         return _read_folder(folder, dataset)
 
 
-def _check(content: ReleasedSet, path: Path, info: DatasetInfo) -> None:
+def _check(content: ReleasedSet, path: Path, dataset: RealDataset) -> None:
     """Raise DataError where a set is not one of this dataset's."""
-    count, classes = len(content.labels), info.num_classes
+    info, count, classes = dataset.info, len(content.labels), dataset.info.num_classes
     if content.rows is None and (len(content.images) != count or content.images.shape[1] != info.channels):
         raise DataError(
             f"{path} holds images of shape {content.images.shape} and {count} labels; {info.name} needs as many labels "
             f"as images, of {info.channels} channels."
         )
-    if content.space in WHITENINGS and content.images.shape[2:] != (info.size, info.size):
-        sides = content.images.shape[2:]
-        raise DataError(f"{path} holds whitened images of {sides} pixels; {info.name} is whitened at {info.size}.")
+    if content.rows is None and content.images.shape[2:] != (info.size, info.size):
+        height, width = content.images.shape[2:]
+        way_out = (
+            f"--data.dataset.size={height}, or " if height == width and "size" in parameters(type(dataset)) else ""
+        )
+        raise DataError(
+            f"{path} holds images of {height} x {width} pixels; {info.name} is read at {info.size}. Use {way_out}"
+            "a set that was made at that size."
+        )
     if content.images.dtype.kind == "f" and not np.isfinite(content.images).all():
         raise DataError(f"{path} holds pixels that are not finite.")
     if count == 0 or content.classes.min() < 0 or content.classes.max() >= classes:
