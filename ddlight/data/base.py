@@ -230,8 +230,14 @@ def draw_few(
         Positions of the chosen and of the held-out images, int64, ascending.
 
     Raises:
-        UsageError: more is held out than a class has left.
+        UsageError: a class has fewer images, or more is held out than it has left.
     """
+    sizes = np.bincount(labels, minlength=len(classes))
+    if per_class > sizes.min():
+        raise UsageError(
+            f"per_class: {per_class} images of each class cannot be drawn: class '{classes[int(sizes.argmin())]}' has "
+            f"{sizes.min():,} training images."
+        )
     chosen = draw_per_class(labels, [per_class] * len(classes), generator(0, name))
     others = np.flatnonzero(~chosen)
     kept = draw_held_out(labels[others], held_out, classes, leave=0)

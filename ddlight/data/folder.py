@@ -115,12 +115,25 @@ class FolderDataset(RealDataset):
 
     @cached_property
     def _indices(self) -> dict[Split, Index]:
-        train = self.tree.train
-        kept = draw_held_out(train.labels, self.held_out, self.tree.classes)
-        indices: dict[Split, Index] = {"train": train.take(~kept), "held_out": train.take(kept), "test": self.tree.test}
+        train, (chosen, kept) = self.tree.train, self._divide(self.tree.train.labels)
+        indices: dict[Split, Index] = {
+            "train": train.take(chosen),
+            "held_out": train.take(kept),
+            "test": self.tree.test,
+        }
         for index in indices.values():
             freeze(index.labels, index.ids)
         return indices
+
+    def _divide(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which training images (labels (N,)) are trained on and which are held out, as masks or positions."""
+        kept = draw_held_out(labels, self.held_out, self.tree.classes)
+        return ~kept, kept
+
+    @property
+    def short_side(self) -> int:
+        """Length of the short side before the crop."""
+        return self.resize or self.size
 
     def take(self, name: Split, rows: np.ndarray) -> np.ndarray:
         """Return some images of a split: uint8 (len(rows), 3, size, size).
@@ -153,7 +166,7 @@ class FolderDataset(RealDataset):
 
     def read(self, path: Path) -> np.ndarray:
         """Decode one file: uint8 (3, size, size)."""
-        return read_rgb(path, self.size, self.resize or self.size)
+        return read_rgb(path, self.size, self.short_side)
 
     def decode(self, files: Sequence[Path]) -> np.ndarray:
         """Decode image files in threads: uint8 (n, 3, size, size). Raises DataError where some cannot be read."""

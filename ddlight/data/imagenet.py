@@ -2,40 +2,69 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ddlight.core.errors import DataError, UsageError, nearest
-from ddlight.data.base import Index
-from ddlight.data.folder import FolderDataset, class_folders, list_images, loose_images, some
+from ddlight.data.base import Index, draw_few
+from ddlight.data.decoded import image_size
+from ddlight.data.folder import FolderDataset, Tree, class_folders, list_images, loose_images, some
 from ddlight.data.table import TABLE, DatasetInfo
 
 SOLUTION = "LOC_val_solution.csv"
 """Kaggle's list of the validation images' classes."""
 ANNOTATIONS = "val_annotations.txt"
 """Tiny-ImageNet's list of them."""
+LOOKED_AT = 32
+"""Pictures whose sizes tell whether all are squares of one size."""
 
 
 class _WnidFolders(FolderDataset):
     """Classes that are wnids (WordNet ids), sorted, so that a label follows from the name of the image's folder.
 
+    Fewer training images or another size of image are another dataset in results: ImageNette5k-64 has 500 a class.
+
     Args:
         root: folder that holds train/ and val/, or one of this dataset's usual folders with them; $DDLIGHT_DATA, else
             ~/.cache/ddlight/data.
+        per_class: train on so many images of each class, drawn; `held_out` are then drawn from the others. All of
+            those that are not held out where it is not given.
     """
 
     layouts: ClassVar[tuple[str, ...]]  # below the data root
     test_names = ("val",)
 
+    def __init__(self, *args: Any, per_class: int | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if per_class is not None and per_class < 1:
+            raise UsageError(f"per_class is a number of training images, 1 or more; {per_class} was given.")
+        self.per_class = per_class
+
     @property
     def info(self) -> DatasetInfo:
         """The row of the table; with the counts of the files where they are there."""
         try:
-            return super().info
+            row = super().info
         except DataError:
-            return replace(TABLE[self.name], size=self.size)
+            row = replace(TABLE[self.name], size=self.size)
+        name = row.name
+        if self.per_class is not None:
+            count = self.per_class * row.num_classes
+            row = replace(row, train=count, held_out=self.held_out * row.num_classes)
+            name += f"{count // 1000}k" if count % 1000 == 0 else str(count)
+        return replace(row, name=name if self.size == TABLE[self.name].size else f"{name}-{self.size}")
+
+    def identity(self) -> dict[str, object]:
+        """Return what names this data, as JSON, as `FolderDataset.identity`."""
+        return super().identity() | ({} if self.per_class is None else {"per_class": self.per_class})
+
+    def _divide(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if self.per_class is None:
+            return super()._divide(labels)
+        return draw_few(labels, self.per_class, self.held_out, self.tree.classes, self.name)
 
     def _places(self) -> list[Path]:
         root = self._data_root()
@@ -51,15 +80,29 @@ class _ImageNet(_WnidFolders):
 
     Args:
         size: side of the images in pixels.
-        resize: length of the short side before the crop, in pixels; `size` where it is not given.
+        resize: length of the short side before the crop, in pixels. Where it is not given, size * 256 / 224; of
+            pictures that are squares of one size already nothing is cut off.
     """
 
     wnids: Sequence[str] | str | None
     """The classes to read, or a file of them: those of the table, where it lists some; None reads all."""
 
-    def __init__(self, *args: Any, size: int = 224, resize: int | None = 256, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, size: int = 224, resize: int | None = None, **kwargs: Any) -> None:
         super().__init__(*args, size=size, resize=resize, **kwargs)
         self.wnids = TABLE[self.name].classes or None
+
+    @cached_property
+    def short_side(self) -> int:
+        """Length of the short side before the crop; where `resize` is not given, the first pictures tell."""
+        if self.resize is not None:
+            return self.resize
+        sizes = {image_size(path) for path in self.encoded("test")[:LOOKED_AT]}
+        cut = len(sizes) == 1 and len(set(sizes.pop())) == 1
+        return self.size if cut else round(self.size * 256 / 224)
+
+    def identity(self) -> dict[str, object]:
+        """Return what names this data, as JSON, as `FolderDataset.identity`."""
+        return {**super().identity(), "resize": self.short_side}
 
     @property
     def info(self) -> DatasetInfo:
@@ -141,13 +184,13 @@ class ImageNet1K(_ImageNet):
 
 
 class ImageNette(_ImageNet):
-    """Ten easy classes of ImageNet, from `imagenette2/`, `imagenette2-320/`, `imagenette2-160/` or a full ILSVRC tree.
+    """Ten easy classes of ImageNet, from `imagenette2/`, `imagenette2-320/` and the like, or a full ILSVRC tree.
 
     Source: https://github.com/fastai/imagenette, whose validation images are the test split.
     """
 
     name = "ImageNette"
-    layouts = ("imagenette2", "imagenette2-320", "imagenette2-160", *ImageNet1K.layouts)
+    layouts = ("imagenette2", "imagenette2-320", "imagenette2-160", "imagenette", *ImageNet1K.layouts)
 
 
 class ImageWoof(_ImageNet):
@@ -170,11 +213,22 @@ class ImageNet100(_ImageNet):
 class TinyImageNet(_WnidFolders):
     """200 classes of ImageNet at 64 pixels, 500 images each, from `tiny-imagenet-200/`; the test split is val/.
 
-    val/ is read as published (`val/images/` with `val/val_annotations.txt`) or sorted into folders of wnids.
+    val/ is read as published (`val/images/` with `val/val_annotations.txt`) or sorted into folders of wnids. Pictures
+    of 32 pixels, in `tiny-imagenet-32/` or `tiny32/`, are read with `size: 32`; results then say TinyImageNet-32.
     """
 
     name = "TinyImageNet"
-    layouts = ("tiny-imagenet-200",)
+    layouts = ("tiny-imagenet-200", "tiny-imagenet-32", "tiny32")
+
+    def _scan(self, root: Path) -> Tree:
+        tree = super()._scan(root)
+        side = min(image_size(root / str(tree.train.ids[0])))
+        if side < self.size:
+            raise DataError(
+                f"The pictures of {root} have {side} pixels, and {self.size} are asked for: set the dataset's size to "
+                f"{side}, or less."
+            )
+        return tree
 
     def _classes(self, train: Path, test: Path) -> tuple[str, ...]:
         return class_folders(train) if (test / ANNOTATIONS).exists() else super()._classes(train, test)

@@ -274,7 +274,6 @@ def test_cifar10(cifar10):
 @pytest.fixture
 def pictures(tmp_path, small, monkeypatch):
     """`cifar10/train/<class>/` and `test/`, lossless; each class's images in their order."""
-    monkeypatch.setenv("DDLIGHT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("DDLIGHT_DATA", str(tmp_path))
     images, labels = images_and_labels(3, 60, 3, 32, 32)
     for part, rows in (("train", range(40)), ("test", range(40, 60))):

@@ -294,7 +294,7 @@ def test_imagenet_subset(imagenet, monkeypatch):
     for split in (train, test):  # labels follow the wnid's folder
         assert [data.info.classes[label] for label in split.labels] == [i.split("/")[1] for i in split.ids]
     assert data.class_names() == ("tench, Tinca tinca", "parachute, chute")
-    assert (data.info.train, data.info.test, data.info.name) == (6, 4, "ImageNet1K")
+    assert (data.info.train, data.info.test, data.info.name) == (6, 4, "ImageNet1K-8")
     assert data.wnids == chosen
     assert len(ImageNet1K(str(imagenet / "imagenet"), wnids=WNIDS).tree.classes) == 3
     monkeypatch.setenv("DDLIGHT_DATA", str(imagenet))
@@ -357,7 +357,7 @@ def test_imagenette(tmp_path):
     for part, count in (("train", 2), ("val", 1)):
         build(tmp_path / "imagenette2" / part, dict.fromkeys([*TABLE["ImageNette"].classes, WNIDS[1]], count), "JPEG")
     data = ImageNette(str(tmp_path), held_out=1, size=8, resize=8)
-    assert data.info.classes == TABLE["ImageNette"].classes and data.info.name == "ImageNette"
+    assert data.info.classes == TABLE["ImageNette"].classes and data.info.name == "ImageNette-8"
     assert data.split("held_out").labels.tolist() == list(range(10))
     indices = [ImageNetInfo("imagenet-1k").label_names().index(w) for w in data.info.classes]
     assert indices == [0, 217, 482, 491, 497, 566, 569, 571, 574, 701]

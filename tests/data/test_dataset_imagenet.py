@@ -1,7 +1,9 @@
 """ImageNet and its subsets in the layouts that people have: labels follow from wnids, wherever the images lie."""
 
 import random
+import zlib
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -87,7 +89,7 @@ def test_a_subset_has_its_own_classes_whatever_else_lies_there(tmp_path, monkeyp
     data = kind(size=8, resize=8)
     assert data.info.classes == tuple(sorted(wnids)) == wnids
     assert data.index("train").ids.tolist() == [f"train/{wnid}/0.JPEG" for wnid in wnids]
-    assert data.info.name == kind.__name__
+    assert data.info.name == f"{kind.__name__}-8"
 
 
 def test_imagenet_100_is_the_list_of_cmc():
@@ -126,7 +128,60 @@ def test_tiny_imagenet_as_published_and_sorted(tmp_path, sorted_val):
         split = data.split(name)
         assert split.labels.tolist() == levels(split) == [0, 0, 1, 1, 2, 2]
     assert data.info.classes == WNIDS
-    assert (data.info.train, data.info.test, data.info.name) == (6, 6, "TinyImageNet")
+    assert (data.info.train, data.info.test, data.info.name) == (6, 6, "TinyImageNet-8")
+
+
+def test_smaller_pictures_are_another_tiny_imagenet(tmp_path, monkeypatch):
+    monkeypatch.setenv("DDLIGHT_DATA", str(tmp_path))
+    for part in ("train", "val"):
+        for wnid in WNIDS:
+            picture(tmp_path / "tiny32" / part / wnid / "0.JPEG", 32, 32)
+    assert TinyImageNet(size=32).info.name == "TinyImageNet-32"
+    assert TinyImageNet().info.name == "TinyImageNet"  # nothing is found, so that the table speaks
+    with pytest.raises(DataError, match=r"tiny32 have 32 pixels, and 64 are asked for: set the dataset's size to 32"):
+        TinyImageNet().index("train")
+
+
+def picture(path, width, height):
+    """A picture of noise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(zlib.crc32(str(path).encode()))
+    Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(path)
+
+
+@pytest.mark.parametrize(("sides", "short"), [((28, 28), 8), ((30, 28), round(8 * 256 / 224))])
+def test_squares_are_read_whole_and_others_as_is_usual(tmp_path, sides, short):
+    for part in ("train", "val"):
+        for wnid in TABLE["ImageNette"].classes:
+            picture(tmp_path / part / wnid / "0.png", *sides)
+    data = ImageNette(str(tmp_path), size=8)
+    with Image.open(tmp_path / "val" / "n02102040" / "0.png") as image:
+        resized = image.resize((sides[0] * short // 28, short), Image.Resampling.BILINEAR)
+    left, top = round((resized.width - 8) / 2), round((short - 8) / 2)
+    expected = np.asarray(resized.crop((left, top, left + 8, top + 8))).transpose(2, 0, 1)
+    np.testing.assert_array_equal(data.split("test").images[1], expected)
+    assert (data.info.name, data.identity()["resize"]) == ("ImageNette-8", short)
+    assert ImageNette(str(tmp_path), size=8, resize=8).identity()["resize"] == 8
+
+
+def test_fewer_images_a_class_are_drawn_and_the_rest_can_be_held_out(tmp_path):
+    folders(tmp_path, WNIDS, "train", 6)
+    folders(tmp_path, WNIDS, "val", 1)
+    options = {"wnids": list(WNIDS), "size": 8}
+    data, whole = ImageNet1K(str(tmp_path), per_class=2, held_out=3, **options), ImageNet1K(str(tmp_path), **options)
+    train, held = data.index("train"), data.index("held_out")
+    assert train.labels.tolist() == [0, 0, 1, 1, 2, 2] and held.labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3
+    assert not {*train.ids} & {*held.ids} and {*train.ids, *held.ids} < {*whole.index("train").ids}
+    assert levels(data.split("held_out")) == held.labels.tolist()
+    assert (data.info.name, data.info.train, data.info.held_out) == ("ImageNet1K6-8", 6, 9)
+    assert data.identity() != ImageNet1K(str(tmp_path), held_out=3, **options).identity()
+    assert ImageNette(size=64, per_class=500).info.name == "ImageNette5k-64"
+    with pytest.raises(UsageError, match=r"held_out: 5 .*0 to 4"):
+        ImageNet1K(str(tmp_path), per_class=2, held_out=5, **options).index("train")
+    with pytest.raises(UsageError, match=r"per_class: 7 .*has 6 .*"):
+        ImageNet1K(str(tmp_path), per_class=7, **options).index("train")
+    with pytest.raises(UsageError, match="per_class is a number of training images"):
+        ImageNette(per_class=0)
 
 
 def test_tiny_imagenet_that_is_not_whole_is_refused(tmp_path):

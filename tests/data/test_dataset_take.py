@@ -11,9 +11,8 @@ from ddlight.data import folder as folder_module
 
 
 @pytest.fixture
-def tree(tmp_path, monkeypatch):
+def tree(tmp_path):
     """Two classes, six training and four test images each, of several sizes."""
-    monkeypatch.setenv("DDLIGHT_CACHE", str(tmp_path / "cache"))
     rng = np.random.default_rng(0)
     for part, count in (("train", 6), ("test", 4)):
         for name in ("bee", "ant"):

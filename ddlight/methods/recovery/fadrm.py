@@ -178,7 +178,7 @@ class FADRM(RecoveredSynthesiser):
             return Recovery(2000, lr=0.25, roll=4)
         if info.size <= SMALL:
             return Recovery(1000, lr=0.01, roll=4)
-        return Recovery(2000, lr=0.05 if info.name == "ImageNette" else 0.25, precision="auto")
+        return Recovery(2000, lr=0.05 if self.dataset.name == "ImageNette" else 0.25, precision="auto")
 
     @property
     def view_area(self) -> float:  # type: ignore[override]

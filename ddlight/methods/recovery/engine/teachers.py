@@ -60,7 +60,7 @@ class Teachers:
     def ready_made(self) -> list[Teacher]:
         """Those that need no training here: the given ones, or torchvision's where the dataset is ImageNet-1K."""
         dataset = self.data.dataset
-        if self.given or dataset.info.name != "ImageNet1K" or dataset.num_classes != 1000:
+        if self.given or dataset.name != "ImageNet1K" or dataset.num_classes != 1000:
             return self.given
         return [TorchvisionTeacher(name) for name in self.published]
 
