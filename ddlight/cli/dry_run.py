@@ -228,6 +228,8 @@ def _data_lines(data: CondensedDataModule) -> list[str]:
     except DDLightError as error:
         return [*lines, f"missing   {error}"]
     state = "exists" if exists else f"to be made, about {_duration(data.estimate_seconds())}"
+    if not exists and (memory := data.estimate_memory()):
+        state += f" and {memory / 2**20:.0f} MiB"
     return [*lines, f"set       {type(data).__name__}, ipc {data.ipc}, {data.folder}: {state}"]
 
 

@@ -132,6 +132,10 @@ class CondensedDataModule(LightningDataModule):
         """Rough time to make the set on this machine; a method that does not say is taken to be quick."""
         return 0.0
 
+    def estimate_memory(self) -> int:
+        """Rough bytes that making the set takes beside the libraries; 0 where a method does not say."""
+        return 0
+
     def facts(self) -> dict[str, Any]:
         """What the method adds to the manifest, as JSON; nothing by default."""
         return {}

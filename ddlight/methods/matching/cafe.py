@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from torch.optim import SGD
 
 from ddlight.core.errors import UsageError
-from ddlight.methods.matching.engine import Learned, MatchingSynthesiser, Published, passes
+from ddlight.methods.matching.engine import BACKWARD, FORWARD, TOGETHER, Learned, MatchingSynthesiser, Published, passes
 from ddlight.networks.convnet import ConvNetwork
 from ddlight.networks.students import ConvNet
 
@@ -163,6 +163,10 @@ class CAFE(MatchingSynthesiser):
         logits = torch.cat([network(torch.cat(part)) for part in passes(network, batches)])
         known = logits.argmax(1).split([len(batch) for batch in batches])
         return float(torch.stack([(rows == c).float().mean() for c, rows in enumerate(known)]).mean())
+
+    def graph_images(self) -> float:
+        """Real images that pass together, or all images that are learned."""
+        return max(FORWARD * TOGETHER, BACKWARD * self.expected_images)
 
     def operations(self) -> float:
         """Ten image steps and ten epochs after each but the last: the fewest that end by the accuracies."""

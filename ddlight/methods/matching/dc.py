@@ -16,7 +16,16 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD
 
-from ddlight.methods.matching.engine import Augmentation, Learned, MatchingSynthesiser, Published, batch_norms
+from ddlight.methods.matching.engine import (
+    BACKWARD,
+    BATCH,
+    TWICE,
+    Augmentation,
+    Learned,
+    MatchingSynthesiser,
+    Published,
+    batch_norms,
+)
 
 WARM = 16
 """Real images of each class from which BatchNorm takes its statistics before an image step."""
@@ -111,6 +120,11 @@ class GradientMatching:
             for layer in layers:
                 layer.eval()
 
+    def graph_images(self) -> float:
+        """A class's real images or those that are learned, or a batch of the inner loop."""
+        trained = min(BATCH, self.data.expected_images) if self.outer > 1 else 0
+        return max(BACKWARD * max(self.batch_real, trained), TWICE * self.data.ipc)
+
     def operations(self) -> float:
         """Gradients in the weights by real images, of these in the images, and the inner loops."""
         data, images = self.data, self.data.expected_images
@@ -156,6 +170,10 @@ class DC(MatchingSynthesiser):
     def step(self, learned: Learned, iteration: int) -> dict[str, Tensor]:
         """One iteration; see above."""
         return self.matching.step(learned, iteration)
+
+    def graph_images(self) -> float:
+        """Those of an image step or of the inner loop."""
+        return self.matching.graph_images()
 
     def operations(self) -> float:
         """Those of all image steps and inner loops."""

@@ -20,6 +20,8 @@ from torch.optim import Adam
 from ddlight.core.errors import UsageError
 from ddlight.core.randomness import generator
 from ddlight.methods.matching.engine import (
+    BACKWARD,
+    TWICE,
     Learned,
     LearnedRate,
     MatchingSynthesiser,
@@ -140,6 +142,10 @@ class DD(MatchingSynthesiser):
             raise UsageError(
                 "DD differentiates through a training, and BatchNorm remembers it: give a student without."
             )
+
+    def graph_images(self) -> float:
+        """The real images, or a batch of those that are learned."""
+        return max(BACKWARD * self.batch_real, TWICE * self.batches.shape[1])
 
     def operations(self) -> float:
         """All steps once forward and once backward, and the real images."""

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ddlight.methods.matching.engine import Learned, MatchingSynthesiser, Published, passes
+from ddlight.methods.matching.engine import BACKWARD, FORWARD, TOGETHER, Learned, MatchingSynthesiser, Published, passes
 from ddlight.networks.layers import embed_with_logits
 
 
@@ -61,6 +61,10 @@ class DM(MatchingSynthesiser):
         loss.backward()
         learned.move(leaf)
         return {"loss": loss}
+
+    def graph_images(self) -> float:
+        """Real images that pass together, or all images that are learned."""
+        return max(FORWARD * TOGETHER, BACKWARD * self.expected_images)
 
     def operations(self) -> float:
         """A pass of the real batches, forward and backward passes of the images."""

@@ -53,6 +53,10 @@ class DSA(MatchingSynthesiser):
         """An iteration of DC, augmented."""
         return self.matching.step(learned, iteration)
 
+    def graph_images(self) -> float:
+        """DC's."""
+        return self.matching.graph_images()
+
     def operations(self) -> float:
         """DC's."""
         return self.matching.operations()

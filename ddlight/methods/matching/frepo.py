@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
 
 from ddlight.core.randomness import generator
-from ddlight.methods.matching.engine import Learned, MatchingSynthesiser, PlainImages, Published
+from ddlight.methods.matching.engine import BACKWARD, FORWARD, Learned, MatchingSynthesiser, PlainImages, Published
 from ddlight.networks.layers import embed_with_logits
 from ddlight.networks.students import ConvNet, Student
 from ddlight.sets.store import Synthesis
@@ -200,6 +200,10 @@ class FRePo(MatchingSynthesiser):
     def finish(self, learned: Any) -> Synthesis:
         """Images with their learned labels."""
         return replace(super().finish(learned), labels=learned.labels.detach().cpu().numpy())
+
+    def graph_images(self) -> float:
+        """The real images, or all that are learned."""
+        return max(FORWARD * self.batch_real, BACKWARD * (1 + self.mirrors) * self.expected_images)
 
     def operations(self) -> float:
         """Features of real images, those of the images there and back, and the networks' steps."""

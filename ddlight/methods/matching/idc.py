@@ -20,7 +20,15 @@ from ddlight.core.errors import UsageError
 from ddlight.core.randomness import generator
 from ddlight.methods.base import require_images
 from ddlight.methods.matching.dc import gradients
-from ddlight.methods.matching.engine import MOMENTUM, Learned, MatchingSynthesiser, Parametrisation, Published
+from ddlight.methods.matching.engine import (
+    BACKWARD,
+    MOMENTUM,
+    TWICE,
+    Learned,
+    MatchingSynthesiser,
+    Parametrisation,
+    Published,
+)
 from ddlight.views import dsa, mix
 from ddlight.views.normalise import normalise
 from ddlight.views.view import to_unit
@@ -225,6 +233,10 @@ class IDC(MatchingSynthesiser):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+
+    def graph_images(self) -> float:
+        """Real images or those that are learned, of one class."""
+        return max(BACKWARD * self.batch_real, TWICE * min(MOST, self.tiles**2 * self.ipc))
 
     def operations(self) -> float:
         """Gradients of real images and of the images', and the networks' training."""

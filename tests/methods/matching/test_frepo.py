@@ -95,14 +95,6 @@ def test_a_network_learns_the_labels_from_the_images(make):
     assert distance() < 0.8 * before
 
 
-def test_a_set_that_was_killed_goes_on_with_its_pool(make, killed):
-    whole = store.load(make(FRePo, cache="whole", iterations=6, **FEW).condense())
-    killed(make(FRePo, cache="killed", iterations=6, **FEW), 4)
-    stored = store.load(make(FRePo, cache="killed", iterations=6, **FEW).condense())
-    np.testing.assert_array_equal(stored.images, whole.images)
-    np.testing.assert_array_equal(stored.labels, whole.labels)
-
-
 def test_labels_are_learned_and_kept(make):
     data = make(FRePo, iterations=8, lr=0.05, **FEW)
     stored = store.load(data.condense())

@@ -11,20 +11,40 @@ from torch.nn.functional import cross_entropy
 
 from ddlight.core import discover
 from ddlight.core.errors import DataError, UsageError
+from ddlight.methods.matching.cafe import CAFE
+from ddlight.methods.matching.dc import DC
+from ddlight.methods.matching.dd import DD
 from ddlight.methods.matching.dm import DM
+from ddlight.methods.matching.dsa import DSA
 from ddlight.methods.matching.engine import Augmentation, LearnedRate, Parametrisation, sweep, unroll
 from ddlight.methods.matching.engine.matched import MatchingSynthesiser
+from ddlight.methods.matching.frepo import FRePo
+from ddlight.methods.matching.idc import IDC
 from ddlight.networks.students import ConvNet
 from ddlight.sets import store
 
+METHODS = {
+    DM: {"batch_real": 6},
+    DC: {"batch_real": 6, "outer": 2, "inner": 1},
+    DSA: {"batch_real": 6, "outer": 2, "inner": 1},
+    IDC: {"batch_real": 6, "inner": 1, "real_images": 20},
+    CAFE: {"batch_real": 6, "most_outer": 2, "most_inner": 1},
+    DD: {"batch_real": 20, "passes": 2},
+    FRePo: {"batch_real": 20, "pool": 2, "most_steps": 2},
+}
+"""Methods with options that take little."""
 
-def test_a_set_that_was_killed_in_any_iteration_is_the_same(make, killed):
-    whole = store.load(make(DM, cache="whole").condense()).images
+
+@pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.__name__)
+def test_a_set_that_was_killed_in_any_iteration_is_the_same(make, killed, kind):
+    whole = store.load(make(kind, cache="whole", **METHODS[kind]).condense())
     for at in (0, 1, 2):
-        data = killed(make(DM, cache=f"killed{at}"), at)
+        data = killed(make(kind, cache=f"killed{at}", **METHODS[kind]), at)
         kept = data.load_progress(data.units()[0])
         assert (kept is None) if at == 0 else (int(kept["iteration"]) == at)
-        np.testing.assert_array_equal(store.load(make(DM, cache=f"killed{at}").condense()).images, whole)
+        stored = store.load(make(kind, cache=f"killed{at}", **METHODS[kind]).condense())
+        np.testing.assert_array_equal(stored.images, whole.images)
+        np.testing.assert_array_equal(stored.labels, whole.labels)
 
 
 def test_a_resumed_set_does_not_begin_anew(make, killed, monkeypatch):
@@ -78,6 +98,7 @@ def test_the_time_grows_with_iterations_and_images(make):
     one, twice = make(DM), make(DM, iterations=6)
     assert twice.estimate_seconds() == pytest.approx(2 * one.estimate_seconds())
     assert make(DM, ipc=50).estimate_seconds() > 1.3 * one.estimate_seconds()
+    assert make(DM, ipc=100).estimate_memory() == pytest.approx(2 * make(DM, ipc=50).estimate_memory())
 
 
 def test_every_method_of_the_family_runs_in_one_unit_of_all_classes():
@@ -85,7 +106,7 @@ def test_every_method_of_the_family_runs_in_one_unit_of_all_classes():
 
     entries = [e for e in discover.methods() if e.module.startswith("ddlight.methods.matching.")]
     kinds = [getattr(importlib.import_module(e.module), e.name) for e in entries]
-    assert len(kinds) >= 2 and all(issubclass(k, MatchingSynthesiser) and k.one_unit for k in kinds)
+    assert set(METHODS) <= set(kinds) and all(issubclass(k, MatchingSynthesiser) and k.one_unit for k in kinds)
 
 
 def test_siamese_draws_are_one_operation_with_one_parameter():

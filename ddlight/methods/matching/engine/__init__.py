@@ -4,6 +4,16 @@
 
 from ddlight.methods.matching.engine.augment import Augmentation
 from ddlight.methods.matching.engine.learned import Learned, LearnedRate, Parametrisation, PlainImages
-from ddlight.methods.matching.engine.matched import MOMENTUM, TINY_MATCHING, Init, MatchingSynthesiser, Published
-from ddlight.methods.matching.engine.real import RealImages, batch_norms, passes
+from ddlight.methods.matching.engine.matched import (
+    BACKWARD,
+    BATCH,
+    FORWARD,
+    MOMENTUM,
+    TINY_MATCHING,
+    TWICE,
+    Init,
+    MatchingSynthesiser,
+    Published,
+)
+from ddlight.methods.matching.engine.real import TOGETHER, RealImages, batch_norms, passes
 from ddlight.methods.matching.engine.unroll import Swept, Weights, sweep, unroll

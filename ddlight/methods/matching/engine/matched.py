@@ -27,6 +27,7 @@ from ddlight.methods.matching.engine.real import RealImages
 from ddlight.methods.scoring.cost import image_flops, operations_per_second
 from ddlight.methods.watch import SHOWN, IterationBar
 from ddlight.networks.device import current_device
+from ddlight.networks.flops import activations
 from ddlight.networks.students import ConvNet, Student
 from ddlight.sets.store import Synthesis
 from ddlight.views.view import to_input, to_unit
@@ -39,6 +40,12 @@ BATCH = 256
 """Images of a batch that networks learn from."""
 SAVE_SECONDS = 180.0
 """Progress is kept on disk once in this time."""
+FORWARD, BACKWARD, TWICE = 1.3, 1.8, 10.0
+"""Memory of an image's passes, in units of its activations: without a graph, with one, and differentiated twice.
+
+Measured with a ConvNet-D3 of width 32 on a CPU, to a factor of two."""
+BYTES_EACH = 9
+"""Of activations for each number that a convolution gives: float32, once more normalised, a quarter as often pooled."""
 CHECK_EVERY = 20
 """Iterations between two looks at whether everything is finite; each look waits for the device."""
 TINY_MATCHING: dict[str, Any] = {
@@ -107,6 +114,10 @@ class MatchingSynthesiser(Synthesiser):
     @abstractmethod
     def operations(self) -> float:
         """Floating-point operations of all iterations."""
+
+    def graph_images(self) -> float:
+        """Images in the largest graph, times FORWARD, BACKWARD or TWICE by what is done; 0 where a method is silent."""
+        return 0.0
 
     def begin(self) -> Learned:
         """What is learned, as it is at first, on the device: by default images, moved by SGD."""
@@ -252,6 +263,15 @@ class MatchingSynthesiser(Synthesiser):
     def estimate_seconds(self) -> float:
         """Time of all iterations, from the operations that they take."""
         return self.operations() / operations_per_second()
+
+    def estimate_memory(self) -> int:
+        """The largest graph's activations, and the real images where they are kept on a GPU."""
+        if not (held := self.graph_images()):
+            return 0
+        info = self.dataset.info
+        real = info.train * info.channels * info.size**2 if self.device.type == "cuda" else 0
+        numbers = activations(self.fresh(0), info.channels, info.size)
+        return real + int(held * BYTES_EACH * numbers)
 
     def facts(self) -> dict[str, Any]:
         """The numbers that were used, the network, and what it cost."""
