@@ -6,6 +6,7 @@ from ddlight.cli import words
 from ddlight.cli.helping import help_of
 from ddlight.cli.regime import with_regime
 from ddlight.core import discover
+from ddlight.core.imports import import_torchmetrics
 
 
 def main(argv: list[str]) -> int:
@@ -20,6 +21,7 @@ def main(argv: list[str]) -> int:
         sys.stdout.write(text)
         return 0
     words.Words(command, every).check(with_regime(options))
+    import_torchmetrics()
     from ddlight.cli.command_line import run
 
     run(argv)

@@ -78,8 +78,12 @@ def sources() -> Sources:
     Raises:
         UsageError: a file is not valid Python, or DDLIGHT_METHODS names a folder that does not exist.
     """
-    inside = [cls for folder in FOLDERS for cls in _read_folder(PACKAGE / folder, PACKAGE)]
-    return Sources([*inside, *(cls for folder in extra_folders() for cls in _read_extra(folder))])
+    return Sources([*_package(), *(cls for folder in extra_folders() for cls in _read_extra(folder))])
+
+
+@lru_cache
+def _package() -> tuple[Source, ...]:
+    return tuple(cls for folder in FOLDERS for cls in _read_folder(PACKAGE / folder, PACKAGE))
 
 
 def choices(family: str, every: Sources) -> list[str]:
