@@ -18,6 +18,7 @@ from ddlight.report.printed import Head, PrintedCell, PrintedTable, number, sign
 from ddlight.report.tables import Table, accuracy
 
 DVC, HT = "mittal2026_arXiv2606.18209", "dey2026_arXiv2604.18811"
+DC, PAD, RDED = "zhao2021_arXiv2006.05929", "li2024_arXiv2408.03360", "sun2024_arXiv2312.03526"
 PCA_PAPER, RD3, CA2D_CODE = "xiao2025_arXiv2502.06434", "zhong2025_arXiv2509.19743", "thirdparty_andriotis_ca2d"
 
 DATASETS = {
@@ -26,6 +27,7 @@ DATASETS = {
 }
 STUDENTS = {
     "ConvNet-D3": r"ConvNet\(depth=3, norm=instance, width=128\)",
+    "ConvNet-D3-BN": r"ConvNet\(depth=3, norm=batch, width=128\)",
     "ConvNet-D4": r"ConvNet\(depth=4, norm=instance, width=128\)",
     "ResNet-18": r"ResNet\(depth=18, .*\)|(Timm|Torchvision)\(name=resnet18[,)].*",
     "ResNet-50": r"ResNet\(depth=50, .*\)|(Timm|Torchvision)\(name=resnet50[,)].*",
@@ -33,12 +35,14 @@ STUDENTS = {
 }
 """Student in the papers -> pattern of ddlight's label. The norm of a ResNet is the protocol's matter."""
 METHODS = {
-    **{name: name for name in ("CA2D", "CDA", "Concepts", "DWA", "EDC", "PCA", "RDED", "Random", "SRe2L")},
+    **{name: name for name in ("CA2D", "CDA", "Concepts", "DWA", "EDC", "Forgetting", "Herding")},
+    **{name: name for name in ("PCA", "RDED", "Random", "SRe2L")},
     "AUM": "CCS",
     "CAD-Prune": "CADPrune",
     "EL2N-Best": "EL2NBest",
     "FADRM+": "FADRMPlus",
     "G-VBSM": "GVBSM",
+    "K-Center": "KCenter",
     "K-centers": "KMeans",
 }
 """Method in the papers -> class. The AUM of arXiv 2606.18209 is CCS by AUM (its Algorithm 1); the K-centers of
@@ -56,6 +60,9 @@ PROTOCOLS = {
     (CA2D_CODE, "KD+SL", ""): ("TeacherLabel", "ht_small_soft"),
     (PCA_PAPER, "hard-label", ""): ("HardLabel", "rethinkdc_hard"),
     (PCA_PAPER, "hard-label", "PCA"): ("HardLabel", "pca"),
+    (DC, "no augmentation", ""): ("HardLabel", "dcbench"),
+    (PAD, "DSA", ""): ("HardLabel", "dcbench_dsa"),
+    (RDED, "own evaluation", ""): ("TeacherLabel", "rded"),
     (RD3, "soft-label(as published)", "SRe2L"): ("TeacherLabel", "sre2l"),
     (RD3, "soft-label(as published)", "CDA"): ("TeacherLabel", "cda"),
     (RD3, "soft-label(as published)", "DWA"): ("TeacherLabel", "dwa"),
