@@ -104,7 +104,8 @@ def _file(options: Namespace) -> str:
 def _words(options: Namespace) -> list[str]:
     """The command of a task but for what it runs, one cell at a time."""
     runs = [] if options.runs == RUNS else [f"--runs={options.runs}"]
-    return ["ddlight", "grid", str(options.study), *runs, "--jobs=1", *(["--tiny"] if options.tiny else [])]
+    root = [] if options.root is None else [f"--root={options.root.absolute()}"]
+    return ["ddlight", "grid", str(options.study), *root, *runs, "--jobs=1", *(["--tiny"] if options.tiny else [])]
 
 
 def _before(options: Namespace) -> str:

@@ -98,10 +98,21 @@ def _chosen(options: argparse.Namespace) -> list[Cell]:
         cells = [cell for cell in cells if not cell.values]
     if not cells:
         raise UsageError(f"No cell of {study.name} needs a run before it: leave out --before.")
+    if options.root is not None:
+        if not options.root.is_dir():
+            raise UsageError(f"--root: there is no folder {options.root}. Name the one that holds the study's images.")
+        cells = [replace(c, arguments=(*c.arguments, _root(c, options.root.absolute()))) for c in cells]
     if options.wandb:
         logged = f"--wandb={options.wandb}"
         cells = [replace(c, arguments=(*c.arguments, logged)) if c.values else c for c in cells]
     return cells
+
+
+def _root(cell: Cell, folder: Path) -> str:
+    """The option that says where a cell's images lie, which is no part of what it asks for."""
+    dataset = cell.overrides.get("data.dataset")
+    wrapped = isinstance(dataset, dict) and "dataset" in (dataset.get("init_args") or {})  # NoisyLabels of another
+    return f"--data.dataset.{'dataset.' * wrapped}root={folder}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -130,6 +141,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--before", action="store_true", help="only the runs that the chosen cells need")
     parser.add_argument("--wandb", metavar="PROJECT", help="W&B project that every cell logs to")
+    parser.add_argument(
+        "--root",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of the real images: that of a dataset, or of several ($DDLIGHT_DATA)",
+    )
     parser.add_argument("--runs", type=Path, default=RUNS, metavar="FOLDER", help="folder of runs (runs)")
     parser.add_argument("--tiny", action="store_true", help="run every cell with --tiny, under FOLDER/tiny")
     parser.add_argument("--out", type=Path, metavar="FILE", help="file that --emit writes (the terminal)")

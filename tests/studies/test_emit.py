@@ -165,10 +165,28 @@ def test_an_array_has_every_cell_once_after_what_they_need(study, home, capsys):
 
 def test_an_array_repeats_what_was_typed(study, home, capsys):
     words = [study, "--emit", "slurm", "--gpus", "0", "--tiny", "--runs", "a b", "--only", "SL", "--only", "x-y"]
+    words += ["--root", "."]
     (_, first), (_, tasks) = submitted(home, emitted(capsys, *words, "--wandb", "mine"))
     before, cell = task(home, first), task(home, tasks, SLURM_ARRAY_TASK_ID="1")
-    assert before[2:] == [study, "--runs=a b", "--jobs=1", "--tiny", "--before", "--only=SL", "--only=x-y"]
-    assert cell[2:] == [study, "--runs=a b", "--jobs=1", "--tiny", "--wandb=mine", "--only=SL-x-y-set3"]
+    assert before[2:] == [
+        study,
+        f"--root={home}",
+        "--runs=a b",
+        "--jobs=1",
+        "--tiny",
+        "--before",
+        "--only=SL",
+        "--only=x-y",
+    ]
+    assert cell[2:] == [
+        study,
+        f"--root={home}",
+        "--runs=a b",
+        "--jobs=1",
+        "--tiny",
+        "--wandb=mine",
+        "--only=SL-x-y-set3",
+    ]
     assert runs_of(before) == (["first", "second"], [])
     assert sbatch_options(tasks)["--array"] == "0-1"
     assert "--gpus-per-node" not in sbatch_options(tasks)

@@ -200,6 +200,24 @@ def test_a_study_that_cannot_be_read(home):
         read_study(Path("x.yaml"), Path("runs"))
 
 
+def test_the_root_of_the_images_is_told_to_every_run_and_is_no_part_of_what_a_study_asks_for(write, home, monkeypatch):
+    noisy = {"class_path": "NoisyLabels", "init_args": {"dataset": "ImageNette", "share": 0.2}}
+    axes = {"data": {"clean": {"data.dataset": "ImageNette"}, "noisy": {"data.dataset": noisy}}}
+    study = write(STUDY, axes=axes, before={"teacher": {"data.dataset": "ImageNette"}})
+    (home / "photos").mkdir()
+    seen = []
+    monkeypatch.setattr(grid, "run_study", lambda cells, *a: seen.append(cells) or 0)
+    for words in ([], ["--root", "photos"]):
+        assert grid.main([str(study), "--jobs", "1", *words]) == 0
+    without, rooted = seen
+    names = ("data.dataset.root", "data.dataset.root", "data.dataset.dataset.root")
+    for cell, bare, name in zip(rooted, without, names, strict=True):
+        assert cell.arguments == (*bare.arguments, f"--{name}={home / 'photos'}")
+        assert cell.digest == bare.digest
+    with pytest.raises(UsageError, match="--root: there is no folder none"):
+        grid.main([str(study), "--root", "none"])
+
+
 def test_tiny_runs_have_a_folder_of_their_own(write):
     study = read_study(write(STUDY), Path("runs/tiny"), tiny=True)
     assert study.cells[0].arguments[-2:] == ("--trainer.run=runs/tiny/demo/HL-ipc1-set0", "--tiny")
