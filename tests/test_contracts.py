@@ -2,6 +2,7 @@
 
 import inspect
 import shutil
+import sys
 import threading
 from dataclasses import replace
 from importlib import import_module
@@ -542,3 +543,124 @@ def test_a_selector_of_ones_own_gives_ipc_different_images_of_the_class(tmp_path
 
     with pytest.raises(DataError, match=r"Own\.select gave \d positions, \d different ones of class 0 among them"):
         Own(Digits(size=8), ipc=3, cache=str(tmp_path)).condense()
+
+
+@pytest.mark.parametrize("chosen", [lambda c: c[:3] / 2, lambda c: c[None, :3], lambda c: c < 7, lambda c: list("abc")])
+def test_a_selector_of_ones_own_gives_positions(tmp_path, chosen):
+    class Own(Selector):
+        def select(self, unit, candidates):
+            return chosen(candidates)
+
+    with pytest.raises(DataError, match=r"Own\.select gave \S+ of shape .* for class 0; it gives positions"):
+        Own(Digits(size=8), ipc=3, cache=str(tmp_path)).condense()
+
+
+def digits_of(unit, count=3, side=8, dtype=np.uint8):
+    return np.full((count, 1, side, side), unit.classes[0], dtype), np.full(count, unit.classes[0])
+
+
+def changed(**options):
+    return lambda unit: digits_of(unit, **options)
+
+
+def with_images(change):
+    return lambda unit: (change(digits_of(unit)[0]), digits_of(unit)[1])
+
+
+def with_labels(change):
+    return lambda unit: (digits_of(unit)[0], change(digits_of(unit)[1]))
+
+
+MADE = {
+    "too many": (changed(count=30), r"gave 30 images; ipc=3 of each of its 1 class are expected"),
+    "too few": (changed(count=2), "gave 2 images; ipc=3"),
+    "one image lost": (with_images(lambda x: x[:2]), r"labels int64 of shape \(3,\) for 2 images"),
+    "labels out of range": (with_labels(lambda y: y + 10), r"images of class 10; of class 0 \(0\) alone is expected"),
+    "labels of another class": (with_labels(lambda y: y + 1), "images of class 1; of class 0"),
+    "fractions": (with_labels(lambda y: y + 0.5), r"labels float64 of shape \(3,\)"),
+    "soft labels of other classes": (with_labels(lambda y: np.eye(4)[y * 0]), r"labels float64 of shape \(3, 4\)"),
+    "soft labels that are NaN": (with_labels(lambda y: np.full((3, 10), np.nan)), "some not finite"),
+    "NaN": (with_images(lambda x: x * np.float32("nan")), "gave 192 numbers that are not finite"),
+    "floats up to 255": (with_images(lambda x: x + np.float32(200)), "floats from 200 to 200 in 'pixel' space"),
+    "channels last": (with_images(lambda x: x.transpose(0, 2, 3, 1)), r"images uint8 of shape \(3, 8, 8, 1\)"),
+    "another side": (
+        changed(side=16),
+        r"images uint8 of shape \(3, 1, 16, 16\); uint8 or float32 of shape \(n, 1, 8, 8\)",
+    ),
+    "whole numbers": (changed(dtype=np.int64), "images int64 of shape"),
+    "nothing": (lambda unit: None, "returned NoneType; a Synthesis, or"),
+    "a selection": (lambda unit: store.Selection(np.arange(3)), "returned Selection; a Synthesis"),
+    "objects": (with_images(lambda x: x.astype(object)), "images object of shape"),
+}
+
+
+@pytest.mark.parametrize("case", MADE)
+def test_a_synthesiser_of_ones_own_gives_what_a_set_is_made_of(tmp_path, case):
+    give, message = MADE[case]
+
+    class Own(Synthesiser):
+        def make(self, unit):
+            return give(unit)
+
+    with pytest.raises(DataError, match=rf"Own\.make of class 0 \(0\) .*{message}"):
+        Own(Digits(size=8), ipc=3, cache=str(tmp_path)).condense()
+    assert not list(tmp_path.rglob("manifest.json"))
+
+
+GOOD = {
+    "a tuple": lambda unit: digits_of(unit),
+    "tensors": lambda unit: tuple(torch.tensor(x) for x in digits_of(unit)),
+    "doubles": lambda unit: (digits_of(unit)[0] / 10, np.eye(10)[digits_of(unit)[1]]),
+    "small labels": lambda unit: (digits_of(unit)[0], digits_of(unit)[1].astype(np.uint8)),
+}
+
+
+@pytest.mark.parametrize("case", GOOD)
+def test_images_and_labels_of_ones_own_are_taken_as_they_come(tmp_path, case):
+    class Own(Synthesiser):
+        def make(self, unit):
+            return GOOD[case](unit)
+
+    data = Own(Digits(size=8), ipc=3, cache=str(tmp_path))
+    data.condense()
+    stored = data.read()
+    assert len(stored.images) == 30 and stored.labels.dtype in (np.int64, np.float32)
+    assert stored.images.dtype == (np.float32 if case == "doubles" else np.uint8)
+
+
+def test_units_of_ones_own_add_up_to_ipc(tmp_path):
+    """Each unit may make what it likes of its images, and a class that ends with too many is not sealed."""
+
+    class Pieces(Synthesiser):
+        def units(self):
+            return [Unit(2 * c + k, (c,), (k,)) for c in range(10) for k in range(2)]
+
+        def make(self, unit):
+            return digits_of(unit, count=2 if unit.number == 7 else 1)
+
+    with pytest.raises(DataError, match=r"Pieces made 3 images of class 3 \(3\) and ipc=2 is expected. Nothing was"):
+        Pieces(Digits(size=8), ipc=2, cache=str(tmp_path)).condense()
+    assert not list(tmp_path.rglob("manifest.json"))
+
+
+def test_code_of_ones_own_that_is_edited_makes_another_set(home, mine):
+    """The file of a plug-in and those that it imports name its sets; the package's own keep their version."""
+
+    def made():
+        for name in [name for name in sys.modules if name.startswith(discover.EXTRA_PACKAGE)]:
+            del sys.modules[name]
+        discover.import_extra()
+        kind = sys.modules["ddlight_extra.first_of_each"].FirstOfEach
+        return kind(Digits(size=8), ipc=2).fingerprint
+
+    file = mine / "first_of_each.py"
+    first = made()
+    assert made() == first
+    file.write_text(MINE.replace("self.skip + self.ipc]", "self.skip + self.ipc][::-1]"))
+    edited = made()
+    (mine / "helper.py").write_text("def order(x):\n    return x\n")
+    file.write_text("from ddlight_extra.helper import order\n" + MINE)
+    with_helper = made()
+    (mine / "helper.py").write_text("def order(x):\n    return x[::-1]\n")
+    assert len({first, edited, with_helper, made()}) == 4
+    assert discover.source_digest(Random) is None

@@ -4,13 +4,16 @@ Classes are found by reading source files, never by importing them, so that the 
 new file is listed as soon as it exists. `import_all` is for the parser, which needs the classes themselves.
 """
 
+import hashlib
 import importlib
 import importlib.util
+import inspect
 import os
 import re
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -241,6 +244,27 @@ def _where(error: Exception, file: Path) -> str:
         return f"{file}:{error.lineno}"
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(file)]
     return f"{file}:{lines[-1]}" if lines else str(file)
+
+
+def source_digest(cls: type) -> str | None:
+    """Hash of the code of a class outside the package and of what it builds on there; None for one of the package.
+
+    Of files in the folders of DDLIGHT_METHODS it is the whole of them, and those that they import from each other.
+    """
+    outside = [c for c in cls.__mro__ if not c.__module__.startswith(("ddlight.", "builtins", "torch", "lightning"))]
+    modules = [sys.modules[c.__module__] for c in outside if c.__module__.startswith(f"{EXTRA_PACKAGE}.")]
+    for module in modules:  # grows while it is read
+        origins = (getattr(v, "__module__", None) or getattr(v, "__name__", "") for v in vars(module).values())
+        names = {name for name in origins if isinstance(name, str) and name.startswith(f"{EXTRA_PACKAGE}.")}
+        modules += [
+            sys.modules[name] for name in sorted(names) if name in sys.modules and sys.modules[name] not in modules
+        ]
+    texts = [Path(str(module.__file__)).read_text(encoding="utf-8") for module in modules]
+    for c in outside:
+        if not c.__module__.startswith(f"{EXTRA_PACKAGE}."):
+            with suppress(OSError, TypeError):  # typed at a prompt: there is no text
+                texts.append(inspect.getsource(c))
+    return hashlib.sha256("\0".join(sorted(set(texts))).encode()).hexdigest()[:16] if texts else None
 
 
 # Reading source files

@@ -1,9 +1,12 @@
 """What a method subclasses: `Selector` chooses real images, `Synthesiser` makes new ones."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from ddlight.core.artefact import Unit
 from ddlight.core.errors import DataError, UsageError
@@ -61,13 +64,18 @@ class Selector(CondensedDataModule):
         """Select from the unit's class. Raises DataError where that gives anything but ipc different images of it."""
         candidates = np.flatnonzero(self.dataset.index("train").labels == unit.classes[0])
         chosen = np.asarray(self.select(unit, candidates))
+        if chosen.ndim != 1 or chosen.dtype.kind not in "iu":
+            raise DataError(
+                f"{type(self).__name__}.select gave {chosen.dtype} of shape {chosen.shape} for class "
+                f"{unit.classes[0]}; it gives positions, whole numbers (ipc,), ipc={self.ipc} of its candidates."
+            )
         own = len(np.intersect1d(chosen, candidates))
         if len(chosen) != self.ipc or own != self.ipc:
             raise DataError(
                 f"{type(self).__name__}.select gave {len(chosen)} positions, {own} different ones of class "
                 f"{unit.classes[0]} among them; it gives ipc={self.ipc} of its candidates."
             )
-        return Selection(chosen)
+        return Selection(chosen.astype(np.int64))
 
     # --- what it looks at ---
 
@@ -124,8 +132,75 @@ class Selector(CondensedDataModule):
 
 
 class Synthesiser(CondensedDataModule):
-    """Makes new images: `make` returns those of one unit."""
+    """Makes new images: `make` returns those of one unit, as a Synthesis or as images and labels."""
 
     def make(self, unit: Unit) -> Synthesis:
         """Make the images and labels of one unit."""
         raise NotImplementedError
+
+    def checked(self, unit: Unit, made: Any) -> Synthesis:
+        """What `make` returned, as arrays. Raises DataError where it is not what the unit is to hold."""
+        info, where = self.dataset.info, f"{type(self).__name__}.make of {self._called(unit)}"
+        if isinstance(made, tuple) and len(made) == 2:
+            made = Synthesis(*made)
+        if not isinstance(made, Synthesis):
+            raise DataError(f"{where} returned {type(made).__name__}; a Synthesis, or (images, labels), is expected.")
+        images, labels = (
+            np.asarray(x.detach().cpu().numpy() if isinstance(x, Tensor) else x) for x in (made.images, made.labels)
+        )
+        images = images.astype(np.float32) if images.dtype.kind == "f" else images
+        shape = (info.channels, info.size, info.size)
+        if images.ndim != 4 or images.shape[1:] != shape or images.dtype not in (np.uint8, np.float32):
+            raise DataError(
+                f"{where} gave images {images.dtype} of shape {images.shape}; uint8 or float32 of shape "
+                f"(n, {', '.join(map(str, shape))}) is expected."
+            )
+        if images.dtype == np.float32 and images.size:
+            self._check_floats(images, where)
+        soft = labels.ndim == 2
+        fits = labels.shape == ((len(images), info.num_classes) if soft else (len(images),))
+        if not fits or labels.dtype.kind not in ("f" if soft else "iu") or not np.isfinite(labels).all():
+            finite = "" if labels.dtype.kind not in "f" or np.isfinite(labels).all() else ", some not finite"
+            raise DataError(
+                f"{where} gave labels {labels.dtype} of shape {labels.shape}{finite} for {len(images)} images; whole "
+                f"numbers (n,), or finite floats (n, {info.num_classes}), are expected."
+            )
+        each, classes = self.expected_images // info.num_classes, unit.classes or tuple(range(info.num_classes))
+        if not soft and (other := np.setdiff1d(labels, classes)).size:
+            raise DataError(f"{where} gave images of class {other[0]}; of {self._named(classes)} alone is expected.")
+        counts = [len(labels)] if soft else [int((labels == c).sum()) for c in unit.classes]
+        if unit.classes and not unit.images and set(counts) != {each * len(unit.classes) if soft else each}:
+            raise DataError(
+                f"{where} gave {' and '.join(map(str, counts))} images; ipc={each} of each of its "
+                f"{len(unit.classes)} class{'es' * (len(unit.classes) > 1)} are expected."
+            )
+        return replace(made, images=images, labels=labels.astype(np.float32 if soft else np.int64))
+
+    def _check_floats(self, images: np.ndarray, where: str) -> None:
+        if not np.isfinite(images).all():
+            raise DataError(f"{where} gave {int((~np.isfinite(images)).sum()):,} numbers that are not finite.")
+        least, most = float(images.min()), float(images.max())
+        beyond = {"pixel": least < -0.5 or most > 1.5, "normalised": least >= 0 and most > 10}
+        if beyond.get(self.space, False):
+            raise DataError(
+                f"{where} gave floats from {least:.4g} to {most:.4g} in '{self.space}' space; pixels are floats in "
+                "[0, 1] or uint8, and another space is said by the class: space = 'normalised'."
+            )
+
+    def check_counts(self, counts: np.ndarray | int) -> None:
+        """Raise DataError where a class has more or fewer images than ipc when all units are made."""
+        each = counts if isinstance(counts, np.ndarray) else np.array([counts / self.dataset.num_classes])
+        expected = self.expected_images // self.dataset.num_classes
+        if (wrong := each != expected).any():
+            name = self._named((int(wrong.argmax()),)) if len(each) > 1 else "all classes, in the mean,"
+            raise DataError(
+                f"{type(self).__name__} made {each[wrong][0]:g} images of {name} and ipc={expected} is expected. "
+                "Nothing was sealed."
+            )
+
+    def _named(self, classes: Sequence[int]) -> str:
+        names = [f"class {c} ({self.dataset.info.classes[c]})" for c in classes[:3]]
+        return ", ".join(names) + ", ..." * (len(classes) > 3)
+
+    def _called(self, unit: Unit) -> str:
+        return self._named(unit.classes) if unit.classes else f"unit {unit.number}"

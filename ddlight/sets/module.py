@@ -5,7 +5,7 @@ are pure functions of one unit, so that ranks, job arrays, a resumed run and two
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ddlight.core import files, naming
 from ddlight.core.artefact import Artefact, Unit, Workspace
+from ddlight.core.discover import source_digest
 from ddlight.core.errors import DataError, MissingSetError, UsageError
 from ddlight.core.files import cache_folder
 from ddlight.core.naming import named
@@ -27,7 +28,7 @@ from ddlight.core.result import peak_host_memory
 from ddlight.data.base import RealDataset
 from ddlight.networks.teachers import Teacher, check_teacher
 from ddlight.sets import store
-from ddlight.sets.store import Made, StoredSet
+from ddlight.sets.store import Made, Selection, StoredSet, Synthesis
 from ddlight.sets.whitening import set_whitening
 from ddlight.views import pixels
 from ddlight.views.loader import Batch, EvalLoader, RunLoader, eval_batch
@@ -100,6 +101,18 @@ class CondensedDataModule(LightningDataModule):
     def make(self, unit: Unit) -> Made:
         """Make one unit. A pure function of the arguments, the data and the unit."""
         raise NotImplementedError
+
+    def checked(self, unit: Unit, made: Any) -> Made:
+        """What `make` returned, once it is known to be a piece of a set. Raises DataError where it is not."""
+        if not isinstance(made, Selection | Synthesis):
+            raise DataError(
+                f"{type(self).__name__}.make returned {type(made).__name__} for unit {unit.number}; a Selection or a "
+                "Synthesis of ddlight.sets.store is expected."
+            )
+        return made
+
+    def check_counts(self, counts: np.ndarray | int) -> None:
+        """Look at the images of each class (K,), or at all of a set of soft labels, before it is sealed."""
 
     def save_progress(self, unit: Unit, tensors: Mapping[str, Tensor]) -> None:
         """Keep the progress of a long unit in place of what was saved before; it goes when the set is sealed.
@@ -330,11 +343,12 @@ class CondensedSet(Artefact):
         self.data = data
 
     def identity(self) -> dict[str, Any]:
-        """Class, recipe version, arguments, data and seed."""
+        """Class, recipe version (of a user's class its code), arguments, data and seed."""
         data = self.data
         return {
             "method": type(data).__name__,
             "recipe_version": data.recipe_version,
+            **({"source": source} if (source := source_digest(type(data))) else {}),
             "args": data.arguments,
             "dataset_identity": data.dataset.identity(),
             "seed": data.seed,
@@ -346,7 +360,7 @@ class CondensedSet(Artefact):
 
     def make_unit(self, work: Workspace, unit: Unit) -> None:
         """Let the method make a unit."""
-        store.put(work, unit, self.data.make(unit))
+        store.put(work, unit, self.data.checked(unit, self.data.make(unit)))
 
     def collect(self, place: Path, work: Workspace) -> dict[str, Any]:
         """Write images and labels; how they are to be read, and what making them cost."""
@@ -367,5 +381,20 @@ class CondensedSet(Artefact):
             "peak_memory_bytes": peak_host_memory(),
             **data.facts(),
         }
-        made, split = (store.get(work, unit) for unit in data.units()), data.dataset.index("train")
+        made, split = self._counted(work), data.dataset.index("train")
         return {**facts, **store.write_set(place, made, split.ids, split.labels, info.classes)}
+
+    def _counted(self, work: Workspace) -> Iterator[Made]:
+        """The units' pieces in order; after the last one their images are counted."""
+        labels: list[np.ndarray] = []
+        for unit in self.data.units():
+            piece = store.get(work, unit)
+            if isinstance(piece, Synthesis):
+                labels.append(piece.labels)
+            yield piece
+        if labels:
+            joined = np.concatenate(labels)
+            hard = joined.ndim == 1
+            self.data.check_counts(
+                np.bincount(joined, minlength=self.data.dataset.num_classes) if hard else len(joined)
+            )
