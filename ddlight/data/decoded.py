@@ -17,6 +17,8 @@ from ddlight.core.errors import DataError
 
 CHUNK = 256
 """Images that are decoded before they are written."""
+TOGETHER = 8
+"""Images that a thread decodes before it asks for more."""
 MANY = 2000
 """Images from which a bar shows how many are decoded."""
 
@@ -40,15 +42,18 @@ def decode_files(
     channels, height, width = shape
     images = np.empty((len(files), height, width, channels), dtype=np.uint8).transpose(0, 3, 1, 2)
 
-    def decode(row: int) -> str | None:
-        try:
-            images[row] = read(files[row])
-        except Exception as error:  # a damaged file makes Pillow raise almost anything
-            return f"{files[row]}: {error}"
-        return None
+    def decode(start: int) -> list[str]:
+        bad = []
+        for row in range(start, min(start + TOGETHER, len(files))):
+            try:
+                images[row] = read(files[row])
+            except Exception as error:  # a damaged file makes Pillow raise almost anything
+                bad.append(f"{files[row]}: {error}")
+        return bad
 
-    with ThreadPoolExecutor(threads) as pool:
-        bad = [message for message in _watched(pool.map(decode, range(len(files))), len(files), len(files)) if message]
+    starts = range(0, len(files), TOGETHER)
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        bad = [line for some in _watched(pool.map(decode, starts), len(starts), len(files)) for line in some]
     if bad:
         more = f"\n  and {len(bad) - 5} more" * (len(bad) > 5)
         lines = "\n  ".join(bad[:5])
@@ -117,11 +122,10 @@ class DecodedFile:
         images = self._read(rows) if self.written else None
         if images is None:
             try:
-                self._write()
+                images = self._write(rows)
             except OSError as error:
                 log.warning("decoded images are not kept in %s: %s", self.path, error.strerror)
                 return self.decode([self.sources[row] for row in rows.tolist()])
-            images = self._read(rows)
         if images is None:
             raise DataError(f"{self.path} was damaged while it was read. Run the same command again.")
         return images.transpose(0, 3, 1, 2)
@@ -139,14 +143,21 @@ class DecodedFile:
                     return None
         return images
 
-    def _write(self) -> None:
+    def _write(self, rows: np.ndarray) -> np.ndarray | None:
+        """Decode and write all images; return those that `_read` would, without reading where they are all in order."""
+        channels, height, width = self.shape
+        whole = np.array_equal(rows, np.arange(len(self.sources)))
+        images = np.empty((len(rows) if whole else 0, height, width, channels), np.uint8)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         starts = range(0, len(self.sources), CHUNK)
         try:
             with part.open("wb") as file:
                 for start in _watched(starts, len(starts), len(self.sources)):
-                    for image in self.decode(self.sources[start : start + CHUNK]).transpose(0, 2, 3, 1):
+                    decoded = self.decode(self.sources[start : start + CHUNK]).transpose(0, 2, 3, 1)
+                    if whole:
+                        images[start : start + CHUNK] = decoded
+                    for image in decoded:
                         pixels = np.ascontiguousarray(image).data
                         file.write(pixels)
                         file.write(zlib.crc32(pixels).to_bytes(4, "little"))
@@ -155,6 +166,7 @@ class DecodedFile:
             part.replace(self.path)
         finally:
             part.unlink(missing_ok=True)
+        return images if whole else self._read(rows)
 
 
 def _watched(items: Iterable[T], total: int, images: int) -> Iterable[T]:

@@ -370,6 +370,8 @@ def read_rgb(path: Path, size: int, resize: int) -> np.ndarray:
         Exception: whatever Pillow raises where the file is damaged.
     """
     rgb = open_rgb(path)
+    if rgb.size == (size, size) and size == resize:
+        return np.asarray(rgb).transpose(2, 0, 1)
     short = min(rgb.size)
     width, height = (resize * side // short for side in rgb.size)
     left, top = round((width - size) / 2), round((height - size) / 2)
