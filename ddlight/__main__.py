@@ -14,6 +14,7 @@ COMMANDS = {
         "make a condensed set; ranks share the work, a stopped one goes on",
     ),
     "score": ("ddlight.cli.start:main", "train on the full data once and record what score-based coresets need"),
+    "generator": ("ddlight.cli.start:main", "train the generator that generative methods sample from, once"),
     "validate": ("ddlight.cli.start:main", "score a run's student on held-out data"),
     "test": ("ddlight.cli.start:main", "score a run's student on the test split"),
     "grid": ("ddlight.studies.grid:main", "run every cell of a study that has no result yet"),
@@ -33,7 +34,7 @@ COMMANDS = {
     "configs": ("ddlight.cli.listing:configs_command", "configs that are shipped"),
     "doctor": ("ddlight.cli.doctor:main", "versions, data, devices, logins"),
 }
-WITH_COMMAND = ("fit", "condense", "score", "validate", "test")
+WITH_COMMAND = ("fit", "condense", "score", "generator", "validate", "test")
 """Commands whose function is told which of them was called."""
 
 

@@ -25,11 +25,13 @@ def listed(*patterns):
     return [pytest.param(file, id=file.relative_to(CONFIGS).as_posix()) for file in files]
 
 
-NAMED = listed("*.yaml", "coresets/*.yaml", "decoupled/*.yaml", "matching/*.yaml", "teachers/*.yaml")
+NAMED = listed(
+    "*.yaml", "coresets/*.yaml", "decoupled/*.yaml", "matching/*.yaml", "teachers/*.yaml", "generative/*.yaml"
+)
 PRINTED = [p for p in NAMED if not p.id.startswith("matching/")] + listed("matching/frepo*.yaml")
 """Those whose options are printed and parsed again: of the family that has them alike, one."""
 FRAGMENTS = listed("base/**/*.yaml")
-OURS = [*NAMED, *FRAGMENTS, *listed("sweeps/*.yaml")]
+OURS = [*NAMED, *FRAGMENTS, *listed("sweeps/*.yaml", "generators/*.yaml")]
 
 
 @pytest.fixture

@@ -40,6 +40,7 @@ STEPS = (
     "patches",
     "recovery",
     "matching",
+    "generative",
 )
 """Below methods/: each may import from those before it. A scoring run trains on `FullData`; selectors hold runs."""
 FEW = 4

@@ -186,6 +186,9 @@ class CLI(LightningCLI):
     def _score(self) -> None:
         self.trainer.score(None, self.datamodule, self.options.csv)
 
+    def _generator(self) -> None:
+        self.trainer.generator(None, self.datamodule)
+
     def _test(self) -> None:
         self.model.network, _ = load_student(self.trainer.run)
         self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)

@@ -230,6 +230,9 @@ def _data_lines(data: CondensedDataModule) -> list[str]:
     state = "exists" if exists else f"to be made, about {_duration(data.estimate_seconds())}"
     if not exists and (memory := data.estimate_memory()):
         state += f" and {memory / 2**20:.0f} MiB"
+    if (run := getattr(data, "generator_run", None)) is not None:
+        made = "exists" if run.exists else f"to be made, about {_duration(run.estimate_seconds())}"
+        lines.append(f"generator {run.how}, {run.folder}: {made}")
     return [*lines, f"set       {type(data).__name__}, ipc {data.ipc}, {data.folder}: {state}"]
 
 

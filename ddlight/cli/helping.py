@@ -17,6 +17,8 @@ ABOUT = {
     "share the work. 'ddlight fit' with the same options trains on it.",
     "score": "Train on the full data once and record, for each image, what score-based coresets need. 'ddlight "
     "condense' does so by itself where it is missing.",
+    "generator": "Train the generator that a generative method samples from, on one device, and keep samples of it. "
+    "'ddlight condense' does so by itself where it is missing.",
     "validate": "Score a finished run's student on the images that the dataset holds out.",
     "test": "Score a finished run's student on the test split.",
 }
@@ -27,6 +29,7 @@ EXAMPLES = {
         "--data=FacilityLocation --data.dataset=ImageFolder --data.dataset.root=my_photos --files=kept",
     ),
     "score": ("--config coresets/aum --csv=scores.csv",),
+    "generator": ("--config generators/fashion5k",),
 }
 COMMON = (
     "data.ipc",

@@ -24,6 +24,7 @@ FAMILIES = {
     "data": "CondensedDataModule",
     "dataset": "RealDataset",
     "student": "Student",
+    "backbone": "Backbone",
     **dict.fromkeys(("teacher", "teachers", "features", "fid_features"), "Teacher"),
 }
 """Keys that take a class: its base class."""

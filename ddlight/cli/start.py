@@ -10,7 +10,7 @@ from ddlight.core.imports import import_torchmetrics
 
 
 def main(argv: list[str]) -> int:
-    """Run fit, validate, test, condense or score: the command, then its options. Returns the exit code.
+    """Run fit, validate, test, condense, score or generator: the command, then its options. Returns the exit code.
 
     Raises:
         UsageError, DataError: what the user gave cannot be used.

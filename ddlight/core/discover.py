@@ -34,6 +34,7 @@ FAMILIES = {
     "RealDataset": "dataset",
     "Student": "student",
     "Teacher": "teacher",
+    "Backbone": "generator",
 }
 """Base classes of what a configuration names: what one of them is called."""
 HIDDEN = ("Selector", "Synthesiser", "ArrayDataset", "IdxDataset", "FolderDataset", "InMemory")

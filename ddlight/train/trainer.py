@@ -165,6 +165,22 @@ class Trainer(lightning.Trainer):
             if csv is not None:
                 runs[0].table().write_csv(Path(csv))
 
+    def generator(self, model: LightningModule | None = None, datamodule: CondensedDataModule | None = None) -> None:
+        """Train the generator that the data module's method samples from, on one device; resumable.
+
+        Args:
+            model: not used; the command takes the same YAML as `fit`.
+            datamodule: the method.
+        """
+        run: Any = getattr(datamodule, "generator_run", None)
+        if run is None:
+            raise UsageError(
+                f"{type(datamodule).__name__} samples from no generator that is trained here. "
+                "Take --data=DiT with --data.backbone=TrainedDiT."
+            )
+        with on_device(self.strategy.root_device):
+            log.info("generator: %s", run.ensure())
+
     def alike(self, run: str, callbacks: list[Callback]) -> "Trainer":
         """A Trainer on the same devices for another run folder, with these callbacks and without the loggers."""
         return Trainer(run=run, callbacks=callbacks, progress=self.progress_bar_callback is not None, **self.machine)
