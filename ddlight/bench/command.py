@@ -14,7 +14,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-PARTS = ("load", "train", "labels", "select")
+from ddlight.core.errors import UsageError
+
+WITH_PICTURES = ("load", "fit")
+PARTS = ("load", "train", "labels", "select", "fit")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -23,12 +26,17 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("part", choices=PARTS, help="what is measured, on the CPU; minutes, but labels: seconds")
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="interleaved rounds (7)")
     parser.add_argument("--quick", action="store_true", help="seconds: everything tiny, for tests and not for numbers")
+    parser.add_argument("--root", type=Path, metavar="FOLDER", help="pictures for load (any) and fit (train/, test/)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every round there")
     options = parser.parse_args(list(argv))
+    if options.root is not None and options.part not in WITH_PICTURES:
+        raise UsageError(f"--root goes with {' and '.join(WITH_PICTURES)}; bench {options.part} reads no pictures.")
+    given = {} if options.root is None else {"root": options.root}
     from ddlight.cli.command_line import quiet
     from ddlight.core.files import write_json
     from ddlight.core.result import versions
     from ddlight.core.system import processor
+    from ddlight.networks.device import bf16_speed
     from ddlight.train.trainer import keep_big_blocks
 
     quiet()
@@ -36,14 +44,24 @@ def main(argv: Sequence[str]) -> int:
     keep_big_blocks()
     part, rows = importlib.import_module(f"ddlight.bench.{options.part}"), []
     with tempfile.TemporaryDirectory() as folder:
-        for m in part.measure(Path(folder), options.quick, max(1, options.rounds)):
+        for m in part.measure(Path(folder), options.quick, max(1, options.rounds), **given):
             verdict = "holds" if m.holds else f"misses by {abs(m.value / m.goal - 1):.0%}"
+            if without_bf16 := m.bf16 and bf16_speed() <= 1:
+                verdict = "no bf16 units"
             goal = f"goal {'<=' if m.most else '>='} {m.goal:<5g}"
             verdict = "not judged" if options.quick else verdict
-            sys.stdout.write(f"{m.id:<4} {m.value:8.3g}  {goal}  {verdict:<14} {m.what}\n")
+            needs = ", needs bf16 units" if m.bf16 else ""
+            sys.stdout.write(f"{m.id:<4} {m.value:8.3g}  {goal}  {verdict:<14} {m.what}{needs}\n")
             sys.stdout.flush()
-            rows.append({**asdict(m), "holds": m.holds})
+            rows.append({**asdict(m), "holds": None if without_bf16 else m.holds})
     if options.json is not None:
-        facts = {"part": options.part, "quick": options.quick, "processor": processor(), "cores": os.cpu_count()}
+        pictures = None if options.root is None else options.root.name
+        facts = {
+            "part": options.part,
+            "pictures": pictures,
+            "quick": options.quick,
+            "processor": processor(),
+            "cores": os.cpu_count(),
+        }
         write_json(options.json, {**facts, "versions": asdict(versions()), "measures": rows})
     return 0

@@ -1,5 +1,6 @@
 """Feeding images: ddlight's decoded set against JPEG files, PIL and DataLoader workers that start anew each epoch."""
 
+import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,9 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from ddlight.bench.timing import THREAD, WALL, Measure, ratio
-from ddlight.data.decoded import DecodedFile, decode_files, open_rgb, read_full
-from ddlight.data.folder import read_rgb
+from ddlight.core.errors import UsageError
+from ddlight.data.decoded import DecodedFile, decode_files, image_size, open_rgb, read_full
+from ddlight.data.folder import is_image, read_rgb
 from ddlight.data.table import IMAGENET_MEAN, IMAGENET_STD, TABLE
 from ddlight.recipes.plan import Augment
 from ddlight.views.crop import CROP_UNIFORMS, crop_boxes
@@ -27,15 +29,23 @@ SMALL, LARGE = (224, 224), (375, 500)
 """Height and width of the files: as condensed sets are published, and about ImageNet's."""
 
 
-def measure(folder: Path, quick: bool, rounds: int) -> Iterator[Measure]:
-    """Goals of loading: batches per second, CPU time per image, difference from PIL, a second reading of a split."""
+def measure(folder: Path, quick: bool, rounds: int, root: Path | None = None) -> Iterator[Measure]:
+    """Goals of loading: batches per second, CPU time per image, difference from PIL, both readings of a split.
+
+    Pictures are those of `root` of 224 x 224 pixels and others, at most as many as are written where none is given; of
+    a kind that it has not, nothing is measured.
+    """
     from torchvision.datasets import ImageFolder
 
-    small = write_jpegs(folder / "small" / "one", QUICK if quick else IMAGES, SMALL, 75)
-    large = write_jpegs(folder / "large", QUICK if quick else LARGE_IMAGES, LARGE, 93)
+    count, few = (QUICK, QUICK) if quick else (IMAGES, LARGE_IMAGES)
+    if root is None:
+        small = write_jpegs(folder / "small" / "one", count, SMALL, 75)
+        large = write_jpegs(folder / "large", few, LARGE, 93)
+    else:
+        small, large = link_pictures(root, folder, count, few)
+    others = "500x375 JPEGs" if root is None else "other pictures"
     some = small[: max(8, len(small) // 10)]
     pixels, squares = (torch.from_numpy(decode_files(f, read_square, (3, SIZE, SIZE))) for f in (small, large))
-    full = FullSize(large, read_full, lambda rows: squares.numpy()[rows], SIZE, float("inf"))
     transform = _transform()
 
     def published_epoch() -> None:
@@ -51,12 +61,34 @@ def measure(folder: Path, quick: bool, rounds: int) -> Iterator[Measure]:
         return ratio(id, what, goal, reference, lambda: deque(views(pixels), maxlen=0), rounds, THREAD)
 
     what = "an epoch of 224-px JPEGs: files, PIL, 2 workers anew / ddlight's set"
-    yield ratio("P1", what, 5, published_epoch, lambda: deque(views(pixels), maxlen=0), rounds, WALL)
-    yield one_core("P2", "224-px JPEGs", 4.5, some, pixels[: len(some)])
-    yield one_core("P3a", "500x375 JPEGs at full size in memory", 4.5, large, full)
-    yield one_core("P3b", "500x375 JPEGs, held as 224-px squares", 9, large, squares)
-    yield from differences(some[:24], large[:24])
-    yield _second_reading(folder, large, rounds)
+    if small:
+        yield ratio("P1", what, 5, published_epoch, lambda: deque(views(pixels), maxlen=0), rounds, WALL)
+        yield one_core("P2", "224-px JPEGs", 4.5, some, pixels[: len(some)])
+    if large:
+        full = FullSize(large, read_full, lambda rows: squares.numpy()[rows], SIZE, float("inf"))
+        yield one_core("P3a", f"{others} at full size in memory", 4.5, large, full)
+        yield one_core("P3b", f"{others}, held as 224-px squares", 9, large, squares)
+    yield from differences(*filter(None, (some[:24], large[:24])))
+    yield from _readings(folder, large or some, rounds)
+
+
+def link_pictures(root: Path, folder: Path, most: int, most_large: int) -> tuple[list[Path], list[Path]]:
+    """Links to pictures below `root`, evenly spread: those of `SMALL` size and others. UsageError where it has none."""
+    found = sorted(path for path in root.expanduser().rglob("*") if is_image(path.name))
+    if not found:
+        raise UsageError(f"--root {root} holds no pictures.")
+    some = found[:: -(-len(found) // most)]
+    small = [path for path in some if image_size(path) == SMALL]
+    large = [path for path in some if path not in set(small)][:most_large]
+    linked = []
+    for name, paths in (("small/one", small), ("large", large)):
+        place = folder / name
+        place.mkdir(parents=True)
+        links = [place / f"{n:05d}{path.suffix}" for n, path in enumerate(paths)]
+        for link, path in zip(links, paths, strict=True):
+            link.symlink_to(path.resolve())
+        linked.append(links)
+    return linked[0], linked[1]
 
 
 def write_jpegs(folder: Path, count: int, shape: tuple[int, int], quality: int) -> list[Path]:
@@ -124,12 +156,14 @@ def _pil_crop(file: Path, u: np.ndarray) -> np.ndarray:
     return np.asarray(crop.resize((SIZE, SIZE), Image.Resampling.BILINEAR)).transpose(2, 0, 1).astype(int)
 
 
-def _second_reading(folder: Path, files: list[Path], rounds: int) -> Measure:
+def _readings(folder: Path, files: list[Path], rounds: int) -> Iterator[Measure]:
+    """What it takes to decode a split the first time, and to read it the second."""
     from torchvision import transforms as t
 
     rows, shape = np.arange(len(files)), (3, SIZE, SIZE)
     kept = DecodedFile(folder / "split.u8", files, shape, lambda some: decode_files(some, read_square, shape))
-    transform = t.Compose([t.Resize(256), t.CenterCrop(SIZE), t.ToTensor(), t.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
+    square = [] if image_size(files[0]) == SMALL else [t.Resize(256), t.CenterCrop(SIZE)]
+    transform = t.Compose([*square, t.ToTensor(), t.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
 
     def reference() -> torch.Tensor:
         return torch.stack([transform(open_rgb(file)) for file in files])
@@ -139,5 +173,14 @@ def _second_reading(folder: Path, files: list[Path], rounds: int) -> Measure:
 
     if not torch.allclose(reference(), second(), rtol=0, atol=1e-5):
         raise AssertionError("the second reading of a split differs from the reference's")
+
+    def plain() -> np.ndarray:
+        return np.stack([read_square(file) for file in files])
+
+    first = kept.decode
+    if not np.array_equal(plain(), first(files)):
+        raise AssertionError("decoded pictures differ from the plain loop's")
+    what = "CPU time of decoding a split: ddlight, in threads / a plain PIL loop"
+    yield ratio("P23b", what, 1.1, lambda: first(files), plain, rounds, time.process_time, most=True)
     what = "CPU time an image of an evaluation: PIL and torchvision / ddlight's second"
-    return ratio("P23", what, 15, reference, second, rounds, THREAD)
+    yield ratio("P23", what, 15, reference, second, rounds, THREAD)

@@ -19,6 +19,7 @@ from ddlight.methods.geometry.facility_location import facility_location
 from ddlight.methods.geometry.herding import herding
 from ddlight.methods.geometry.kcenter import kcenter
 from ddlight.methods.scoring.recorder import Recorder
+from ddlight.methods.scoring.run import Scoring
 from ddlight.methods.scoring.vectors import Similarity
 from ddlight.networks.students import ConvNet
 from ddlight.views.view import View
@@ -51,7 +52,7 @@ def _recording(rounds: int, quick: bool) -> Iterator[Measure]:
     width, batch, classes = (8, 16, 10) if quick else (128, 256, 1000)
     network = ConvNet(3, width).build(10, 1, 28)
     images, labels = torch.randn(batch, 1, 28, 28), torch.arange(batch) % 10
-    logits, recorder = torch.randn(batch, classes), Recorder(60_000, early=10, dual=30, ring=10, clean=0)
+    logits, recorder = torch.randn(batch, classes), Recorder(60_000, early=10, dual=30, ring=10, clean=Scoring().clean)
     seen = View(images, labels, labels, torch.ones(batch), labels, labels, mixed=False)
 
     def step() -> None:

@@ -25,6 +25,7 @@ class Measure:
         value: median of the rounds, or the only number.
         rounds: ratio of every round.
         most: whether the value must stay below the goal.
+        bf16: whether the goal rests on a processor with bf16 units.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Measure:
     value: float
     rounds: tuple[float, ...] = ()
     most: bool = False
+    bf16: bool = False
 
     @property
     def holds(self) -> bool:

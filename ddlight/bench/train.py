@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -175,7 +175,7 @@ def _steps(folder: Path, size: Size, rounds: int) -> list[Measure]:
         measured("P5", "step with stored labels / with hard labels", 1.08, t["cached"], t["hard"], most=True),
         measured("P6", "step shaped like RDED's, a bare loop / with stored labels", 1.6, t["rded"], t["cached"]),
         measured("P7", "step with one teacher online / with hard labels", 1.40, t["online"], t["hard"], most=True),
-        measured("P7b", bf16, 1.20, t["online in bf16"], t["hard"], most=True),
+        replace(measured("P7b", bf16, 1.20, t["online in bf16"], t["hard"], most=True), bf16=True),
         measured("P8", "step with four teachers online / with stored labels", 1.5, t["four online"], t["cached"]),
     ]
 
@@ -192,7 +192,7 @@ def _labelling(size: Size, rounds: int) -> Measure:
         return full.network(inputs)  # type: ignore[no-any-return]
 
     what = "a teacher's labels: fp32, eager / ddlight's in bf16"
-    return ratio("P9", what, 1.8, reference, partial(half.logits, images), rounds, THREAD)
+    return replace(ratio("P9", what, 1.8, reference, partial(half.logits, images), rounds, THREAD), bf16=True)
 
 
 def _agreement(folder: Path, steps: int) -> list[Measure]:

@@ -1,20 +1,22 @@
 """The benchmark: what it compares is equal, what it counts is right, and every part runs."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from ddlight.bench import labels, load, train
+from ddlight.bench import fit, labels, load, train
 from ddlight.bench.timing import Measure, interleaved, measured, one_thread, ratio
 from ddlight.data import Digits
 from ddlight.methods.baselines.random import Random
 from ddlight.networks.students import MLP, ConvNet
 
 IDS = {
-    "load": ["P1", "P2", "P3a", "P3b", "P4", "P4m", "P23"],
+    "load": ["P1", "P2", "P3a", "P3b", "P4", "P4m", "P23b", "P23"],
     "labels": ["P22"],
     "train": ["P5", "P6", "P7", "P7b", "P8", "P9", "P9a", "P9b", "P10", "P11", "P12", "P13", "P24", "P24b"],
 }
@@ -86,6 +88,16 @@ def test_large_files_are_about_imagenets_and_differences_from_pil_are_found(tmp_
     assert 8 < largest.value < 17 and not largest.holds and not mean.holds
 
 
+def test_pictures_of_a_folder_are_measured_in_place_of_written_ones(command, home):
+    load.write_jpegs(home / "photos" / "a", 8, load.SMALL, 75)
+    answer = command("bench", "load", "--quick", "--rounds", "1", "--root", "photos", "--json", "out.json")
+    assert [line.split()[0] for line in answer.out.splitlines()] == ["P1", "P2", "P4", "P4m", "P23b", "P23"]
+    assert json.loads((home / "out.json").read_text())["pictures"] == "photos"
+    assert command("bench", "labels", "--root", "photos").code == 2
+    (home / "empty").mkdir()
+    assert "holds no pictures" in command("bench", "load", "--quick", "--root", "empty").err
+
+
 # --- labels ---
 
 
@@ -138,7 +150,49 @@ def test_bytes_of_a_run_are_those_of_its_files(tmp_path):
     assert often.value == pytest.approx(300 * 2 / (9 * 2 + 1), rel=0.1)
 
 
+# --- fit ---
+
+
+class FewDigits(Digits):
+    """The first of them."""
+
+    def split(self, name):
+        return super().split(name).take(np.arange(150))
+
+
+def test_the_plain_script_and_ddlights_command_train_and_test_on_the_same_pictures(tmp_path, command, monkeypatch):
+    monkeypatch.setattr(fit, "Digits", FewDigits)
+    pictures = fit.write_digits(tmp_path / "digits")
+    assert len(list(pictures.rglob("*.png"))) == 300
+    plain = [sys.executable, "-c", fit.PLAIN, str(pictures), "2", "3", "8", "4"]
+    done = subprocess.run(plain, capture_output=True, text=True, check=True)
+    steps, accuracy = done.stdout.split()
+    assert steps == "3" and 0 < float(accuracy) < 100
+    words = fit.fit_command(tmp_path, pictures, 3)
+    assert command(*words[3:], "--model.student.depth=1").code == 0
+    result = json.loads((tmp_path / "run0" / "result.json").read_text())
+    assert (result["budget"]["steps"], result["set"]["images"], result["acc"]["test_images"]) == (3, 100, 150)
+
+
+def test_cpu_seconds_are_those_of_the_command():
+    code = "import time\nwhile time.process_time() < 0.3: pass\ntime.sleep(0.3)"
+    assert 0.25 < fit.cpu_seconds(lambda: [sys.executable, "-c", code]) < 0.55
+
+
+def test_an_evaluation_is_compared_with_its_network(tmp_path):
+    found = fit.evaluation(tmp_path, ConvNet(1, 4), 1)
+    assert found.id == "P28" and found.value > 1
+
+
 # --- the command ---
+
+
+def test_goals_that_rest_on_bf16_are_not_judged_without(command, home, monkeypatch):
+    monkeypatch.setattr("ddlight.bench.labels.measure", lambda *_: [Measure("A", "x", 2, 1.0, bf16=True)])
+    for speed, verdict, holds in ((2.0, "misses by 50%", False), (0.2, "no bf16 units", None)):
+        monkeypatch.setattr("ddlight.networks.device.bf16_speed", lambda value=speed: value)
+        assert f"{verdict} " in command("bench", "labels", "--json", "out.json").out
+        assert json.loads((home / "out.json").read_text())["measures"][0]["holds"] is holds
 
 
 @pytest.mark.parametrize("part", IDS)
