@@ -40,8 +40,6 @@ def photos(home):
 @pytest.fixture
 def build(home, photos, monkeypatch):
     """Parse a run's command line and build its classes: build(cell) gives trainer, model and data module."""
-    commands = training.CLI.subcommands()
-    monkeypatch.setattr(training.CLI, "subcommands", staticmethod(lambda: {"fit": commands["fit"]}))  # half the time
     monkeypatch.setattr(training.CLI, "_run_subcommand", lambda self, name: None)
     return lambda cell: training.run(list(cell.arguments))
 
