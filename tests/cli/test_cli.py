@@ -11,8 +11,10 @@ import yaml
 import ddlight
 from ddlight.__main__ import COMMANDS
 from ddlight.cli import words
+from ddlight.cli.tiny import make_tiny
 from ddlight.cli.words import Words
 from ddlight.core.result import Result
+from ddlight.recipes.budget import Budget
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 CPU = ("--trainer.accelerator=cpu", "--trainer.devices=1", "--trainer.progress=false")
@@ -148,6 +150,14 @@ def test_tiny_says_what_it_changed_and_runs(command, home):
     assert "data.seed" not in changed
     result = Result.read(next((home / "runs" / "tiny" / "quickstart").glob("*/result.json")).parent)
     assert (result.budget.steps, result.set.ipc, result.set.seed, result.set.dataset) == (20, 10, 3, "Digits")
+
+
+@pytest.mark.parametrize("method", ["scores.cad_prune.CADPrune", "patches.ca2d.CA2D"])
+def test_tiny_has_one_budget_where_a_method_was_given_another(method):
+    given = {"steps": None, "epochs": 60.0, "images": None, "full_epochs": None}
+    data = {"class_path": f"ddlight.methods.{method}", "init_args": {"budget": given}}
+    tiny = make_tiny({"data": data, "model": None, "trainer": {"run": None}})
+    assert Budget(**tiny["data"]["init_args"]["budget"]) == Budget(full_epochs=2)
 
 
 def test_run_folder_is_named_by_the_config_and_not_by_fragments(command, home):

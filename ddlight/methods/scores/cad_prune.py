@@ -74,7 +74,12 @@ class CADPrune(ScoreSelector):
     """
 
     recipe_version: ClassVar[int] = 2
-    tiny: ClassVar[dict[str, Any]] = {"scoring": TINY_SCORING, "budget": {"full_epochs": 2}, "j": 2, "w": 2}
+    tiny: ClassVar[dict[str, Any]] = {
+        "scoring": TINY_SCORING,
+        "budget": {"steps": None, "epochs": None, "images": None, "full_epochs": 2},
+        "j": 2,
+        "w": 2,
+    }
 
     def __init__(
         self,
