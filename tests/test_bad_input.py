@@ -232,6 +232,31 @@ def test_a_teacher_of_other_classes(command, home):
     check(answer, 2, "The teacher teacher has 10 classes; the dataset has 3. Give a teacher that was trained on this")
 
 
+def beasts(place, names):
+    """A dataset of photographs whose red is that of its class, whatever its classes are called."""
+    for value, name in enumerate(names):
+        (place / name).mkdir(parents=True)
+        for number in range(6):
+            pixels = np.full((16, 16, 3), (80 * value, 10 * number, 0), np.uint8)
+            Image.fromarray(pixels).save(place / name / f"{number}.png")
+    return ("--data.dataset=ImageFolder", f"--data.dataset.root={place}", "--data.dataset.size=16", "--data.ipc=2")
+
+
+@pytest.mark.parametrize("command_words", [("fit",), ("fit", "--dry-run"), ("test", "--trainer.run=teacher")])
+def test_a_run_on_other_classes_is_named_wherever_it_is_used(command, home, command_words):
+    """A teacher and a run that is tested again: as many classes, and other ones."""
+    assert command(*FIT, *beasts(home / "one", ("ant", "bee", "cat")), "--trainer.run=teacher").code == 0
+    other = beasts(home / "two", ("dog", "eel", "fox"))
+    teacher = () if command_words[0] == "test" else (*TEACHER, "--model.teacher.run=teacher")
+    answer = command(command_words[0], *FIT[1:], *other, *teacher, *command_words[1:])
+    said = answer.err + answer.out
+    assert (
+        "trained on other classes than those of ImageFolder-two: ant, bee, cat; the dataset has dog, eel, fox" in said
+    )
+    assert "Traceback" not in said and answer.code in (0, 2)
+    assert (answer.code == 0) == ("--dry-run" in command_words)
+
+
 def test_weights_without_a_network(command, home, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(home / "torch"))
     for name in ("https_proxy", "HTTPS_PROXY", "http_proxy", "all_proxy"):

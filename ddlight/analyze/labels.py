@@ -88,7 +88,8 @@ def _once(
 ) -> float:
     """Entropy of the teacher's labels of the clean images, at the temperature of the run."""
     teacher: Teacher = parse_teacher(config["teacher"])
-    teacher.load(dataset.num_classes, dataset.info.channels, dataset.info.size)
+    info = dataset.info
+    teacher.load(info.num_classes, info.channels, info.size, info.classes, info.name)
     if teacher.fingerprint() != result.teachers[0].fingerprint:
         raise DataError(f"The teacher {teacher.name} of the run {result.run} has other weights by now.")
     images = set_images(stored, dataset.info, whitening, teacher)

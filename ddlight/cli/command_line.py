@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from lightning import Callback, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import nn
 
 from ddlight.cli import parsing, words
 from ddlight.cli.dry_run import describe_run
@@ -27,7 +28,7 @@ from ddlight.core import discover, files
 from ddlight.core.errors import BusyError, FinishedError, UsageError
 from ddlight.core.result import FILE as RESULT
 from ddlight.core.result import Result, Seconds
-from ddlight.networks.export import load_student
+from ddlight.networks.export import bring_classes, load_student
 from ddlight.regimes.base import Regime
 from ddlight.sets.module import CondensedDataModule
 from ddlight.train.record import condense_seconds, record
@@ -189,13 +190,20 @@ class CLI(LightningCLI):
     def _generator(self) -> None:
         self.trainer.generator(None, self.datamodule)
 
+    def _trained(self) -> nn.Module:
+        """The run's student, its logits in the order of the dataset's classes. Raises UsageError as `bring_classes`."""
+        network, card = load_student(self.trainer.run)
+        info = self.datamodule.dataset.info
+        bring_classes(network, card.classes, info.classes, f"The student of {self.trainer.run}", info.name)
+        return network
+
     def _test(self) -> None:
-        self.model.network, _ = load_student(self.trainer.run)
+        self.model.network = self._trained()
         self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
         log.info("acc %.1f %%  %s", self.model.scores["test"].acc, self.trainer.run)
 
     def _validate(self) -> None:
-        self.model.network, _ = load_student(self.trainer.run)
+        self.model.network = self._trained()
         self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
         if "held_out" not in self.model.scores:
             raise UsageError("This dataset holds nothing out: give --data.dataset.held_out (images per class).")

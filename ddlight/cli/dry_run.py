@@ -183,7 +183,7 @@ def _loads(teacher: Teacher, info: DatasetInfo) -> bool:
     if not teacher.at_hand():
         return False
     try:
-        teacher.load(info.num_classes, info.channels, info.size)
+        teacher.load(info.num_classes, info.channels, info.size, info.classes, info.name)
     except DDLightError:
         return False
     return True
@@ -258,7 +258,7 @@ def _missing_teachers(model: Regime, data: CondensedDataModule) -> list[str]:
             missing.append(_absent(teacher))
             continue
         try:
-            teacher.load(info.num_classes, info.channels, info.size)
+            teacher.load(info.num_classes, info.channels, info.size, info.classes, info.name)
         except DDLightError as error:
             missing.append(f"teacher {teacher.name}: {str(error).splitlines()[0]}")
     return missing

@@ -2,7 +2,8 @@
 
 import importlib
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,14 @@ from typing import Any
 from torch import nn
 
 from ddlight.core import files
-from ddlight.core.errors import DataError
+from ddlight.core.class_names import match_classes
+from ddlight.core.errors import DataError, UsageError
 from ddlight.networks import students
+from ddlight.networks.layers import keep_classes
 from ddlight.networks.students import Student
 from ddlight.networks.weights import load_into, read_state_dict
 
+log = logging.getLogger("ddlight")
 CARD = "student.json"
 
 
@@ -111,3 +115,34 @@ def load_student(folder: str | Path, checkpoint_epoch: int | None = None) -> tup
     network = card.spec.untrained().build(card.num_classes, card.channels, card.size)
     load_into(network, read_state_dict(path), str(path))
     return network, card
+
+
+def bring_classes(network: nn.Module, known: Sequence[str], classes: Sequence[str], what: str, of: str) -> bool:
+    """Bring a network's logits into the order of a dataset's classes, by name. Whether that changed them.
+
+    Args:
+        network: its head is changed in place.
+        known: classes that it was trained on; none known are taken to be the dataset's.
+        classes: of the dataset.
+        what: the network, for messages.
+        of: the dataset, for messages.
+
+    Raises:
+        UsageError: they are other classes.
+    """
+    if not known or tuple(known) == tuple(classes):
+        return False
+    try:
+        matched = match_classes(known, classes, of)
+        labels = [matched.labels[name] for name in known]
+    except DataError:
+        labels = []
+    if len(known) != len(classes) or sorted(c for c in labels if c is not None) != list(range(len(classes))):
+        some = [", ".join(names[:5]) + ", ..." * (len(names) > 5) for names in (known, classes)]
+        raise UsageError(
+            f"{what} was trained on other classes than those of {of}: {some[0]}; the dataset has {some[1]}. Give one "
+            "that was trained on this dataset."
+        )
+    keep_classes(network, [labels.index(c) for c in range(len(classes))])
+    log.info("%s has the classes of %s in another order, told %s: its logits are reordered", what, of, matched.how)
+    return True

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ddlight.core.errors import DataError, UsageError
 from ddlight.networks.device import current_device, number_format
-from ddlight.networks.export import load_student
+from ddlight.networks.export import bring_classes, load_student
 from ddlight.networks.flops import forward_flops
 from ddlight.networks.layers import count_classes, embed_with_logits, keep_classes
 from ddlight.networks.students import Student
@@ -31,6 +32,8 @@ log = logging.getLogger("ddlight")
 
 Precision = Literal["fp32", "bf16", "auto"]
 IMAGENET_CLASSES = 1000
+SEEN_EACH = 8
+"""Images of each class, in the mean, that tell a teacher in another order from one that was not trained."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ class Teacher(ABC):
     """
 
     classes: list[int] | None = None
+    known: tuple[str, ...] = ()
+    """Names of the classes that the network was trained on, in the order of its logits, where they are known."""
 
     def __init__(self, precision: Precision = "fp32") -> None:
         if precision not in get_args(Precision):
@@ -91,6 +96,7 @@ class Teacher(ABC):
         self.precision: Precision = precision
         self._loaded: Loaded | None = None
         self._digest: str | None = None
+        self._names: tuple[str, ...] = ()
 
     def __deepcopy__(self, memo: dict[int, object]) -> Teacher:
         return self
@@ -116,7 +122,7 @@ class Teacher(ABC):
         """Whether `load` needs no download."""
         return True
 
-    def load(self, num_classes: int | None, channels: int, size: int) -> None:
+    def load(self, num_classes: int | None, channels: int, size: int, names: Sequence[str] = (), of: str = "") -> None:
         """Load the network, unless it is loaded already, for images of a dataset.
 
         Args:
@@ -124,7 +130,12 @@ class Teacher(ABC):
                 it may have any, and none are dropped. Others are a UsageError.
             channels: channels of the images; grey ones are repeated for a teacher of three. Others are a UsageError.
             size: height and width of the images; others than the teacher's are resized.
+            names: of the dataset's classes. A teacher that knows its own is reordered where it has them in another
+                order, and refused with a UsageError where it has others.
+            of: name of the dataset, for messages.
         """
+        if self._loaded is not None and names and self._names not in ((), tuple(names)):
+            self._loaded, self._digest = None, None  # of another dataset
         loaded = self._loaded or self._load(num_classes)
         count, wanted = count_classes(loaded.network), len(loaded.taken.mean)
         if num_classes not in (None, count):
@@ -132,6 +143,9 @@ class Teacher(ABC):
             if num_classes < count == IMAGENET_CLASSES:
                 way_out += f", or classes: the wnids or ImageNet-1K indices of the {num_classes} classes, in its order"
             raise UsageError(f"The teacher {self.name} has {count} classes; the dataset has {num_classes}. {way_out}.")
+        if names and not self._names:
+            bring_classes(loaded.network, self.known, names, f"The teacher {self.name}", of or "the dataset")
+            self._names, self._digest = tuple(names), None
         self._loaded = loaded
         if channels not in (1, wanted):
             raise UsageError(f"The teacher {self.name} takes images of {wanted} channels; these have {channels}.")
@@ -139,6 +153,7 @@ class Teacher(ABC):
     @torch.inference_mode(False)
     def _load(self, num_classes: int | None) -> Loaded:
         """Open the network, prune its classes, freeze it; never in inference mode, as gradients may pass to images."""
+        self._names = ()
         kind = current_device().type
         self.precision = number_format(self.precision, "bf16", "fp32", kind, f"the precision of teacher {self._title}")  # type: ignore[assignment]
         with torch.random.fork_rng(devices=[]):  # students start alike with and without teachers
@@ -431,6 +446,7 @@ class RunTeacher(Teacher):
                 f"The run {self.run} trained on whitened images ({card.whitening}), and a teacher is shown pixels. "
                 "Give a teacher that was trained on pixels, such as a run of FullData."
             )
+        self.known = card.classes
         return network, Input(card.mean, card.std, card.size)
 
 
@@ -454,12 +470,24 @@ def mean_logits(
 def check_teacher(teacher: Teacher, images: Tensor, labels: Tensor) -> float:
     """Return a teacher's accuracy in percent on images uint8 (n, C, H, W); warn where it may be chance (within 3 std).
 
-    Classes in another order are the usual cause: issues 3, 4, 6, 9 and 10 of github.com/LINs-lab/RDED.
+    Classes in another order are the usual cause: issues 3, 4, 6, 9 and 10 of github.com/LINs-lab/RDED. UsageError where
+    that is plain: with the classes in the best order more than half would be right.
     """
     device = current_device()
-    answers = [teacher.logits(part.to(device).float() / 255).argmax(1).cpu() for part in images.split(50)]
-    right, n, chance = int((torch.cat(answers) == labels).sum()), len(labels), 1 / teacher.num_classes
-    if right <= n * chance + 3 * (n * chance * (1 - chance)) ** 0.5:
+    logits = torch.cat([teacher.logits(part.to(device).float() / 255).cpu() for part in images.split(50)])
+    answers, (n, count) = logits.argmax(1), logits.shape
+    right, chance = int((answers == labels).sum()), n / count
+    deviation = (chance * (1 - 1 / count)) ** 0.5
+    if right <= chance + 3 * deviation:
+        if n >= SEEN_EACH * count:  # of fewer, any answers fit some order
+            table = torch.bincount(labels * count + answers, minlength=count**2).reshape(count, count).numpy()
+            order = linear_sum_assignment(-table)[1]
+            best = int(table[range(count), order].sum())
+            if best > max(n / 2, chance + 6 * deviation):
+                raise UsageError(
+                    f"The teacher {teacher.name} gets {right} of {n} training images right, and {best} with its "
+                    f"classes in another order: give classes: {order.tolist()}, or another teacher."
+                )
         log.warning(
             f"The teacher {teacher.name} gets {right} of {n} training images right, which may be chance: its classes "
             "may be in another order than the dataset's, or it may not have been trained on them."

@@ -235,13 +235,18 @@ class Regime(LightningModule):
         if stage != "fit":
             return
         for teacher in self.all_teachers:
-            teacher.load(data.dataset.num_classes, info.channels, info.size)
+            teacher.load(data.dataset.num_classes, info.channels, info.size, info.classes, info.name)
+        self.check_teachers()
         stored = data.require()
         self._run = self.resolve_run(data, len(stored.images), len(data.dataset.index("train")))
         self._viewer = Viewer(
             self.run.plan.augment, info, data.space, self.run.batch, len(stored.images), self.seed, data.whitening
         )
         self._prepare_network(self.run.plan.recipe)
+
+    def check_teachers(self) -> None:
+        """Try the teachers on training images before they are asked. Raises and warns as `networks.check_teacher`."""
+        self.data.check_teachers(self.all_teachers)
 
     def _prepare_network(self, recipe: Recipe) -> None:
         assert self.network is not None

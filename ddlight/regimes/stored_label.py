@@ -152,9 +152,13 @@ class StoredLabel(Regime):
         plan = self._label_plan(self.run, self.data.dataset.num_classes, self._names())
         self.labels = LabelStore(cache_folder(self.cache) / "labels", plan)
         if not self.labels.exists:
+            super().check_teachers()
             log.info("storing labels of %d views, %.1f MB, in %s", plan.views, plan.size / 1e6, self.labels.folder)
         self.labels.write(self._label, self.global_rank / self.trainer.world_size)
         self.labels.verify()
+
+    def check_teachers(self) -> None:
+        """Nothing yet: they are tried where labels are missing, and asked for nothing else."""
 
     def _open_published(self, folder: str) -> PublishedLabels:
         data = self.data

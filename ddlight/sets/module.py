@@ -166,17 +166,23 @@ class CondensedDataModule(LightningDataModule):
     def _load(self, teachers: list[Teacher]) -> list[Teacher]:
         info = self.dataset.info
         for teacher in teachers:
-            teacher.load(self.dataset.num_classes, info.channels, info.size)
+            teacher.load(self.dataset.num_classes, info.channels, info.size, info.classes, info.name)
         return teachers
 
     @cached_property
     def teachers_acc(self) -> list[float]:
-        """Accuracy in percent of each of them on a few training images, drawn; one at chance is warned of."""
+        """Accuracy in percent of each of them on a few training images. Raises and warns as `check_teacher`."""
+        return self.check_teachers(self.loaded_teachers)
+
+    def check_teachers(self, teachers: list[Teacher]) -> list[float]:
+        """Accuracy in percent of loaded teachers on a few training images, drawn; the rest is as `check_teacher`."""
+        if not teachers:
+            return []
         split = self.dataset.index("train")
         rows = np.sort(generator(0, "check_teacher").permutation(len(split))[:CHECKED_IMAGES])
         images, labels = torch.from_numpy(self.dataset.take("train", rows)), torch.from_numpy(split.labels[rows])
-        found = [check_teacher(teacher, images, labels) for teacher in self.loaded_teachers]
-        for teacher, acc in zip(self.loaded_teachers, found, strict=True):
+        found = [check_teacher(teacher, images, labels) for teacher in teachers]
+        for teacher, acc in zip(teachers, found, strict=True):
             log.info("teacher %s: %.0f %% of %d training images right", teacher.name, acc, len(rows))
         return found
 

@@ -132,7 +132,8 @@ class ScoringRun(Artefact):
         """Data, network, recipe as it is used, and what is recorded."""
         how, teacher = self.scoring, self.scoring.teacher
         if teacher is not None:
-            teacher.load(self.dataset.num_classes, self.dataset.info.channels, self.dataset.info.size)
+            info = self.dataset.info
+            teacher.load(info.num_classes, info.channels, info.size, info.classes, info.name)
         return {
             "version": RECIPE_VERSION,
             "dataset_identity": self.dataset.identity(),

@@ -83,7 +83,7 @@ class Teachers:
         """Operations of a pass through each, trained or not; one that must be downloaded counts as a ResNet-18."""
         dataset, info = self.data.dataset, self.data.dataset.info
         for teacher in (teacher for teacher in self.ready_made if teacher.at_hand()):
-            teacher.load(dataset.num_classes, info.channels, info.size)
+            teacher.load(dataset.num_classes, info.channels, info.size, info.classes, info.name)
         ready = [t.flops if t.at_hand() else image_flops(ResNet(), dataset) for t in self.ready_made]
         return ready or [image_flops(run.student, dataset) for run in self.scoring_runs]
 

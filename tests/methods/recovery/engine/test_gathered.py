@@ -47,7 +47,7 @@ def real(tmp_path, untrained, monkeypatch):
     monkeypatch.setattr(gathered, "eval_batch", lambda info: 4)
 
     class Ten(untrained):
-        def load(self, num_classes, channels, size):
+        def load(self, num_classes, channels, size, *names):
             super().load(10, channels, size)
 
     def build(size=8, cache="cache", seed=0, data=None, photographs=False):
