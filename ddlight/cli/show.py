@@ -60,6 +60,7 @@ def set_lines(manifest: Mapping[str, Any], per_class: Sequence[int] | None, chec
         "tiles": f"{m['tile_factor']}x{m['tile_factor']} per image" if m.get("tile_factor", 1) > 1 else "",
         "arguments": ", ".join(f"{key}={_value(value)}" for key, value in m["args"].items()) or "all at their defaults",
         "learned lr": "" if m.get("learned_lr") is None else f"{m['learned_lr']:g}",
+        "steps": f"{m['steps']} that were learned, which protocol own repeats" if m.get("steps") else "",
         "chosen on": {"none": "nothing was chosen"}.get(m["selected_on"], f"the {m['selected_on']} split"),
         "choice": _choice(m.get("search")),
         "made in": f"{_duration(m['seconds'])}, at most {_bytes(m['peak_memory_bytes'])} of memory",

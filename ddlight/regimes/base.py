@@ -28,9 +28,11 @@ from ddlight.networks.teachers import Teacher, mean_logits
 from ddlight.recipes import budget as length
 from ddlight.recipes.budget import Budget
 from ddlight.recipes.plan import Override, Plan, Recipe, Setting
+from ddlight.recipes.protocols.own import OWN
 from ddlight.recipes.table import resolve
 from ddlight.regimes.judge import Judge, Scores
 from ddlight.sets.module import CondensedDataModule
+from ddlight.sets.store import Steps
 from ddlight.views.loader import Batch
 from ddlight.views.view import View, Viewer, to_input, to_unit
 
@@ -51,6 +53,7 @@ class ResolvedRun:
         steps: optimiser steps.
         seed: of initialisation, order and augmentation.
         replay: int64 (P, 2): pass and batch that the steps visit, over and over; None visits every pass in order.
+        own: batches and learning rates that were learned with the set, over and over; None has those of the plan.
     """
 
     plan: Plan
@@ -60,6 +63,7 @@ class ResolvedRun:
     steps: int
     seed: int
     replay: np.ndarray | None = None
+    own: Steps | None = None
 
     @property
     def steps_per_pass(self) -> int:
@@ -180,6 +184,8 @@ class Regime(LightningModule):
             UsageError: a batch that was asked for is larger than the set, or the set has no learning rate to take.
         """
         plan = self.plan(data)
+        if self.protocol == OWN:
+            return self._own_run(plan, data, images, full_images)
         batch = plan.recipe.batch
         if batch > images and self.recipe is not None and self.recipe.batch is not None:
             raise UsageError(
@@ -194,6 +200,19 @@ class Regime(LightningModule):
         batch = plan.recipe.batch
         steps = plan.budget.total_steps(images, batch, full_images)
         return ResolvedRun(plan, images, full_images, batch, steps, self.seed)
+
+    def _own_run(self, plan: Plan, data: CondensedDataModule, images: int, full_images: int) -> ResolvedRun:
+        """The training that was learned with the set, whatever batch and rate a recipe has. Raises UsageError."""
+        if data.own_steps is None:
+            raise UsageError(
+                f"Protocol {OWN} repeats the steps that a set was learned with, and {type(data).__name__} learns none. "
+                "Take another, such as --model.protocol=dcbench."
+            )
+        (count, batch), own = data.own_steps, data.stored.steps if data.stored else None
+        recipe = replace(plan.recipe, batch=batch, lr=float(own.rates.max()) if own else "set")
+        plan = replace(plan, recipe=recipe, budget=self.budget or Budget(steps=count))
+        steps = plan.budget.total_steps(images, batch, full_images)
+        return ResolvedRun(plan, images, full_images, batch, steps, self.seed, own=own)
 
     def images_seen(self, step: int) -> int:
         """Images that the student saw in `step` optimiser steps, over all ranks."""
@@ -315,6 +334,8 @@ class Regime(LightningModule):
             self.trainer.optimizers[0].state.clear()
 
     def _rate(self, step: int) -> float:
+        if (own := self.run.own) is not None:
+            return float(own.rates[step % len(own.rates)] / own.rates.max())
         return self.run.plan.recipe.schedule.at(step, self.run.steps, self.run.steps_per_pass)
 
     def configure_optimizers(self) -> Any:

@@ -12,6 +12,7 @@ from ddlight.core.errors import UsageError
 from ddlight.core.naming import named
 from ddlight.core.randomness import generator
 from ddlight.networks.teachers import Teacher, mean_logits
+from ddlight.recipes.protocols.own import OWN
 from ddlight.regimes.base import Regime, ResolvedRun, seed_torch
 from ddlight.regimes.losses import kl_divergence, mse_with_class
 from ddlight.sets.labels import LabelPlan, LabelStore, Storage, drawn
@@ -101,6 +102,8 @@ class StoredLabel(Regime):
     def resolve_run(self, data: CondensedDataModule, images: int, full_images: int) -> ResolvedRun:
         """Turn the plan into steps that go round the stored batches."""
         run = super().resolve_run(data, images, full_images)
+        if self.protocol == OWN:
+            raise UsageError(f"StoredLabel draws its batches; protocol {OWN} has the set's: take --model=SoftLabel.")
         if self.published is None:
             return replace(run, replay=self._label_plan(run, data.dataset.num_classes, {}).kept())
         labels = self._published(self.published, images, data)

@@ -73,6 +73,8 @@ class CondensedDataModule(LightningDataModule):
     """Images are mosaics of factor x factor patches."""
     learns_lr: bool = False
     """Whether `make` learns a learning rate with the images; `--model.recipe.lr=set` trains with it."""
+    own_steps: tuple[int, int] | None = None
+    """Steps of the training that `make` learns with the images, and images of each; protocol own repeats it."""
     label_kind: str = "hard"
     """hard, probabilities, logits or centred; `SoftLabel(labels="set")` trains on soft ones."""
 
@@ -300,7 +302,8 @@ class CondensedDataModule(LightningDataModule):
         run = trainer.lightning_module.run
         accumulate = trainer.accumulate_grad_batches
         loader = RunLoader(
-            run.images, run.batch, run.steps, run.seed, accumulate, trainer.global_rank, trainer.world_size, run.replay
+            *(run.images, run.batch, run.steps, run.seed, accumulate, trainer.global_rank, trainer.world_size),
+            *(run.replay, None if run.own is None else run.own.batches),
         )
         images, viewer = self.require().images, trainer.lightning_module.viewer
         if viewer is None or not pixels.decodes(images):

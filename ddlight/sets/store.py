@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -38,6 +38,19 @@ class Selection:
 
 
 @dataclass(frozen=True)
+class Steps:
+    """A training that was learned with a set, step by step; protocol own repeats it.
+
+    Args:
+        batches: int64 (T, B): positions in the set of each step's images.
+        rates: float64 (T,): learning rate of each step.
+    """
+
+    batches: np.ndarray
+    rates: np.ndarray
+
+
+@dataclass(frozen=True)
 class Synthesis:
     """Made images.
 
@@ -46,12 +59,14 @@ class Synthesis:
         labels: int64 (n,) classes, or float32 (n, K) probabilities or logits.
         source_images: real images that went in.
         learned_lr: learning rate that was learned with them, the same for all units; None where none was.
+        steps: the training that was learned with them, where they are one unit; None where none was.
     """
 
     images: np.ndarray
     labels: np.ndarray
     source_images: int = 0
     learned_lr: float | None = None
+    steps: Steps | None = None
 
 
 Made = Selection | Synthesis
@@ -66,6 +81,7 @@ def put(work: Workspace, unit: Unit, made: Made) -> None:
         arrays = {"images": images, "labels": labels, "source_images": np.array([made.source_images])}
         if made.learned_lr is not None:
             arrays["learned_lr"] = np.array([made.learned_lr], np.float64)
+        arrays |= _step_arrays(made.steps)
     work.write(unit, save(arrays))
 
 
@@ -77,19 +93,31 @@ def get(work: Workspace, unit: Unit) -> Made:
         if "indices" in arrays:
             return Selection(arrays["indices"])
         lr = float(arrays["learned_lr"][0]) if "learned_lr" in arrays else None
-        return Synthesis(arrays["images"], arrays["labels"], int(arrays["source_images"][0]), lr)
+        return Synthesis(arrays["images"], arrays["labels"], int(arrays["source_images"][0]), lr, _steps(arrays))
     except (SafetensorError, KeyError) as error:
         raise work.dropped(unit) from error
 
 
 def join(pieces: list[Made]) -> Made:
-    """Put the units' results together, in order. Raises DataError as `_common_lr`."""
+    """Put the units' results together, in order. Raises DataError as `_common_lr`, or where several bring steps."""
     first = pieces[0]
+    if len(pieces) == 1:
+        return first
     if isinstance(first, Selection):
         return Selection(np.concatenate([p.indices for p in pieces if isinstance(p, Selection)]))
     made = [p for p in pieces if isinstance(p, Synthesis)]
+    if any(p.steps is not None for p in made):
+        raise DataError("Steps of a training belong to a whole set, and come with one of several units.")
     images, labels = np.concatenate([p.images for p in made]), np.concatenate([p.labels for p in made])
     return Synthesis(images, labels, sum(p.source_images for p in made), _common_lr({p.learned_lr for p in made}))
+
+
+def _step_arrays(steps: Steps | None) -> dict[str, np.ndarray]:
+    return {} if steps is None else {"step_batches": steps.batches.astype(np.int64), "step_rates": steps.rates}
+
+
+def _steps(arrays: Mapping[str, np.ndarray]) -> Steps | None:
+    return Steps(arrays["step_batches"], arrays["step_rates"]) if "step_rates" in arrays else None
 
 
 def _common_lr(rates: set[float | None]) -> float | None:
@@ -140,12 +168,15 @@ def _write_selection(folder: Path, made: Selection, ids: np.ndarray, labels: np.
 
 
 def _are_pictures(made: Synthesis) -> bool:
-    return made.images.dtype == np.uint8 and made.images.shape[1] in (1, 3) and made.labels.ndim == 1
+    if made.labels.ndim > 1 or made.steps is not None:
+        return False
+    return made.images.dtype == np.uint8 and made.images.shape[1] in (1, 3)
 
 
 def _write_tensors(folder: Path, made: Synthesis) -> dict[str, Any]:
     images, labels = np.ascontiguousarray(made.images), np.ascontiguousarray(made.labels)
-    files.write_bytes(folder / "set.safetensors", save({"images": images, "labels": labels}))
+    steps = _step_arrays(made.steps)
+    files.write_bytes(folder / "set.safetensors", save({"images": images, "labels": labels, **steps}))
     bytes_labels = 0 if labels.ndim == 1 else labels.nbytes
     return {
         "kind": str(images.dtype),
@@ -153,7 +184,8 @@ def _write_tensors(folder: Path, made: Synthesis) -> dict[str, Any]:
         "source_images": made.source_images,
         "shape": list(images.shape[1:]),
         **_learned(made.learned_lr),
-        "content_sha256": _content(hashlib.sha256(images.data), [labels]),
+        **({"steps": len(made.steps.rates)} if made.steps else {}),
+        "content_sha256": _content(hashlib.sha256(images.data), [labels, *steps.values()]),
         "bytes_images": (folder / "set.safetensors").stat().st_size - bytes_labels,
         "bytes_labels": bytes_labels,
     }
@@ -221,11 +253,13 @@ class StoredSet:
         images: uint8 or float32 (N, C, H, W); `Encoded` or `FullSize` where they are not decoded to one array.
         labels: int64 (N,), or float32 (N, K).
         manifest: what was sealed with it.
+        steps: the training that was learned with it; None where none was.
     """
 
     images: Any
     labels: np.ndarray
     manifest: dict[str, Any]
+    steps: Steps | None = None
 
 
 def load(
@@ -247,7 +281,7 @@ def load(
         return _load_selection(folder, manifest, dataset, limit)
     if (folder / "set.safetensors").exists():
         arrays = load_file(folder / "set.safetensors")
-        return StoredSet(arrays["images"], arrays["labels"], manifest)
+        return StoredSet(arrays["images"], arrays["labels"], manifest, _steps(arrays))
     return _load_images(folder, manifest, limit)
 
 

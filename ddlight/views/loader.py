@@ -94,6 +94,7 @@ class RunLoader(Resumable):
         rank: this process.
         ranks: number of processes.
         replay: int64 (P, 2): pass and batch within it that the steps visit, over and over; None visits all in order.
+        batches: int64 (T, B): positions of the images of each step, over and over; None draws them.
     """
 
     images: int
@@ -104,6 +105,7 @@ class RunLoader(Resumable):
     rank: int = 0
     ranks: int = 1
     replay: np.ndarray | None = None
+    batches: np.ndarray | None = None
 
     @property
     def per_pass(self) -> int:
@@ -126,10 +128,12 @@ class RunLoader(Resumable):
             if number != epoch:
                 epoch, visit = number, order(self.seed, number, self.images)
             self.handed_out += 1
-            yield self._part(visit, epoch, index, micro)
+            ids = visit[index * self.batch : (index + 1) * self.batch]
+            yield self._part(
+                ids if self.batches is None else self.batches[step % len(self.batches)], epoch, index, micro
+            )
 
-    def _part(self, visit: np.ndarray, epoch: int, index: int, micro: int) -> Batch:
-        ids = visit[index * self.batch : (index + 1) * self.batch]
+    def _part(self, ids: np.ndarray, epoch: int, index: int, micro: int) -> Batch:
         parts = self.ranks * self.accumulate
         start, stop = rows_of_part(len(ids), micro * self.ranks + self.rank, parts)
         weight = (stop - start) * parts / len(ids)

@@ -8,11 +8,12 @@ and images and rates eta = softplus(r) are moved by Adam to lower CE(f(x), y) of
 new weights w_0 in every iteration. The gradient is exact, through all steps.
 """
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 from torch.optim import Adam
@@ -32,20 +33,12 @@ from ddlight.methods.matching.engine import (
     sweep,
     unroll,
 )
+from ddlight.sets.store import Steps, Synthesis
 
 BETAS = (0.5, 0.999)
 """Of Adam."""
 EPOCHS, HALVED = 400, 10
 """Passes over the real images, and how often in them Adam's learning rate is halved, at equal distances."""
-
-
-def xavier(network: nn.Module) -> None:
-    """Draw matrices and kernels from a normal distribution of variance 2 / (fan in + fan out), set biases to 0."""
-    for module in network.modules():
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            nn.init.xavier_normal_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
 
 
 class DD(MatchingSynthesiser):
@@ -55,7 +48,8 @@ class DD(MatchingSynthesiser):
     (github.com/ssnl/dataset-distillation): 400 passes over the real images.
     Deviation: the code keeps the graphs of all steps; here they are built anew one at a time, for the same gradient.
     Its networks are a LeNet and a small AlexNet; here any student without BatchNorm, by default a ConvNet.
-    Deviation: the set is kept without order and rates: protocols train on it as on any other set.
+    Deviation: networks begin as students do, so that what is learned suits these; the code draws them by Xavier.
+    The set keeps order and rates: protocol own trains by them, as the authors do, every other as on any set.
 
     Args:
         passes: E, times that the batches are passed.
@@ -89,6 +83,11 @@ class DD(MatchingSynthesiser):
         return Published(EPOCHS * per_pass, lr=0.01, init="noise")
 
     @property
+    def own_steps(self) -> tuple[int, int]:  # type: ignore[override]
+        """Steps, and images of each."""
+        return self.passes * len(self.batches), self.batches.shape[1]
+
+    @property
     def batches(self) -> np.ndarray:
         """Places in the set of the images of each batch, class after class: int64 (S, B)."""
         places = np.arange(self.expected_images).reshape(self.dataset.num_classes, -1, self.images_per_step)
@@ -106,7 +105,7 @@ class DD(MatchingSynthesiser):
         """Train a new network by all steps, look at real images, and pull that back to images and rates."""
         for group in learned.optimizers["adam"].param_groups:
             group["lr"] = self.numbers.lr * 0.5 ** (HALVED * iteration // self.numbers.iterations)
-        network = self.fresh(iteration, drawn=xavier)
+        network = self.fresh(iteration)
         names = [name for name, _ in network.named_parameters()]
         leaf, rates = learned.images.leaf(), learned.rates()  # type: ignore[operator]
         places = torch.from_numpy(self.batches).to(self.device)
@@ -134,6 +133,11 @@ class DD(MatchingSynthesiser):
         order = generator(self.seed, "dd real", number).permutation(len(labels))
         rows = order[place * self.batch_real :][: self.batch_real]
         return self.real.take(rows), torch.from_numpy(labels[rows]).to(self.device)
+
+    def finish(self, learned: Learned) -> Synthesis:
+        """Images, the order of their batches, and the rates."""
+        rates = learned.rates().detach().cpu().double().numpy()  # type: ignore[operator]
+        return replace(super().finish(learned), steps=Steps(np.tile(self.batches, (self.passes, 1)), rates))
 
     def prepare(self) -> None:
         """Raise UsageError for a network with BatchNorm, whose statistics no gradient would go through."""

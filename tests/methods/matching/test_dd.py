@@ -6,9 +6,14 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from ddlight.core.errors import UsageError
-from ddlight.methods.matching.dd import DD, xavier
+from ddlight.methods.matching.dd import DD
+from ddlight.methods.matching.dm import DM
 from ddlight.networks.students import ConvNet
+from ddlight.recipes.budget import Budget
+from ddlight.regimes.hard_label import HardLabel
+from ddlight.regimes.stored_label import StoredLabel
 from ddlight.sets import store
+from ddlight.views.loader import RunLoader
 
 FEW = {"passes": 2, "batch_real": 30, "iterations": 1}
 
@@ -27,7 +32,7 @@ def trained(network, batches, labels, rates, order):
 def test_gradients_in_images_and_rates_are_finite_differences_of_whole_trainings(make, monkeypatch, slope):
     data = make(DD, ipc=2, rate=0.3, **FEW)
     fresh, real = data.fresh, data._real
-    monkeypatch.setattr(data, "fresh", lambda *index, **drawn: fresh(*index, **drawn).double())
+    monkeypatch.setattr(data, "fresh", lambda *index: fresh(*index).double())
     monkeypatch.setattr(data, "_real", lambda t: (real(t)[0].double(), real(t)[1]))
     learned = data.begin().double()
     leaves = {}
@@ -39,7 +44,7 @@ def test_gradients_in_images_and_rates_are_finite_differences_of_whole_trainings
 
     def outcome(images, raw):
         batches = [images.view(10, 2, 1, 8, 8)[:, s] for s in range(2)]
-        network = trained(data.fresh(0, drawn=xavier), batches, labels, torch.nn.functional.softplus(raw), [0, 1, 0, 1])
+        network = trained(data.fresh(0), batches, labels, torch.nn.functional.softplus(raw), [0, 1, 0, 1])
         return cross_entropy(network(x), y).item()
 
     assert outcome(images, raw) == pytest.approx(loss.item(), rel=1e-10)
@@ -97,3 +102,42 @@ def test_networks_with_batch_norm_are_refused(make):
 def test_sets_are_of_noise_and_none_of_their_images_are_real(make):
     manifest = store.load(make(DD, **FEW).condense()).manifest
     assert manifest["source_images"] == 0 and manifest["matching"]["init"] == "noise"
+
+
+def test_a_set_keeps_its_steps(make):
+    data = make(DD, **FEW)
+    stored = store.load(data.condense())
+    assert data.own_steps == (4, 10) and stored.manifest["steps"] == 4
+    assert stored.steps.batches.tolist() == [*data.batches.tolist()] * 2
+    assert stored.steps.rates.shape == (4,) and (stored.steps.rates > 0).all()
+
+
+def test_protocol_own_is_the_training_that_was_learned(make, fit):
+    data = make(DD, passes=2, batch_real=30, iterations=4, lr=0.1, rate=0.5)
+    trainer = fit(HardLabel(ConvNet(1, 4), protocol="own", seed=3), data)
+    stored, model = data.require(), trainer.lightning_module
+    torch.manual_seed(3)
+    network = ConvNet(1, 4).build(10, 1, 8)
+    batches = [torch.from_numpy(stored.images[rows]) for rows in data.batches]
+    trained(network, batches, torch.arange(10), stored.steps.rates.tolist(), [0, 1, 0, 1])
+    assert trainer.global_step == 4 and len(set(stored.steps.rates.tolist())) == 4
+    for weight, expected in zip(model.network.parameters(), network.parameters(), strict=True):
+        torch.testing.assert_close(weight, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_longer_budget_repeats_the_steps_and_a_resumed_loader_goes_on_with_them(make):
+    data = make(DD, **FEW)
+    run = HardLabel(ConvNet(1, 4), protocol="own", budget=Budget(steps=6)).resolve_run(data, 20, 1438)
+    assert (run.steps, run.batch, run.own, run.plan.recipe.lr) == (6, 10, None, "set")  # the set is not made yet
+    loader = RunLoader(20, 10, 6, seed=0, batches=np.tile(data.batches, (2, 1))[:3])
+    loader.load_state_dict({"handed_out": 2})
+    assert [batch.ids.tolist() for batch in loader] == [data.batches[k].tolist() for k in (0, 0, 1, 0)]
+
+
+def test_sets_that_learned_no_steps_are_told(make):
+    with pytest.raises(
+        UsageError, match="Protocol own repeats the steps that a set was learned with, and DM learns none"
+    ):
+        HardLabel(ConvNet(1, 4), protocol="own").resolve_run(make(DM), 20, 1438)
+    with pytest.raises(UsageError, match="StoredLabel draws its batches"):
+        StoredLabel(ConvNet(1, 4), published="labels", protocol="own").resolve_run(make(DD), 20, 1438)

@@ -3,10 +3,11 @@
 import logging
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from math import log2
+from threading import Lock
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -34,6 +35,8 @@ from ddlight.views.view import to_input, to_unit
 
 log = logging.getLogger("ddlight")
 Init: TypeAlias = Literal["noise", "real"]
+_SEEDED = Lock()
+"""Torch's generator is one for all threads of a process."""
 MOMENTUM = 0.5
 """Of the SGD that moves images, in all codes of the family."""
 BATCH = 256
@@ -153,19 +156,12 @@ class MatchingSynthesiser(Synthesiser):
         """This process's GPU where there is one."""
         return current_device()
 
-    def fresh(self, *index: int, drawn: Callable[[nn.Module], object] | None = None) -> nn.Module:
-        """A network that was never trained, in training mode, on the device: the same for the same numbers.
-
-        Args:
-            index: numbers of the iteration and whatever else tells it from others.
-            drawn: draws the weights in place, from torch's own generator; None leaves them as they were built.
-        """
+    def fresh(self, *index: int) -> nn.Module:
+        """A network that was never trained, in training mode, on the device: the same for the same numbers."""
         info = self.dataset.info
-        with torch.random.fork_rng(devices=[]):
+        with _SEEDED, torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(int(generator(self.seed, "matching network", *index).integers(2**62)))
             network = self.network.build(self.dataset.num_classes, info.channels, info.size)
-            if drawn is not None:
-                drawn(network)
         return network.to(self.device).train()
 
     @cached_property
