@@ -21,6 +21,12 @@ def norm_layer(norm: str, channels: int) -> nn.Module:
     return nn.GroupNorm(channels, channels) if norm == "instance" else nn.BatchNorm2d(channels)
 
 
+def channels_together(network: nn.Module) -> None:
+    """Lay a network out so that the channels of a pixel lie together: faster in bf16, but for GroupNorm's kernels."""
+    if not any(isinstance(module, nn.GroupNorm) for module in network.modules()):
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
 CACHED = 2**19
 """Numbers that are pooled at once on a CPU: 2 MB of float32, which stay in its cache over the additions."""
 

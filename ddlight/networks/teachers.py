@@ -24,7 +24,7 @@ from ddlight.core.errors import DataError, UsageError
 from ddlight.networks.device import current_device, number_format
 from ddlight.networks.export import bring_classes, load_student
 from ddlight.networks.flops import forward_flops
-from ddlight.networks.layers import count_classes, embed_with_logits, keep_classes
+from ddlight.networks.layers import channels_together, count_classes, embed_with_logits, keep_classes
 from ddlight.networks.students import Student
 from ddlight.networks.weights import digest, network_from, read_state_dict
 
@@ -171,8 +171,8 @@ class Teacher(ABC):
                 raise UsageError(f"The teacher {self.name} has {what}. Give different ones from 0 to {count - 1}.")
             keep_classes(network, chosen)
         statistics = torch.tensor([taken.mean, taken.std], dtype=torch.float32).reshape(2, 1, -1, 1, 1)
-        if self.precision == "bf16" and not any(isinstance(m, nn.GroupNorm) for m in network.modules()):
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # slower with GroupNorm
+        if self.precision == "bf16":
+            channels_together(network)
         return Loaded(network.eval().requires_grad_(False), taken, statistics)
 
     def _ready(self, device: torch.device | None = None) -> Loaded:

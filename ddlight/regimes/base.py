@@ -23,6 +23,7 @@ from ddlight.core.errors import UsageError
 from ddlight.core.randomness import generator
 from ddlight.networks import compiling
 from ddlight.networks.flops import activations, build_checked
+from ddlight.networks.layers import channels_together
 from ddlight.networks.students import Student
 from ddlight.networks.teachers import Teacher, mean_logits
 from ddlight.recipes import budget as length
@@ -272,6 +273,8 @@ class Regime(LightningModule):
         for module in self.network.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.momentum = recipe.bn_momentum
+        if self._on_gpu and self.trainer.precision != "32-true":
+            channels_together(self.network)
         self.compiled = self.compile_networks is True
         if self.compile_networks == "auto":
             info, seen = self.data.dataset.info, self.images_seen(self.run.steps)
@@ -281,6 +284,10 @@ class Regime(LightningModule):
             self.network.compile()
             for teacher in self.all_teachers if self.online else []:
                 teacher.compile(recipe.batch_statistics)
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self.trainer.strategy.root_device.type == "cuda"
 
     # --- steps ---
 
@@ -341,7 +348,8 @@ class Regime(LightningModule):
     def configure_optimizers(self) -> Any:
         """The recipe's optimiser; its rate follows progress, once per optimiser step."""
         assert self.network is not None
-        optimizer = build_optimizer(self.network, self.run.plan.recipe)
+        gradients = self.trainer.precision == "16-mixed" or self.trainer.gradient_clip_val  # that Lightning changes
+        optimizer = build_optimizer(self.network, self.run.plan.recipe, fused=self._on_gpu and not gradients)
         schedule = LambdaLR(optimizer, self._rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -427,8 +435,8 @@ def learned_lr(data: CondensedDataModule) -> float | Literal["set"]:
     return lr
 
 
-def build_optimizer(network: nn.Module, recipe: Recipe) -> Optimizer:
-    """SGD, Adam or AdamW over a network's parameters, with or without decay of biases and norms."""
+def build_optimizer(network: nn.Module, recipe: Recipe, fused: bool = False) -> Optimizer:
+    """SGD, Adam or AdamW over all parameters, with or without decay of biases and norms; `fused` in one kernel."""
     parameters = [p for p in network.parameters() if p.requires_grad]
     matrices = [p for p in parameters if p.ndim > 1]
     vectors = [p for p in parameters if p.ndim <= 1]
@@ -438,9 +446,9 @@ def build_optimizer(network: nn.Module, recipe: Recipe) -> Optimizer:
     ]
     lr = float(recipe.lr)
     if recipe.optimizer == "sgd":
-        return SGD(groups, lr=lr, momentum=recipe.momentum, nesterov=recipe.nesterov)
+        return SGD(groups, lr=lr, momentum=recipe.momentum, nesterov=recipe.nesterov, fused=fused or None)
     kind = Adam if recipe.optimizer == "adam" else AdamW
-    return kind(groups, lr=lr, betas=recipe.betas)
+    return kind(groups, lr=lr, betas=recipe.betas, fused=fused or None)
 
 
 def seed_torch(seed: int, device: torch.device) -> None:

@@ -227,8 +227,8 @@ class StoredLabel(Regime):
             stored_batch = self.labels.batch(batch.epoch, batch.index)
             return published_view(batch.images, batch.labels, stored_batch, self.data.dataset.info, batch.rows)
         rows = self.labels.read(batch.epoch, batch.index)[slice(*batch.rows)]
-        stored = torch.from_numpy(np.array(rows)).to(self.device).float()  # numpy would take longer to widen fp16
-        return replace(super().view(batch, step), stored=stored)
+        stored = torch.from_numpy(np.array(rows)).to(self.device, non_blocking=True)
+        return replace(super().view(batch, step), stored=stored.float())  # numpy would take longer to widen fp16
 
     def targets(self, view: View) -> Tensor:
         """Stored labels of this view, (B, K): probabilities, softened here or by their makers (kl), or logits (mse)."""

@@ -58,6 +58,8 @@ class Trainer(lightning.Trainer):
         gradient_clip_val: as Lightning's.
         deterministic: as Lightning's.
         sync_batchnorm: as Lightning's.
+        benchmark: on a GPU let cuDNN try its algorithms on every shape and keep the fastest, as Lightning's; two runs
+            may then differ in their last digits.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Trainer(lightning.Trainer):
         gradient_clip_val: float | None = None,
         deterministic: bool | Literal["warn"] | None = None,
         sync_batchnorm: bool = False,
+        benchmark: bool = False,
     ) -> None:
         if precision not in get_args(Precision):
             raise UsageError(
@@ -101,6 +104,7 @@ class Trainer(lightning.Trainer):
             "gradient_clip_val": gradient_clip_val,
             "deterministic": deterministic,
             "sync_batchnorm": sync_batchnorm,
+            "benchmark": benchmark,
         }
         super().__init__(
             **self.machine,

@@ -12,6 +12,7 @@ from ddlight.core.randomness import generator
 from ddlight.data.table import DatasetInfo
 from ddlight.recipes.plan import Augment
 from ddlight.views import colour, crop, dsa, mix, patches
+from ddlight.views._tensors import beside
 from ddlight.views.loader import Batch
 from ddlight.views.normalise import denormalise, normalise
 from ddlight.views.pixels import FullSize, Pixels
@@ -180,12 +181,12 @@ class Viewer:
         else:
             box = mix.cutmix_draw(u, images.shape[2], a.mix_alpha)
             share, mixed = mix.kept_fraction(box, images.shape[2]), mix.cutmix(images, partners, box)
-        shares = np.broadcast_to(share, len(images)).copy()
-        return mixed, torch.as_tensor(shares, dtype=torch.float32, device=images.device)
+        shares = np.broadcast_to(share, len(images))
+        return mixed, beside(shares, images, torch.float32)
 
 
 def _index(rows: np.ndarray, images: Pixels) -> Tensor:
-    return torch.from_numpy(rows).to(images.device)
+    return torch.from_numpy(rows).to(images.device, non_blocking=True)
 
 
 def to_input(images: Tensor, info: DatasetInfo, whitening: Whitening | None = None) -> Tensor:

@@ -17,7 +17,7 @@ from ddlight.networks.students import MLP, ConvNet
 from ddlight.networks.teachers import FileTeacher, RunTeacher
 from ddlight.recipes.budget import Budget
 from ddlight.recipes.plan import Override
-from ddlight.regimes.base import build_optimizer
+from ddlight.regimes.base import Regime, build_optimizer
 from ddlight.regimes.hard_label import HardLabel
 from ddlight.regimes.multi_teacher_label import MultiTeacherLabel
 from ddlight.regimes.soft_label import SoftLabel
@@ -146,6 +146,31 @@ def test_optimisers(recipe, kind, decays):
     assert found == {id(p): decays[p.ndim == 1] for p in network.parameters()}
     assert optimizer.defaults.get("momentum", 0.7) == 0.7
     assert optimizer.defaults.get("betas", wanted.betas) == wanted.betas
+
+
+def matrices(network):
+    """All but biases: those before BatchNorm have gradients of rounding alone, of which Adam makes whole steps."""
+    return torch.cat([p.detach().flatten() for p in network.parameters() if p.ndim > 1])
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam", "adamw"])
+def test_what_a_gpu_takes_gives_the_same_weights(fit, monkeypatch, kind):
+    """Its optimiser in one kernel and, in mixed precision, its layout, tried on the CPU, which has both."""
+    student, common = ConvNet(depth=2, width=8, norm="batch"), {"budget": Budget(steps=4)}
+    recipe = Override(optimizer=kind, lr=0.01, weight_decay=0.01, batch=20)
+    found = {}
+    for gpu in (False, True):
+        monkeypatch.setattr(Regime, "_on_gpu", gpu)
+        for precision in ("32-true", "bf16-mixed"):
+            model = HardLabel(student, recipe=recipe, **common)
+            run = fit(model, Random(DIGITS, ipc=2), run=f"{gpu}{precision}", test=False, precision=precision).run
+            found[gpu, precision] = matrices(model.network)
+            layer = [m for m in model.network.features if isinstance(m, nn.Conv2d)][1]
+            assert layer.weight.is_contiguous() == (not gpu or precision == "32-true")
+            assert model.trainer.optimizers[0].defaults["fused"] == (gpu or None)
+            assert torch.equal(matrices(load_student(run)[0]), found[gpu, precision])
+    torch.testing.assert_close(found[True, "32-true"], found[False, "32-true"], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found[True, "bf16-mixed"], found[False, "bf16-mixed"], rtol=0.05, atol=0.02)
 
 
 def test_batch_norm_takes_the_recipes_momentum(fit):

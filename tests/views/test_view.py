@@ -106,6 +106,22 @@ def test_the_set_is_left_as_it_is():
     assert torch.equal(PIXELS, before)
 
 
+@pytest.mark.parametrize("name", MANY)
+def test_a_view_waits_for_no_device(name, monkeypatch):
+    """On a device without numbers nothing can be read back; and nothing goes there that the host waits for."""
+    there, copies, to = torch.device("meta"), [], torch.Tensor.to
+
+    def spy(tensor, *args, **kwargs):
+        if torch.device("meta") in args and tensor.device.type == "cpu":
+            copies.append(kwargs.get("non_blocking", False))
+        return to(tensor, *args, **kwargs)
+
+    batch = replace(batches()[0], images=PIXELS.to(there), labels=LABELS.to(there))
+    monkeypatch.setattr(torch.Tensor, "to", spy)
+    assert viewer(MANY[name])(batch).images.device == there
+    assert copies and all(copies)
+
+
 # --- what they show ---
 
 
