@@ -2,10 +2,16 @@
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 
-from ddlight.core.errors import DDLightError, UsageError, nearest
+from ddlight.core.errors import DataError, DDLightError, UsageError, nearest
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT."""
+OUT_OF_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory|invalid buffer size", re.IGNORECASE)
+"""What torch says where memory is short, in an error of no class of its own."""
 
 COMMANDS = {
     "fit": ("ddlight.cli.start:main", "train a student on a condensed set and report its accuracy"),
@@ -71,17 +77,45 @@ def call(argv: Sequence[str]) -> int:
     return int(getattr(importlib.import_module(module), function)(arguments) or 0)
 
 
+def plain(error: BaseException, words: Sequence[str]) -> tuple[int, str] | None:
+    """Exit code and one line for what a user or the machine causes; None for what is a mistake of the program."""
+    if isinstance(error, DDLightError):
+        return error.code, str(error)
+    if isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt):
+        again = "goes on from what was saved" if words and words[0] in ("fit", "condense", "score", "grid") else "again"
+        return INTERRUPTED, f"Interrupted. Nothing finished was lost: the same command {again}."
+    text = next(iter(str(error).splitlines()), "")
+    if isinstance(error, OSError) and error.strerror:
+        where = " and ".join(
+            repr(os.fsdecode(n)) for n in (error.filename, error.filename2) if isinstance(n, str | bytes)
+        )
+        return DataError.code, f"{where or 'A file'} cannot be read or written: {error.strerror}."
+    if isinstance(error, UnicodeError):
+        return DataError.code, f"A file or name is not UTF-8 text: {text}."
+    if isinstance(error, RecursionError):
+        return UsageError.code, "A configuration refers to itself, or is nested too deeply."
+    if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(text):
+        return (
+            1,
+            f"This takes more memory than there is: {text or 'none is left'}. Take a smaller batch, size or network.",
+        )
+    return None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point. Exit codes: 0 done, 1 failed, 2 usage, 3 data, 143 stopped by a signal after saving."""
+    """Entry point. Exit codes: 0 done, 1 failed, 2 usage, 3 data, 130 Ctrl-C, 143 stopped by a signal after saving."""
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return call(sys.argv[1:] if argv is None else argv)
-    except DDLightError as error:
-        if "DDLIGHT_DEBUG" in os.environ:
-            raise
-        sys.stderr.write(f"ddlight: {error}\n")
-        return error.code
+        return call(words)
     except BrokenPipeError:
         return 0
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        said = None if "DDLIGHT_DEBUG" in os.environ else plain(error, words)
+        if said is None:
+            raise
+        code, text = said
+        sys.stderr.write(f"ddlight: {text}\n")
+        return code
 
 
 if __name__ == "__main__":

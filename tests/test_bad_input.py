@@ -536,3 +536,97 @@ def test_the_line_that_drops_a_config_s_budget_works_as_it_is_written(command, h
     assert words is not None, refused.err
     done = command(*FIT, *words.groups(), "--dry-run")
     assert done.code == 0, done.err
+
+
+# --- what the machine says ---
+
+CAUSES = {
+    "closed file": (PermissionError(errno.EACCES, "Permission denied", "set/selection.csv"), 3, "'set/selection.csv'"),
+    "dying disk": (
+        OSError(errno.EIO, "Input/output error", "cache/x"),
+        3,
+        "'cache/x' cannot be read or written: Input",
+    ),
+    "other disk": (OSError(errno.EXDEV, "Invalid cross-device link", "a", None, "b"), 3, "'a' and 'b' cannot"),
+    "stale": (OSError(errno.ESTALE, "Stale file handle"), 3, "A file cannot be read or written: Stale file handle"),
+    "long name": (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 300), 3, "File name too long"),
+    "text": (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), 3, "is not UTF-8 text"),
+    "self": (RecursionError("maximum recursion depth exceeded"), 2, "refers to itself"),
+    "memory": (MemoryError(), 1, "more memory than there is"),
+    "torch": (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 4e12 bytes"), 1, "more memory"),
+    "Ctrl-C": (KeyboardInterrupt(), 130, "Interrupted. Nothing finished was lost: the same command goes on"),
+}
+
+
+@pytest.mark.parametrize("case", CAUSES)
+def test_what_the_machine_or_a_person_causes_is_one_line(command, monkeypatch, case):
+    error, code, text = CAUSES[case]
+
+    def fail(argv):
+        raise error
+
+    monkeypatch.setattr("ddlight.cli.start.main", fail)
+    answer = command(*FIT)
+    check(answer, code, text)
+    assert len(answer.err.splitlines()) == 1
+
+
+def test_a_mistake_of_the_program_keeps_its_traceback(command, monkeypatch):
+    def fail(argv):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr("ddlight.cli.start.main", fail)
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        command(*FIT)
+
+
+def test_a_network_that_no_machine_holds(command):
+    check(command(*FIT, "--model.student=ConvNet", "--model.student.width=1000000"), 1, "more memory than there is")
+
+
+def test_ctrl_c_in_a_run_says_what_goes_on(home):
+    words = [sys.executable, "-m", "ddlight", *map(str, FIT), "--model.budget.steps=100000", "--trainer.run=run"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    end = time.monotonic() + 60
+    while not (home / "run" / "config.yaml").exists():
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.1)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    err = process.communicate(timeout=60)[1]
+    assert (process.returncode, "Traceback" in err) == (130, False), err
+    assert "ddlight: Interrupted. Nothing finished was lost: the same command goes on from what was saved." in err
+
+
+def test_a_card_imports_nothing(command, home):
+    """A module in the working folder would run, if `student.json` were believed."""
+    assert command(*FIT, "--trainer.run=teacher").code == 0
+    (home / "evil.py").write_text("open('ran', 'w').close()\nclass Student: pass\n")
+    card = home / "teacher" / "student.json"
+    content = {k: v for k, v in json.loads(card.read_text()).items() if k != "sha256"}
+    for name in ("evil.Student", "os.system", "subprocess.Popen"):
+        card.write_text(json.dumps({**content, "class": name}))
+        check(
+            command(*FIT, *TEACHER, "--model.teacher.run=teacher"), 3, "student.json is damaged or of another version"
+        )
+    assert not (home / "ran").exists()
+
+
+@pytest.mark.parametrize("option", ["data.path", "model.teacher.file"])
+def test_a_pipe_is_not_waited_for(command, home, option):
+    os.mkfifo(home / "pipe.pt")
+    words = (
+        ("--data=Released", "--data.path=pipe.pt")
+        if option == "data.path"
+        else (
+            "--model=TeacherLabel",
+            "--model.teacher=FileTeacher",
+            "--model.teacher.student=MLP",
+            "--model.teacher.file=pipe.pt",
+            "--model.teacher.mean=[0.5]",
+            "--model.teacher.std=[0.5]",
+            "--model.teacher.size=32",
+        )
+    )
+    base = tuple(word for word in FIT if "ipc" not in str(word))
+    check(command(*base, *words), 3, "pipe.pt")

@@ -68,17 +68,31 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: harmless(value) for name, value in row.items()} for row in rows)
     write_bytes(path, text.getvalue().encode())
+
+
+def harmless(value: object) -> object:
+    """A cell of a table that no spreadsheet takes for a formula: a text that begins as one gets an apostrophe."""
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        try:
+            float(value)
+        except ValueError:
+            return f"'{value}"
+    return value
 
 
 def read_json(path: Path) -> Any:
     """Read a JSON file. Raises DataError naming the file where it is missing or damaged."""
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} is no file: a folder, pipe or device is not read.")
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         raise DataError(f"There is no file {path}.") from None
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is damaged or not JSON: {error}") from error
 
 

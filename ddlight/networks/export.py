@@ -1,8 +1,8 @@
 """The trained student on disk: `student.safetensors` and the `student.json` that says how to build it."""
 
-import importlib
 import json
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -67,7 +67,7 @@ def save_student(folder: str | Path, network: nn.Module, card: StudentCard, epoc
 
 
 def read_card(folder: str | Path) -> StudentCard:
-    """Read `student.json` of a run; DataError where it is missing, damaged, or its student cannot be imported."""
+    """Read `student.json` of a run; DataError where it is missing, damaged, or its student is not imported already."""
     path = Path(folder).expanduser() / CARD
     config = path.with_name("config.yaml")
     if not path.is_file() and config.is_file():
@@ -83,13 +83,17 @@ def read_card(folder: str | Path) -> StudentCard:
         said = files.unsigned(json.loads(path.read_bytes()))
         name = said.pop("class")
         module, _, attribute = name.rpartition(".")
-        kind = getattr(importlib.import_module(module or students.__name__), attribute)
+        if module and module not in sys.modules:  # nothing is imported because a file says so
+            raise TypeError(f"{name} is none of ddlight's students")
+        kind = getattr(sys.modules[module or students.__name__], attribute)
         if not (isinstance(kind, type) and issubclass(kind, Student)):
             raise TypeError(f"{name} is not a Student")
         spec: Any = kind(**said.pop("args"))
         rows: dict[str, Any] = {name: tuple(said.pop(name)) for name in ("mean", "std", "classes")}
         return StudentCard(spec, **rows, **said)
-    except (ValueError, KeyError, TypeError, AttributeError, ImportError, DataError) as error:
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError, DataError, UsageError, RecursionError) as error:
         raise DataError(f"{path} is damaged or of another version: {error!r}. Train the student again.") from error
 
 

@@ -25,6 +25,8 @@ def read_torch_file(path: Path) -> Any:
     The checksums of its archive are compared, which torch does not do. Raises DataError where the file is missing,
     damaged, or reading it could run code.
     """
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} is no file: a folder, pipe or device is not read.")
     try:
         with path.open("rb") as file:
             if zipfile.is_zipfile(file):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ddlight.core.errors import DataError
-from ddlight.core.files import signed, unsigned
+from ddlight.core.files import signed, unsigned, write_csv
 
 CONTENT = {"b": [1.5, (2, None)], "a": {"ä": 1e22, "x": -0.0}, "n": 3}
 
@@ -31,3 +31,9 @@ def test_a_field_that_is_gone_is_missed():
 
 def test_what_was_never_signed_is_not_checked():
     assert unsigned(CONTENT) == CONTENT
+
+
+def test_no_cell_of_a_table_is_a_formula(tmp_path):
+    cells = {"a": "=1+1", "b": "-0.5", "c": "@x", "d": "+cmd|x", "e": "-name", "f": -3, "g": "plain"}
+    write_csv(tmp_path / "t.csv", [cells])
+    assert (tmp_path / "t.csv").read_text().splitlines()[1] == "'=1+1,-0.5,'@x,'+cmd|x,'-name,-3,plain"

@@ -4,10 +4,12 @@ import doctest
 import io
 import json
 import pickle
+import shutil
 import sys
 import tarfile
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -954,6 +956,60 @@ def test_links_in_archives_are_refused(place):
         archive.addfile(entry)
     with pytest.raises(DataError, match=r"bad.tar was not unpacked"):
         read_released(place / "bad.tar", Digits(size=32))
+
+
+def packed(place, ending):
+    """An archive of a published folder."""
+    pictures(place / "in", lambda c, i: f"set/{c}/{i}")
+    return Path(
+        shutil.make_archive(
+            str(place / "set"), {"zip": "zip", "tar.gz": "gztar", "tar.xz": "xztar"}[ending], place / "in"
+        )
+    )
+
+
+@pytest.mark.parametrize("ending", ["zip", "tar.gz", "tar.xz"])
+@pytest.mark.parametrize("keep", [0, 10, 0.5, 0.98])
+def test_archives_that_were_cut_are_named(place, ending, keep):
+    path = packed(place, ending)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content)) if isinstance(keep, float) else keep])
+    with pytest.raises(DataError, match=r"set\.\S+ was not unpacked") as caught:
+        read_released(path, Digits(size=32))
+    assert "/tmp/tmp" not in str(caught.value)
+
+
+def test_what_is_wrong_in_an_archive_names_the_archive(place):
+    path = packed(place, "zip")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("set/3/9.png", b"no picture")
+    with pytest.raises(DataError, match=r"set\.zip/set/3/9.png"):
+        read_released(path, Digits(size=32))
+
+
+@pytest.mark.parametrize(("place_of_flag", "value", "message"), [(6, 1, "encrypted"), (8, 77, "compression|supported")])
+def test_archives_that_are_encrypted_or_packed_unknown_are_named(place, place_of_flag, value, message):
+    path = packed(place, "zip")
+    content = bytearray(path.read_bytes())
+    for signature, shift in ((b"PK\x03\x04", 0), (b"PK\x01\x02", 2)):
+        start = content.find(signature)
+        while start >= 0:
+            content[start + place_of_flag + shift] = value
+            start = content.find(signature, start + 4)
+    path.write_bytes(bytes(content))
+    with pytest.raises(DataError, match=rf"set\.zip was not unpacked: .*({message})"):
+        read_released(path, Digits(size=32))
+
+
+@pytest.mark.parametrize("ending", ["zip", "tar.gz"])
+def test_archives_that_unpack_to_far_more_are_refused(place, ending, monkeypatch):
+    path = packed(place, ending)
+    monkeypatch.setattr(released, "UNPACKED_BYTES", 1000)
+    monkeypatch.setattr(released, "UNPACKED_TIMES", 0.1)
+    with pytest.raises(DataError, match=r"unpacks to more than .* If it is to: DDLIGHT_UNPACK_GB=GIGABYTES"):
+        read_released(path, Digits(size=32))
+    monkeypatch.setenv("DDLIGHT_UNPACK_GB", "1")
+    assert len(read_released(path, Digits(size=32)).images) == 30
 
 
 def broken(place, case):

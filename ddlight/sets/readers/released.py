@@ -27,11 +27,12 @@ neither probabilities nor logits.
 
 import hashlib
 import logging
+import os
 import stat
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -51,6 +52,9 @@ from ddlight.sets.readers.released_set import ReleasedSet, Space, brought_to
 from ddlight.sets.readers.tensors import file_beside, read_tensor_folder, read_tensors, tensor_files
 
 log = logging.getLogger("ddlight")
+UNPACK_VARIABLE = "DDLIGHT_UNPACK_GB"
+UNPACKED_TIMES, UNPACKED_BYTES = 50, 10**9
+"""An archive may unpack to so many times its size, or to so many bytes where that is more."""
 OF_CIFAR10 = ("images*.pt", "data.pt")
 """Layouts whose makers normalise CIFAR-100 with CIFAR-10's mean and std."""
 
@@ -62,7 +66,12 @@ def read_released(path: Path, dataset: RealDataset, space: Space | Literal["scal
     [-1, 1]). DataError where the set is
     damaged, of no known layout, would run code, or does not belong to this dataset.
     """
-    content = _reader(path)(path, dataset)
+    if not path.is_file() and not path.is_dir():
+        raise DataError(f"{path} is neither a file nor a folder: a pipe or device is not read.")
+    try:
+        content = _reader(path)(path, dataset)
+    except OSError as error:
+        raise DataError(f"{error.filename or path} cannot be read: {error.strerror or error}.") from error
     if space is not None and content.images.dtype != np.uint8:
         content = brought_to(content, space, path)
     elif content.contradiction:
@@ -146,13 +155,37 @@ def _read_archive(path: Path, dataset: RealDataset) -> ReleasedSet:
                         inside = (folder / member.filename).resolve().is_relative_to(folder.resolve())
                         if stat.S_ISLNK(member.external_attr >> 16) or not inside:
                             raise zipfile.BadZipFile(f"member {member.filename}")
+                    _check_unpacked(path, (member.file_size for member in archive.infolist()))
                     archive.extractall(folder)
             else:
                 with tarfile.open(path) as tar:
+                    _check_unpacked(path, (member.size for member in tar))
                     tar.extractall(folder, filter="data")
-        except (tarfile.TarError, zipfile.BadZipFile, OSError) as error:
-            raise DataError(f"{path} was not unpacked: it is damaged or would write outside ({error}).") from error
-        return _read_folder(folder, dataset)
+        except DataError:
+            raise
+        except RuntimeError as error:  # so zipfile says that it is encrypted, or packed in a way that it does not know
+            raise DataError(f"{path} was not unpacked: {str(error).replace(name, str(path))}.") from error
+        except Exception as error:  # whatever a cut or damaged archive makes of it
+            reason = next(iter(str(error).splitlines()), type(error).__name__).replace(name, str(path))
+            raise DataError(f"{path} was not unpacked: it is damaged or would write outside ({reason}).") from error
+        try:
+            return _read_folder(folder, dataset)
+        except DataError as error:  # which names the archive, not the folder that is gone
+            raise DataError(str(error).replace(name, str(path))) from error
+
+
+def _check_unpacked(path: Path, sizes: Iterable[int]) -> None:
+    """Raise DataError where an archive unpacks to far more than pictures do."""
+    given = os.environ.get(UNPACK_VARIABLE)
+    limit = float(given) * 1e9 if given else max(UNPACKED_TIMES * path.stat().st_size, UNPACKED_BYTES)
+    total = 0
+    for size in sizes:
+        total += size
+        if total > limit:
+            raise DataError(
+                f"{path} of {path.stat().st_size / 1e6:.1f} MB unpacks to more than {limit / 1e9:.1f} GB, which no set "
+                f"of pictures does. If it is to: {UNPACK_VARIABLE}=GIGABYTES before the command."
+            )
 
 
 def _check(content: ReleasedSet, path: Path, dataset: RealDataset) -> None:
