@@ -28,7 +28,8 @@ def listed(*patterns):
 NAMED = listed(
     "*.yaml", "coresets/*.yaml", "decoupled/*.yaml", "matching/*.yaml", "teachers/*.yaml", "generative/*.yaml"
 )
-PRINTED = [p for p in NAMED if not p.id.startswith("matching/")] + listed("matching/frepo*.yaml")
+PRINTED = [p for p in NAMED if not p.id.startswith(("matching/", "generative/"))]
+PRINTED += listed("matching/frepo*.yaml", "generative/mgd3*.yaml")
 """Those whose options are printed and parsed again: of the family that has them alike, one."""
 FRAGMENTS = listed("base/**/*.yaml")
 OURS = [*NAMED, *FRAGMENTS, *listed("sweeps/*.yaml", "generators/*.yaml")]
