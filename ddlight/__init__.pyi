@@ -27,10 +27,14 @@ from ddlight.methods.base import Synthesiser as Synthesiser
 from ddlight.methods.baselines.full import FullData as FullData
 from ddlight.methods.baselines.random import Random as Random
 from ddlight.methods.baselines.released import Released as Released
+from ddlight.methods.generative.d3hr import D3HR as D3HR
 from ddlight.methods.generative.d4m import D4M as D4M
 from ddlight.methods.generative.dit import DiT as DiT
+from ddlight.methods.generative.engine.pretrained import PretrainedDiT as PretrainedDiT
+from ddlight.methods.generative.engine.pretrained import StableDiffusion as StableDiffusion
 from ddlight.methods.generative.engine.synthesised import GenerativeSynthesiser as GenerativeSynthesiser
 from ddlight.methods.generative.engine.trained import TrainedDiT as TrainedDiT
+from ddlight.methods.generative.manifold_gd import ManifoldGD as ManifoldGD
 from ddlight.methods.generative.mgd3 import MGD3 as MGD3
 from ddlight.methods.generative.minimax import Minimax as Minimax
 from ddlight.methods.geometry.cal import CAL as CAL
