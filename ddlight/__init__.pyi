@@ -30,8 +30,6 @@ from ddlight.methods.baselines.released import Released as Released
 from ddlight.methods.generative.d3hr import D3HR as D3HR
 from ddlight.methods.generative.d4m import D4M as D4M
 from ddlight.methods.generative.dit import DiT as DiT
-from ddlight.methods.generative.engine.pretrained import PretrainedDiT as PretrainedDiT
-from ddlight.methods.generative.engine.pretrained import StableDiffusion as StableDiffusion
 from ddlight.methods.generative.engine.synthesised import GenerativeSynthesiser as GenerativeSynthesiser
 from ddlight.methods.generative.engine.trained import TrainedDiT as TrainedDiT
 from ddlight.methods.generative.manifold_gd import ManifoldGD as ManifoldGD
