@@ -17,13 +17,15 @@ from pathlib import Path
 from ddlight.core.errors import UsageError
 
 WITH_PICTURES = ("load", "fit")
-PARTS = ("load", "train", "labels", "select", "fit")
+PARTS = ("load", "train", "labels", "select", "fit", "gpu")
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command. Exit code 0 whether the goals hold or not."""
     parser = argparse.ArgumentParser(prog="ddlight bench", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("part", choices=PARTS, help="what is measured, on the CPU; minutes, but labels: seconds")
+    parser.add_argument(
+        "part", choices=PARTS, help="what is measured, on the CPU but for gpu; minutes, but labels: seconds"
+    )
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="interleaved rounds (7)")
     parser.add_argument("--quick", action="store_true", help="seconds: everything tiny, for tests and not for numbers")
     parser.add_argument("--root", type=Path, metavar="FOLDER", help="pictures for load (any) and fit (train/, test/)")

@@ -22,12 +22,13 @@ from ddlight.networks.students import MLP, ConvNet, ResNet, Student, Torchvision
 from ddlight.networks.teachers import Input, Precision, RunTeacher, Teacher
 from ddlight.recipes.budget import Budget
 from ddlight.recipes.plan import Override
-from ddlight.regimes.base import Regime, build_optimizer
+from ddlight.regimes.base import Regime
 from ddlight.regimes.hard_label import HardLabel
 from ddlight.regimes.multi_teacher_label import MultiTeacherLabel
 from ddlight.regimes.stored_label import StoredLabel
 from ddlight.regimes.teacher_label import TeacherLabel
 from ddlight.sets.module import CondensedDataModule
+from ddlight.train.trainer import Precision as Format
 from ddlight.train.trainer import Trainer as RunTrainer
 from ddlight.views.normalise import normalise
 
@@ -118,20 +119,23 @@ def regimes(size: Size, folder: Path) -> dict[str, Regime]:
     }
 
 
-def stepper(model: Regime, data: CondensedDataModule, folder: Path) -> Callable[[], None]:
+def stepper(
+    model: Regime, data: CondensedDataModule, folder: Path, accelerator: str = "cpu", precision: Format = "32-true"
+) -> Callable[[], None]:
     """A function that does one training step of a regime: its views, labels, loss and optimiser, without hooks."""
-    trainer = RunTrainer(run=str(folder), progress=False, accelerator="cpu", devices=1)
+    trainer = RunTrainer(run=str(folder), progress=False, accelerator=accelerator, devices=1, precision=precision)
     trainer.datamodule = data  # type: ignore[attr-defined]
     trainer.strategy.connect(model)
     model.trainer = data.trainer = trainer
     data.setup("fit")
     model.setup("fit")
+    model.to(trainer.strategy.root_device)
     model.on_fit_start()
-    assert model.network is not None
-    optimizer, batches = build_optimizer(model.network, model.run.plan.recipe), iter(data.train_dataloader())
+    optimizer, batches = model.configure_optimizers()["optimizer"], iter(data.train_dataloader())
 
     def step() -> None:
-        loss = model.training_step(next(batches).attach(*data.tensors(model.device)), 0)
+        with trainer.precision_plugin.forward_context():
+            loss = model.training_step(next(batches).attach(*data.tensors(model.device)), 0)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -3,13 +3,14 @@
 import json
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from ddlight.bench import fit, labels, load, train
+from ddlight.bench import fit, gpu, labels, load, train
 from ddlight.bench.timing import Measure, interleaved, measured, one_thread, ratio
 from ddlight.data import Digits
 from ddlight.methods.baselines.random import Random
@@ -182,6 +183,27 @@ def test_cpu_seconds_are_those_of_the_command():
 def test_an_evaluation_is_compared_with_its_network(tmp_path):
     found = fit.evaluation(tmp_path, ConvNet(1, 4), 1)
     assert found.id == "P28" and found.value > 1
+
+
+# --- gpu ---
+
+
+def test_the_steps_of_the_gpu_train_on_the_cpu_too_and_the_part_needs_a_gpu(tmp_path, command):
+    for step in gpu.steps(tmp_path, train.QUICK, "cpu"):
+        step()
+    if not torch.cuda.is_available():
+        answer = command("bench", "gpu")
+        assert answer.code == 2 and "needs a CUDA device" in answer.err
+
+
+def test_waits_are_what_torch_warns_of(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", lambda mode: None)
+
+    def step():
+        warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+        warnings.warn("something else", stacklevel=1)
+
+    assert gpu.waits(step) == 1
 
 
 # --- the command ---
