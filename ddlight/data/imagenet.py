@@ -25,7 +25,7 @@ LOOKED_AT = 32
 class _WnidFolders(FolderDataset):
     """Classes that are wnids (WordNet ids), sorted, so that a label follows from the name of the image's folder.
 
-    Fewer training images or another size of image are another dataset in results: ImageNette5k-64 has 500 a class.
+    Fewer training images or another size of image are another dataset in results: ImageNette-5k-64 has 500 a class.
 
     Args:
         root: folder that holds train/ and val/, or one of this dataset's usual folders with them; $DDLIGHT_DATA, else
@@ -54,7 +54,7 @@ class _WnidFolders(FolderDataset):
         if self.per_class is not None:
             count = self.per_class * row.num_classes
             row = replace(row, train=count, held_out=self.held_out * row.num_classes)
-            name += f"{count // 1000}k" if count % 1000 == 0 else str(count)
+            name += f"-{count // 1000}k" if count % 1000 == 0 else f"-{count}"
         return replace(row, name=name if self.size == TABLE[self.name].size else f"{name}-{self.size}")
 
     def identity(self) -> dict[str, object]:

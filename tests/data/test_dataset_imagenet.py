@@ -173,9 +173,9 @@ def test_fewer_images_a_class_are_drawn_and_the_rest_can_be_held_out(tmp_path):
     assert train.labels.tolist() == [0, 0, 1, 1, 2, 2] and held.labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3
     assert not {*train.ids} & {*held.ids} and {*train.ids, *held.ids} < {*whole.index("train").ids}
     assert levels(data.split("held_out")) == held.labels.tolist()
-    assert (data.info.name, data.info.train, data.info.held_out) == ("ImageNet1K6-8", 6, 9)
+    assert (data.info.name, data.info.train, data.info.held_out) == ("ImageNet1K-6-8", 6, 9)
     assert data.identity() != ImageNet1K(str(tmp_path), held_out=3, **options).identity()
-    assert ImageNette(size=64, per_class=500).info.name == "ImageNette5k-64"
+    assert ImageNette(size=64, per_class=500).info.name == "ImageNette-5k-64"
     with pytest.raises(UsageError, match=r"held_out: 5 .*0 to 4"):
         ImageNet1K(str(tmp_path), per_class=2, held_out=5, **options).index("train")
     with pytest.raises(UsageError, match=r"per_class: 7 .*has 6 .*"):

@@ -165,6 +165,13 @@ def test_a_column_of_failures_only_is_shown(study):
     assert found["A", "HardLabel ipc 10"] == "–"
 
 
+def test_a_failure_stands_in_the_table_of_the_data_that_its_dataset_reads(study):
+    study.sets("Random", [60.0, 61.0], set__dataset="ImageNette-5k-64")
+    study.fail({"dataset": "ImageNette", "method": "A", "ipc": 10, "regime": "HardLabel", "student": "ConvNet"})
+    text = markdown(compare(collect([study.root])))
+    assert "## ImageNette," not in text and grid(text)["A", "HardLabel ipc 10"] == "failed"
+
+
 def test_a_study_that_failed_altogether_is_shown(study):
     study.fail({"dataset": "Digits", "method": "A", "ipc": 10, "regime": "HardLabel", "student": "ConvNet"})
     text = markdown(compare(collect([study.root])))
