@@ -12,6 +12,8 @@ from ddlight.views import dsa
 class Augmentation:
     """DSA of one set's images; draws depend on the numbers that are given, and on nothing else.
 
+    On a GPU the gradients of scale and rotation are added in an order that changes: their last bits vary there.
+
     Args:
         strategy: operations as `dsa.Strategy` names them; "none" leaves images alone. Raises UsageError.
         size: side of the images in pixels.
