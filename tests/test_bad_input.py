@@ -93,6 +93,8 @@ WORDS = {
     "ipc": (["--data.ipc=0"], "ipc must be at least 1", "ipc=0"),
     "width": (["--model.student.width=0"], "ConvNet with width: 0. Allowed: 1 or more."),
     "accelerator": (["--trainer.accelerator=cpuu"], "The trainer's options cannot be used here", "cpuu"),
+    "crowd": (["--trainer.devices=100000"], "devices is 100000, processes on ", "Allowed: 1 to "),
+    "huge seed": (["--model.seed=99999999999999999999999"], "seed is 99999999999999999999999; it lies below 2**63"),
     "devices": (["--trainer.devices=2.5"], "The trainer's options cannot be used here", "int > 0"),
     "file": (["--config=nope.yaml"], "There is no config nope.yaml. 'ddlight configs' lists"),
     "fragment": (["--model.student=base/nope.yaml"], "model.student: there is no file base/nope.yaml."),

@@ -32,6 +32,8 @@ def make_folder(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except ValueError as error:
+        raise DataError(f"The folder {str(folder)!r} cannot be made: {error}.") from error
     except OSError as error:
         if error.errno in UNWRITABLE:
             text = f"The folder {folder} cannot be made: {error.strerror}. Name one in a place where you may write."

@@ -109,6 +109,8 @@ class Regime(LightningModule):
             values = ", ".join(f"{name}={value}" for name, value in counts.items())
             raise UsageError(f"{', '.join(counts)} must be at least 0; given: {values}.")
         self.student, self.protocol, self.recipe, self.budget = student, protocol, recipe, budget
+        if seed >= 2**63:
+            raise UsageError(f"seed is {seed}; it lies below 2**63.")
         self.seed, self.save_epochs = seed, save_epochs
         self.test_curve, self.difficulty_curve = test_curve, difficulty_curve
         self.compile_networks, self.compiled = compile_networks, False

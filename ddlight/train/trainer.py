@@ -30,6 +30,8 @@ from ddlight.train.callbacks.progress import RunBar, TrainingClock
 from ddlight.train.callbacks.test_curve import TestCurve
 
 log = logging.getLogger("ddlight")
+MANY_PROCESSES = 32
+"""More processes than this on each core are taken for a slip."""
 Precision = Literal["32-true", "16-mixed", "bf16-mixed", "auto"]
 
 
@@ -89,6 +91,9 @@ class Trainer(lightning.Trainer):
         kind = accelerator if isinstance(accelerator, str) else accelerator.name()  # type: ignore[attr-defined]
         if kind in ("auto", "gpu"):
             kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        count, most = int(str(devices)) if str(devices).isdecimal() else 1, MANY_PROCESSES * (os.cpu_count() or 1)
+        if kind == "cpu" and count > most:
+            raise UsageError(f"devices is {devices}, processes on {os.cpu_count()} cores. Allowed: 1 to {most}.")
         precision = number_format(precision, "bf16-mixed", "32-true", kind, "trainer.precision")  # type: ignore[assignment]
         keep_big_blocks()
         self.run, self.resume, self.clock, self.evaluate_seconds = Path(run or "runs/run"), resume, TrainingClock(), 0.0
