@@ -45,12 +45,16 @@ from ddlight.methods.geometry.herding import Herding as Herding
 from ddlight.methods.geometry.kcenter import KCenter as KCenter
 from ddlight.methods.geometry.kmeans import KMeans as KMeans
 from ddlight.methods.matching.cafe import CAFE as CAFE
+from ddlight.methods.matching.datm import DATM as DATM
 from ddlight.methods.matching.dc import DC as DC
 from ddlight.methods.matching.dd import DD as DD
 from ddlight.methods.matching.dm import DM as DM
 from ddlight.methods.matching.dsa import DSA as DSA
 from ddlight.methods.matching.frepo import FRePo as FRePo
 from ddlight.methods.matching.idc import IDC as IDC
+from ddlight.methods.matching.mtt import MTT as MTT
+from ddlight.methods.matching.selmatch import SelMatch as SelMatch
+from ddlight.methods.matching.tesla import TESLA as TESLA
 from ddlight.methods.patches.ca2d import CA2D as CA2D
 from ddlight.methods.patches.pca import PCA as PCA
 from ddlight.methods.patches.rded import RDED as RDED

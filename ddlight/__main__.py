@@ -21,6 +21,7 @@ COMMANDS = {
     ),
     "score": ("ddlight.cli.start:main", "train on the full data once and record what score-based coresets need"),
     "generator": ("ddlight.cli.start:main", "train the generator that generative methods sample from, once"),
+    "experts": ("ddlight.cli.start:main", "train the networks whose trajectories MTT and its kin match, once"),
     "validate": ("ddlight.cli.start:main", "score a run's student on held-out data"),
     "test": ("ddlight.cli.start:main", "score a run's student on the test split"),
     "grid": ("ddlight.studies.grid:main", "run every cell of a study that has no result yet"),
@@ -40,7 +41,7 @@ COMMANDS = {
     "configs": ("ddlight.cli.listing:configs_command", "configs that are shipped"),
     "doctor": ("ddlight.cli.doctor:main", "versions, data, devices, logins"),
 }
-WITH_COMMAND = ("fit", "condense", "score", "generator", "validate", "test")
+WITH_COMMAND = ("fit", "condense", "score", "generator", "experts", "validate", "test")
 """Commands whose function is told which of them was called."""
 
 

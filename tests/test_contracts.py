@@ -54,7 +54,7 @@ def tiny_teacher(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory):
-    """Where scoring runs lie that tests share, whose names tell them apart."""
+    """Where scoring runs and experts lie that tests share, whose names tell them apart."""
     return tmp_path_factory.mktemp("scored")
 
 
@@ -62,13 +62,15 @@ def scored(tmp_path_factory):
 def method(command, home, tiny_teacher, scored):
     """Build a method as the command line does, at its own tiny size, with a cache of its own: method("Random", ...).
 
-    In the cache that is not named, scoring runs are shared with other tests.
+    In the cache that is not named, scoring runs and experts are shared with other tests.
     """
     from ddlight.cli.command_line import run
 
     built = {}
     (home / "cache" / "Digits").mkdir(parents=True)
-    (home / "cache" / "Digits" / "scoring").symlink_to(scored)
+    for name in ("scoring", "experts"):
+        (scored / name).mkdir(exist_ok=True)
+        (home / "cache" / "Digits" / name).symlink_to(scored / name)
 
     def build(name, cache="cache", seed=0, ipc=IPC):
         key = (name, seed, ipc)

@@ -187,6 +187,9 @@ class CLI(LightningCLI):
     def _score(self) -> None:
         self.trainer.score(None, self.datamodule, self.options.csv)
 
+    def _experts(self) -> None:
+        self.trainer.experts(None, self.datamodule)
+
     def _generator(self) -> None:
         self.trainer.generator(None, self.datamodule)
 

@@ -233,6 +233,9 @@ def _data_lines(data: CondensedDataModule) -> list[str]:
     if (run := getattr(data, "generator_run", None)) is not None:
         made = "exists" if run.exists else f"to be made, about {_duration(run.estimate_seconds())}"
         lines.append(f"generator {run.how}, {run.folder}: {made}")
+    if (run := getattr(data, "expert_run", None)) is not None:
+        made = "exist" if run.exists else f"to be made, about {_duration(run.estimate_seconds())}"
+        lines.append(f"experts   {run}, {run.folder}: {made}, {run.bytes / 2**20:.1f} MiB")
     return [*lines, f"set       {type(data).__name__}, ipc {data.ipc}, {data.folder}: {state}"]
 
 

@@ -19,6 +19,8 @@ ABOUT = {
     "condense' does so by itself where it is missing.",
     "generator": "Train the generator that a generative method samples from, on one device, and keep samples of it. "
     "'ddlight condense' does so by itself where it is missing.",
+    "experts": "Train networks on the full data and keep their weights after each pass, for methods that match "
+    "trajectories. 'ddlight condense' does so by itself where they are missing.",
     "validate": "Score a finished run's student on the images that the dataset holds out.",
     "test": "Score a finished run's student on the test split.",
 }
@@ -30,6 +32,7 @@ EXAMPLES = {
     ),
     "score": ("--config coresets/aum --csv=scores.csv",),
     "generator": ("--config generators/fashion5k",),
+    "experts": ("--config matching/mtt_fashion5k",),
 }
 COMMON = (
     "data.ipc",

@@ -10,7 +10,7 @@ from ddlight.core.imports import import_torchmetrics
 
 
 def main(argv: list[str]) -> int:
-    """Run fit, validate, test, condense, score or generator: the command, then its options. Returns the exit code.
+    """Run fit, validate, test, condense, score, generator or experts: the command, then its options; its exit code.
 
     Raises:
         UsageError, DataError: what the user gave cannot be used.

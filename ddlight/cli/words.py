@@ -19,7 +19,7 @@ from ddlight.core.sources import Option, Source, Sources
 
 FLAGS = ("tiny", "dry-run")
 """Options of the training commands that are taken out before the others are parsed."""
-WITHOUT_MODEL = ("condense", "score", "generator")
+WITHOUT_MODEL = ("condense", "score", "generator", "experts")
 """Commands that need no `model`."""
 LENGTHS = ("max_epochs", "max_steps", "max_time", "min_epochs", "min_steps", "limit_train_batches")
 FILLED = ("model", "datamodule")

@@ -83,9 +83,10 @@ class Source:
     def arguments(self, function: str) -> list[Option]:
         """Arguments of a method by name, without self, `*args` and `**kwargs`."""
         node = self.functions[function]
-        required: list[ast.expr | None] = [None] * (len(node.args.args) - len(node.args.defaults))
+        positional = [*node.args.posonlyargs, *node.args.args]
+        required: list[ast.expr | None] = [None] * (len(positional) - len(node.args.defaults))
         defaults = [*required, *node.args.defaults, *node.args.kw_defaults]
-        pairs = zip([*node.args.args, *node.args.kwonlyargs], defaults, strict=True)
+        pairs = zip([*positional, *node.args.kwonlyargs], defaults, strict=True)
         texts = argument_texts(ast.get_docstring(node) or self.text)
         return [_option(a.arg, a.annotation, default, texts.get(a.arg, "")) for a, default in pairs][1:]
 

@@ -19,6 +19,7 @@ from ddlight.recipes.protocols.edc import EDC_TEACHERS, edc, edc_in10
 from ddlight.recipes.protocols.fadrm import FADRM_TEACHERS, fadrm, sre2lpp
 from ddlight.recipes.protocols.gvbsm import gvbsm
 from ddlight.recipes.protocols.hard_truths import ht_large_hard, ht_large_kd, ht_small_hard, ht_small_soft
+from ddlight.recipes.protocols.mtt import mtt_experts
 from ddlight.recipes.protocols.own import OWN, own
 from ddlight.recipes.protocols.rded import rded
 from ddlight.recipes.protocols.rethinkdc import pca, rethinkdc, rethinkdc_hard
@@ -76,6 +77,7 @@ PROTOCOLS = {
         Protocol("pca", "HardLabel", "AdamW, crops of one tile", "arXiv 2502.06434", pca),
         Protocol("ccs", "HardLabel", "scoring runs on the full data", "arXiv 2210.15809", ccs),
         Protocol(OWN, "HardLabel", "steps that were learned with the set", "arXiv 1811.10959", own),
+        Protocol("mtt_experts", "HardLabel", "MTT's experts on the full data", "arXiv 2203.11932", mtt_experts),
     )
 }
 

@@ -190,6 +190,36 @@ class Trainer(lightning.Trainer):
         with on_device(self.strategy.root_device):
             log.info("generator: %s", run.ensure())
 
+    def experts(self, model: LightningModule | None = None, datamodule: CondensedDataModule | None = None) -> None:
+        """Train the experts whose trajectories the data module's method matches, spread over devices and nodes.
+
+        Args:
+            model: not used; the command takes the same YAML as `fit`.
+            datamodule: the method.
+        """
+        run: Any = getattr(datamodule, "expert_run", None)
+        if run is None:
+            raise UsageError(f"{type(datamodule).__name__} matches no experts; MTT, TESLA, DATM and SelMatch do.")
+        fabric = self._launched()
+        with on_device(fabric.device):
+            progress = fabric.is_global_zero and self.progress_bar_callback is not None
+            run.make(progress, fabric.global_rank / fabric.world_size)
+        if fabric.is_global_zero:
+            log.info("experts: %s", run.folder)
+
+    def _launched(self) -> Fabric:
+        """Processes on all devices, which share units of work and do not wait for each other."""
+        devices = self.num_devices
+        fabric = Fabric(
+            accelerator=self.accelerator.name(),  # type: ignore[attr-defined]
+            devices=devices,
+            num_nodes=self.num_nodes,
+            strategy="ddp" if devices * self.num_nodes > 1 else "auto",
+        )
+        fabric.launch()
+        _pass_on_sigterm(fabric)
+        return fabric
+
     def alike(self, run: str, callbacks: list[Callback]) -> "Trainer":
         """A Trainer on the same devices for another run folder, with these callbacks and without the loggers."""
         return Trainer(run=run, callbacks=callbacks, progress=self.progress_bar_callback is not None, **self.machine)
@@ -214,16 +244,7 @@ class Trainer(lightning.Trainer):
         datamodule.progress = self.progress_bar_callback is not None
         with on_device(self.strategy.root_device):
             datamodule.prepare()
-        devices = self.num_devices
-        strategy = "ddp" if devices * self.num_nodes > 1 else "auto"
-        fabric = Fabric(
-            accelerator=self.accelerator.name(),  # type: ignore[attr-defined]
-            devices=devices,
-            num_nodes=self.num_nodes,
-            strategy=strategy,
-        )
-        fabric.launch()
-        _pass_on_sigterm(fabric)
+        fabric = self._launched()
         with on_device(fabric.device):
             datamodule.condense(fabric.global_rank, fabric.world_size)
         if fabric.is_global_zero:

@@ -78,15 +78,17 @@ class LearnedRate(nn.Module):
 
     Args:
         rates: float (n,) or (), above 0, to begin with.
+        sharpness: beta of the softplus; rates well above its inverse are the parameter itself.
     """
 
-    def __init__(self, rates: Tensor) -> None:
+    def __init__(self, rates: Tensor, sharpness: float = 1.0) -> None:
         super().__init__()
-        self.raw = nn.Parameter(rates + torch.log(-torch.expm1(-rates)))
+        self.sharpness = sharpness
+        self.raw = nn.Parameter(rates + torch.log(-torch.expm1(-sharpness * rates)) / sharpness)
 
     def forward(self) -> Tensor:
         """The rates."""
-        return F.softplus(self.raw)
+        return F.softplus(self.raw, self.sharpness)
 
 
 class Learned(nn.Module):

@@ -25,6 +25,7 @@ from ddlight.methods.images import repeatable
 from ddlight.methods.matching.engine.augment import Augmentation
 from ddlight.methods.matching.engine.learned import Learned, Parametrisation, PlainImages
 from ddlight.methods.matching.engine.real import RealImages
+from ddlight.methods.matching.trajectory.experts import ExpertRun
 from ddlight.methods.scoring.cost import image_flops, operations_per_second
 from ddlight.methods.watch import SHOWN, IterationBar
 from ddlight.networks.device import current_device
@@ -132,6 +133,11 @@ class MatchingSynthesiser(Synthesiser):
         images = learned.images.kept().cpu().numpy()
         return Synthesis(images, self.labels(len(images)), len(images) if self.numbers.init == "real" else 0)
 
+    @property
+    def expert_run(self) -> ExpertRun | None:
+        """Experts that are matched, which `ddlight experts` trains; by default there are none."""
+        return None
+
     # --- what it can use ---
 
     def require_positive(self, *names: str) -> None:
@@ -210,9 +216,11 @@ class MatchingSynthesiser(Synthesiser):
     # --- the loop ---
 
     def prepare(self) -> None:
-        """Raise UsageError where a class has too few real images to begin with."""
+        """Train the experts, where there are any. Raises UsageError where a class has too few images to begin with."""
         if self.numbers.init == "real":
             require_images(self.dataset, self.ipc)
+        if self.expert_run is not None:
+            self.expert_run.make(self.progress)
 
     def make(self, unit: Unit) -> Synthesis:
         """Iterate, from where a stopped process was. Raises DataError where something is not finite any more."""
@@ -257,8 +265,9 @@ class MatchingSynthesiser(Synthesiser):
         return image_flops(self.network, self.dataset)
 
     def estimate_seconds(self) -> float:
-        """Time of all iterations, from the operations that they take."""
-        return self.operations() / operations_per_second()
+        """Time of all iterations and of the experts that are missing, from the operations that they take."""
+        experts = 0.0 if self.expert_run is None else self.expert_run.estimate_seconds()
+        return experts + self.operations() / operations_per_second()
 
     def estimate_memory(self) -> int:
         """The largest graph's activations, and the real images where they are kept on a GPU."""
@@ -271,4 +280,6 @@ class MatchingSynthesiser(Synthesiser):
 
     def facts(self) -> dict[str, Any]:
         """The numbers that were used, the network, and what it cost."""
-        return {"matching": asdict(self.numbers), "network": str(self.network), "flops_synthesis": self.operations()}
+        cost = {} if self.expert_run is None else self.expert_run.facts()
+        own = {"matching": asdict(self.numbers), "network": str(self.network), "flops_synthesis": self.operations()}
+        return {**own, **cost}

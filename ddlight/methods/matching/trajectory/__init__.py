@@ -1,0 +1,1 @@
+"""What trajectory matching shares: experts and their weights over training, and gradients through N inner steps."""
