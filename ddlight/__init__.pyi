@@ -29,12 +29,16 @@ from ddlight.methods.baselines.random import Random as Random
 from ddlight.methods.baselines.released import Released as Released
 from ddlight.methods.generative.d3hr import D3HR as D3HR
 from ddlight.methods.generative.d4m import D4M as D4M
+from ddlight.methods.generative.difficulty_guided import DifficultyGuided as DifficultyGuided
 from ddlight.methods.generative.dit import DiT as DiT
+from ddlight.methods.generative.engine.pretrained import PretrainedDiT as PretrainedDiT
+from ddlight.methods.generative.engine.pretrained import StableDiffusion as StableDiffusion
 from ddlight.methods.generative.engine.synthesised import GenerativeSynthesiser as GenerativeSynthesiser
 from ddlight.methods.generative.engine.trained import TrainedDiT as TrainedDiT
 from ddlight.methods.generative.manifold_gd import ManifoldGD as ManifoldGD
 from ddlight.methods.generative.mgd3 import MGD3 as MGD3
 from ddlight.methods.generative.minimax import Minimax as Minimax
+from ddlight.methods.generative.vlcp import VLCP as VLCP
 from ddlight.methods.geometry.cal import CAL as CAL
 from ddlight.methods.geometry.craig import CRAIG as CRAIG
 from ddlight.methods.geometry.facility_location import FacilityLocation as FacilityLocation
