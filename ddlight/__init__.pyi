@@ -35,6 +35,7 @@ from ddlight.methods.generative.engine.pretrained import PretrainedDiT as Pretra
 from ddlight.methods.generative.engine.pretrained import StableDiffusion as StableDiffusion
 from ddlight.methods.generative.engine.synthesised import GenerativeSynthesiser as GenerativeSynthesiser
 from ddlight.methods.generative.engine.trained import TrainedDiT as TrainedDiT
+from ddlight.methods.generative.itgan import ITGAN as ITGAN
 from ddlight.methods.generative.manifold_gd import ManifoldGD as ManifoldGD
 from ddlight.methods.generative.mgd3 import MGD3 as MGD3
 from ddlight.methods.generative.minimax import Minimax as Minimax

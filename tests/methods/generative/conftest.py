@@ -26,14 +26,17 @@ def trained_once(one_thread, tmp_path_factory):
 
 @pytest.fixture
 def build(trained_once, home):
-    """A generative method on digits of 8 pixels, prepared: build(MGD3, ipc=2, steps=4, ...)."""
+    """A generative method on digits of 8 pixels, prepared: build(MGD3, ipc=2, steps=4, ...).
 
-    def make(kind, ipc=2, dataset=None, prepare=True, **options):
+    A method that does not sample takes its options as own={...}.
+    """
+
+    def make(kind, ipc=2, dataset=None, prepare=True, own=None, **options):
         cache = home / "sets"
         if not cache.exists():
             shutil.copytree(trained_once, cache)
-        options = {"backbone": HOW, "steps": 4, "batch": 2, **options}
-        data = kind(dataset or Digits(size=SIZE), ipc=ipc, cache=str(cache), **options)
+        options = {"backbone": HOW, "steps": 4, "batch": 2, **options} if own is None else {"backbone": HOW, **own}
+        data = kind(dataset or Digits(size=SIZE), **{"ipc": ipc, "cache": str(cache), **options})
         if prepare:
             data.prepare()
         return data
