@@ -229,8 +229,11 @@ class CondensedDataModule(LightningDataModule):
             return self.stored.manifest["learned_lr"]  # type: ignore[no-any-return]
         if not self.learns_lr:
             return None
-        named = all(teacher.at_hand() for teacher in self.all_teachers)  # else the set's name would need a download
-        return self.artefact.manifest()["learned_lr"] if named and self.artefact.exists else "set"
+        try:  # where teachers must be downloaded, or data are missing, the set has no name yet
+            made = all(teacher.at_hand() for teacher in self.all_teachers) and self.artefact.exists
+        except DataError:
+            return "set"
+        return self.artefact.manifest()["learned_lr"] if made else "set"
 
     # --- making it ---
 
