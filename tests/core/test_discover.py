@@ -311,7 +311,7 @@ def test_configs_are_grouped_and_fragments_shown_on_request(
     write("configs/base/a.yaml", "x: 1\n")
     write("configs/note.txt", "# no\n")
     write("shipped/quickstart.yaml", "# First.\n")
-    write("shipped/matching/dm.yaml", "# DM.\n")
+    write("shipped/families/dm.yaml", "# DM.\n")
     write("shipped/b.yaml", "# Another of the name.\n")
     monkeypatch.chdir(tmp_path)
     listing.configs_command([])
@@ -323,8 +323,8 @@ def test_configs_are_grouped_and_fragments_shown_on_request(
         "Papers: one run of a published recipe",
         "  b            Random on digits.",
         "",
-        "Methods: matching",
-        "  matching/dm  DM.",
+        "Methods: families",
+        "  families/dm  DM.",
     ]
     listing.configs_command(["--all"])
     assert capsys.readouterr().out.splitlines()[-2:] == ["Fragments, which other files name", "  base/a"]

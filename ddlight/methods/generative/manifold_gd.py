@@ -148,6 +148,10 @@ class ManifoldGD(GenerativeSynthesiser):
         rng = np.random.RandomState(generator(self.seed, "bisecting tree", label).integers(2**32))
         return bisected(self.needed[0].points(label), self.ipc, rng)
 
+    def draw(self, label: int, images: Sequence[int]) -> Tensor:
+        """Sampling with the hook."""
+        return self.sample(label, images, self.hook(label, images))
+
     def hook(self, label: int, images: Sequence[int]) -> Hook:
         """Pull each image towards its centre, and correct or project that."""
         centres = self.targets(self.centres(label), images)

@@ -83,6 +83,10 @@ class MGD3(GenerativeSynthesiser):
         centres = kmeans(points, self.ipc, seed=0).cluster_centers_.astype(np.float32)
         return nearest_points(points, centres) if self.closest else centres
 
+    def draw(self, label: int, images: Sequence[int]) -> Tensor:
+        """Sampling with the hook."""
+        return self.sample(label, images, self.hook(label, images))
+
     def hook(self, label: int, images: Sequence[int]) -> Hook:
         """Pull each image towards its mode."""
         modes = self.targets(self.modes(label), images)

@@ -246,6 +246,10 @@ class Minimax(GenerativeSynthesiser):
         condition = self.condition(label, images)
         return self.tuned(label // self.phase).guided(condition, self.guidance, self.guided_channels)
 
+    def draw(self, label: int, images: Sequence[int]) -> Tensor:
+        """Plain sampling from it."""
+        return self.sample(label, images)
+
     def estimate_seconds(self) -> float:
         """As for plain sampling, and the tuning where it is missing."""
         run = self.generator_run

@@ -1,5 +1,6 @@
 """GenerativeSynthesiser: what every method that samples from a generator shares."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +31,7 @@ class GenerativeSynthesiser(Synthesiser):
 
     Noise belongs to (seed, name of the class, number of the image): it is the same in any subset of the classes, for
     any ipc and on any number of ranks. Deviation: published codes draw from one stream, in order.
-    A method says in `draw` how latents come about, by default by plain sampling with the `hook` that it may have.
+    A method says in `draw` how latents come about, perhaps by `sample`.
 
     Args:
         backbone: the generator; null trains a `TrainedDiT` of this dataset.
@@ -62,14 +63,9 @@ class GenerativeSynthesiser(Synthesiser):
 
     # --- what a method says ---
 
-    def hook(self, label: int, images: Sequence[int]) -> Hook | None:
-        """What is added to the means of the steps of some of a class's images; nothing by default."""
-        return None
-
+    @abstractmethod
     def draw(self, label: int, images: Sequence[int]) -> Tensor:
-        """Latents of some of a class's images, (n, C, h, w): by default from noise, by DDPM's ancestral steps."""
-        noise = self.noise(label, images)
-        return ancestral(self.predict(label, images), self.schedule, noise(self.steps), noise, self.hook(label, images))
+        """Latents of some of a class's images, (n, C, h, w)."""
 
     @property
     def needed(self) -> Sequence[Artefact]:
@@ -112,6 +108,11 @@ class GenerativeSynthesiser(Synthesiser):
         shape = self.steps, *self.model.shape
         drawn = np.stack([generator(self.seed, purpose, k).standard_normal(shape, np.float32) for k in images], 1)
         return lambda i: torch.from_numpy(drawn[i - 1]).to(current_device())
+
+    def sample(self, label: int, images: Sequence[int], hook: Hook | None = None) -> Tensor:
+        """Latents from noise, by DDPM's ancestral steps, to whose means the hook adds: (n, C, h, w)."""
+        noise = self.noise(label, images)
+        return ancestral(self.predict(label, images), self.schedule, noise(self.steps), noise, hook)
 
     def latents(self, **options: Any) -> Latents:
         """Latents of the full data, made once for all sets that ask for the same."""
