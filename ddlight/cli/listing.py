@@ -23,10 +23,12 @@ GROUPS = {
     "coresets": "Methods: coresets, which choose real images",
     "decoupled": "Methods: decoupled distillation, which recovers images from trained networks, and mosaics",
     "matching": "Methods: distillation by matching gradients, features, trajectories or kernels",
+    "generative": "Methods: distillation by generators, which draw the images",
     "": "Papers: one run of a published recipe",
     "papers": "Papers: their tables and figures, as studies",
     "studies": "Studies: many runs in one file",
     "teachers": "Teachers",
+    "generators": "Generators, which ddlight trains",
     "sweeps": "Sweeps of Weights & Biases",
     "base": "Fragments, which other files name",
 }
