@@ -111,11 +111,3 @@ def test_full_data_see_as_many_images_as_the_subsets_of_their_column(file):
         epochs = resolve(given["model.protocol"], setting).budget.epochs
         expected = epochs * given["data.ipc"] * info.num_classes / info.train
         assert given["model.budget"]["full_epochs"] == pytest.approx(expected, rel=1e-3), cell.name
-
-
-@pytest.mark.parametrize("file", [p for p in PAPERS if "Absent: " in p.values[0].read_text()])
-def test_methods_that_are_absent_are_named(file):
-    """Those of the paper's own rows that no method of ours stands for; none of them is listed once it exists."""
-    text = " ".join(line.strip("# ") for line in header(file).splitlines())
-    names = re.split(r", | and ", re.search(r"Absent: ([^.]*)\.", text)[1])
-    assert not {name.lower() for name in names} & {entry.name.lower() for entry in methods()}
