@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from ddlight.cli import command_line as training
-from ddlight.core.discover import methods
 from ddlight.data.table import TABLE
 from ddlight.recipes.budget import Budget
 from ddlight.recipes.plan import Setting
