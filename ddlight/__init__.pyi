@@ -33,7 +33,6 @@ from ddlight.methods.generative.difficulty_guided import DifficultyGuided as Dif
 from ddlight.methods.generative.dit import DiT as DiT
 from ddlight.methods.generative.engine.pretrained import PretrainedDiT as PretrainedDiT
 from ddlight.methods.generative.engine.pretrained import StableDiffusion as StableDiffusion
-from ddlight.methods.generative.engine.synthesised import GenerativeSynthesiser as GenerativeSynthesiser
 from ddlight.methods.generative.engine.trained import TrainedDiT as TrainedDiT
 from ddlight.methods.generative.itgan import ITGAN as ITGAN
 from ddlight.methods.generative.manifold_gd import ManifoldGD as ManifoldGD
