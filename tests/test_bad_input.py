@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -588,14 +589,20 @@ def test_a_network_that_no_machine_holds(command):
 
 def test_ctrl_c_in_a_run_says_what_goes_on(home):
     words = [sys.executable, "-m", "ddlight", *map(str, FIT), "--model.budget.steps=100000", "--trainer.run=run"]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    end = time.monotonic() + 60
-    while not (home / "run" / "config.yaml").exists():
-        assert time.monotonic() < end and process.poll() is None
-        time.sleep(0.1)
-    time.sleep(1)
-    process.send_signal(signal.SIGINT)
-    err = process.communicate(timeout=60)[1]
+    listens = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
+    with subprocess.Popen(
+        words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, preexec_fn=listens
+    ) as process:
+        try:
+            end = time.monotonic() + 60
+            while not (home / "run" / "config.yaml").exists():
+                assert time.monotonic() < end and process.poll() is None
+                time.sleep(0.1)
+            time.sleep(1)
+            process.send_signal(signal.SIGINT)
+            err = process.communicate(timeout=60)[1]
+        finally:
+            process.kill()
     assert (process.returncode, "Traceback" in err) == (130, False), err
     assert "ddlight: Interrupted. Nothing finished was lost: the same command goes on from what was saved." in err
 
