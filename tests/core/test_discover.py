@@ -290,9 +290,10 @@ def test_one_method_is_told_in_full(capsys: pytest.CaptureFixture[str]) -> None:
     assert "paper       arXiv 2006.05929 (baseline of Table 1)." in out
 
 
-def test_protocols(capsys: pytest.CaptureFixture[str]) -> None:
+def test_protocols(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     from ddlight.recipes.table import PROTOCOLS, describe
 
+    monkeypatch.setenv("COLUMNS", "1000")  # whatever terminal the tests run in
     listing.protocols_command([])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:]] == list(PROTOCOLS)

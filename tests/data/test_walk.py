@@ -99,7 +99,7 @@ def test_pictures_that_lie_in_two_splits_or_classes_are_said(tmp_path, caplog):
             draw(tmp_path / part / name / "0.png", first + 10 * c)
     caplog.set_level("WARNING", "ddlight")
     ImageFolder(root=str(tmp_path), size=8).identity()
-    assert not caplog.text
+    assert "pictures are in" not in caplog.text
     draw(tmp_path / "test" / "ant" / "copy.png", 0)
     draw(tmp_path / "train" / "bee" / "wrong.png", 0)
     ImageFolder(root=str(tmp_path), size=8).identity()
