@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from ddlight.core.randomness import generator
+from ddlight.core.randomness import generator, torch_seeded
 
 SUBSETS, SUBSET_SIZE = 100, 1000
 """Draws of KID, and images of each, as in arXiv 1801.01401; a smaller set is taken whole in every draw."""
@@ -82,9 +82,8 @@ class Distances:
 
 def kid(real: Tensor, features: Tensor) -> tuple[float, float]:
     """KID of features (n, D) to real ones (m, D), n and m at least 2: mean and std over seeded draws."""
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+    with warnings.catch_warnings(), torch_seeded(0):
         warnings.filterwarnings("ignore", message="Metric `Kernel Inception Distance`")
-        torch.default_generator.manual_seed(0)
         size = min(SUBSET_SIZE, len(real), len(features))
         metric = KernelInceptionDistance(PassThrough(features.shape[1]), subsets=SUBSETS, subset_size=size)
         metric.update(real, real=True)

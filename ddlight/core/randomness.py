@@ -1,8 +1,14 @@
 """Every draw that ddlight makes: a generator for (seed, purpose, pass or unit), the same on any machine and rank."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import RLock
 
 import numpy as np
+
+_SHARED = RLock()
+"""Held while torch's own generator is seeded."""
 
 
 def generator(seed: int, purpose: str, *index: int) -> np.random.Generator:
@@ -21,3 +27,16 @@ def generator(seed: int, purpose: str, *index: int) -> np.random.Generator:
     """
     word = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:4], "little")
     return np.random.default_rng([seed, word, *index])
+
+
+@contextmanager
+def torch_seeded(seed: int) -> Iterator[None]:
+    """Seed torch's generator of the CPU, from which layers draw their weights, and leave it as it was.
+
+    It is one for all threads of a process: two that build networks wait for each other.
+    """
+    import torch
+
+    with _SHARED, torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield

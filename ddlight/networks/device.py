@@ -14,6 +14,7 @@ from torch import nn
 
 from ddlight.core import files, naming
 from ddlight.core.errors import DataError
+from ddlight.core.randomness import torch_seeded
 from ddlight.core.system import processor
 
 log = logging.getLogger("ddlight")
@@ -72,7 +73,7 @@ def _measured_bf16_speed() -> float:
     torch.set_num_threads(1)
     seconds: dict[bool, list[float]] = {False: [], True: []}
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch_seeded(0):
             layer, images = nn.Conv2d(64, 64, 3, padding=1), torch.zeros(4, 64, 16, 16, requires_grad=True)
         for half in [False, True] * ROUNDS:
             start = time.thread_time()

@@ -1,6 +1,5 @@
 """CLIP: image and text embeddings in one space, through open_clip, which is imported only when a network is built."""
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ from torch.nn import functional as F
 
 from ddlight.core.errors import DataError, UsageError, nearest
 from ddlight.core.files import sha256
+from ddlight.core.randomness import torch_seeded
 from ddlight.networks.device import current_device
 from ddlight.networks.teachers import Input, resized
 from ddlight.views.normalise import normalise
@@ -28,8 +28,6 @@ TINY: dict[str, Any] = {
 RANDOM = "random"
 """What stands for weights where there are none. A word: the parser makes a null within an option the text "None"."""
 TEXTS_AT_ONCE = 256
-_SEEDED = threading.Lock()
-"""Held while torch's generator, which all threads share, is seeded for random weights."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +71,7 @@ class Clip:
         """
         open_clip = _open_clip()
         self._check(open_clip)
-        with _SEEDED, torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(self.seed)
+        with torch_seeded(self.seed):
             network = open_clip.CLIP(**TINY) if self.model == "tiny" else self._network(open_clip)
         tokenizer = open_clip.SimpleTokenizer() if self.model == "tiny" else open_clip.get_tokenizer(self.model)
         view = open_clip.transform.PreprocessCfg(**open_clip.get_model_preprocess_cfg(network))

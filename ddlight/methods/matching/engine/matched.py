@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from math import log2
-from threading import Lock
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -19,7 +18,7 @@ from torch.optim import SGD, Optimizer
 from ddlight.core.artefact import Unit
 from ddlight.core.errors import DataError, UsageError
 from ddlight.core.override import replaced
-from ddlight.core.randomness import generator
+from ddlight.core.randomness import generator, torch_seeded
 from ddlight.methods.base import Synthesiser, require_images
 from ddlight.methods.images import repeatable
 from ddlight.methods.matching.engine.augment import Augmentation
@@ -36,8 +35,6 @@ from ddlight.views.view import to_input, to_unit
 
 log = logging.getLogger("ddlight")
 Init: TypeAlias = Literal["noise", "real"]
-_SEEDED = Lock()
-"""Torch's generator is one for all threads of a process."""
 MOMENTUM = 0.5
 """Of the SGD that moves images, in all codes of the family."""
 BATCH = 256
@@ -165,8 +162,7 @@ class MatchingSynthesiser(Synthesiser):
     def fresh(self, *index: int) -> nn.Module:
         """A network that was never trained, in training mode, on the device: the same for the same numbers."""
         info = self.dataset.info
-        with _SEEDED, torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(int(generator(self.seed, "matching network", *index).integers(2**62)))
+        with torch_seeded(int(generator(self.seed, "matching network", *index).integers(2**62))):
             network = self.network.build(self.dataset.num_classes, info.channels, info.size)
         return network.to(self.device).train()
 

@@ -18,7 +18,7 @@ from ddlight.core import files
 from ddlight.core.artefact import Artefact, Unit, Workspace
 from ddlight.core.errors import UsageError
 from ddlight.core.naming import named
-from ddlight.core.randomness import generator
+from ddlight.core.randomness import generator, torch_seeded
 from ddlight.data.base import RealDataset
 from ddlight.methods.baselines.full import FullData
 from ddlight.methods.matching.trajectory.buffer import Buffer
@@ -127,7 +127,7 @@ class ExpertRun(Artefact):
     def network(self) -> nn.Module:
         """The network, in training mode; its own weights mean nothing."""
         info = self.dataset.info
-        with torch.random.fork_rng(devices=[]):
+        with torch_seeded(0):
             return build_checked(self.student, self.dataset.num_classes, info.channels, info.size)
 
     @property
