@@ -28,10 +28,10 @@ from ddlight.data.base import RealDataset
 from ddlight.methods.generative.engine import Backbone, GenerativeSynthesiser
 from ddlight.methods.generative.engine.backbone import Denoiser
 from ddlight.methods.generative.engine.difffit import difffit_parameters
-from ddlight.methods.generative.engine.latents import real_images
+from ddlight.methods.generative.engine.latents import mirrored, real_images
 from ddlight.methods.generative.engine.schedule import LEVELS, Schedule, training_loss
 from ddlight.methods.generative.engine.trained import denoiser_flops
-from ddlight.methods.generative.engine.training import Training
+from ddlight.methods.generative.engine.training import Training, batch_of
 from ddlight.methods.scoring.cost import operations_per_second
 from ddlight.methods.watch import IterationBar
 from ddlight.networks.device import current_device
@@ -141,16 +141,10 @@ class MinimaxTuning(Artefact):
         )
 
         def loss(step: int) -> dict[str, Tensor]:
-            places = np.arange(step * batch, (step + 1) * batch)
-            chosen = np.array([order(int(e))[p] for e, p in zip(*np.divmod(places, len(rows)), strict=True)])
+            chosen = batch_of(step, batch, len(rows), order)
             rng = generator(seed, "minimax step", unit.number, step)
             images = torch.cat(list(real_images(self.dataset, model, chosen, "adm")))
-            if self.dataset.info.flip:
-                images = torch.where(
-                    torch.from_numpy(rng.random(len(images)) < 0.5).to(device)[:, None, None, None],
-                    images.flip(-1),
-                    images,
-                )
+            images = mirrored(images, rng) if self.dataset.info.flip else images
             with torch.no_grad():
                 mean, deviation = model.encode(images)
             drawn = torch.from_numpy(rng.standard_normal((2, *mean.shape), np.float32)).to(device)

@@ -105,9 +105,7 @@ class Latents(OfClasses):
         """Latents (n, C h w), in the order of the class's images."""
         rng, parts = generator(0, "latents", label), []
         for images in real_images(self.dataset, model, self.rows(label), self.crop):
-            if self.flip:
-                mirrored = torch.from_numpy(rng.random(len(images)) < 0.5).to(images.device)
-                images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+            images = mirrored(images, rng) if self.flip else images
             mean, deviation = model.encode(images)
             if self.sampled:
                 mean = mean + deviation * torch.from_numpy(rng.standard_normal(mean.shape, np.float32)).to(mean)
@@ -133,6 +131,12 @@ def real_images(dataset: RealDataset, model: Denoiser, rows: np.ndarray, crop: C
             pixels = dataset.take("train", part)
         images = torch.from_numpy(np.ascontiguousarray(pixels)).to(current_device()).float() / 127.5 - 1
         yield fitted(images, size, model.channels)
+
+
+def mirrored(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """Images (B, C, S, S), every second one of which, drawn, is mirrored."""
+    chosen = torch.from_numpy(rng.random(len(images)) < 0.5).to(images.device)
+    return torch.where(chosen[:, None, None, None], images.flip(-1), images)
 
 
 def squared(picture: Image.Image, size: int, crop: Crop) -> np.ndarray:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,9 +22,10 @@ from ddlight.core.naming import named
 from ddlight.core.randomness import generator
 from ddlight.data.base import RealDataset
 from ddlight.methods.generative.engine.backbone import Backbone, Denoiser
+from ddlight.methods.generative.engine.latents import mirrored
 from ddlight.methods.generative.engine.network import DiTNetwork
 from ddlight.methods.generative.engine.schedule import LEVELS, Schedule, ancestral, linear_betas, spread, training_loss
-from ddlight.methods.generative.engine.training import Averages, Training
+from ddlight.methods.generative.engine.training import Averages, Training, batch_of
 from ddlight.methods.scoring.cost import operations_per_second
 from ddlight.methods.watch import IterationBar
 from ddlight.networks.device import current_device, number_format
@@ -237,22 +238,15 @@ class GeneratorRun(Artefact):
         """DiT's loss at a step: images in an order of each pass, levels, noise, mirrors and dropped classes drawn."""
         how, info, split = self.how, self.dataset.info, self.dataset.index("train")
         schedule, device = Schedule(model.betas, np.arange(LEVELS)), current_device()
-        passes: dict[int, np.ndarray] = {}
-
-        def order(epoch: int) -> np.ndarray:
-            if epoch not in passes:
-                passes.clear()
-                passes[epoch] = generator(how.seed, "generator order", epoch).permutation(len(split))
-            return passes[epoch]
+        order: Callable[[int], np.ndarray] = lru_cache(2)(
+            lambda epoch: generator(how.seed, "generator order", epoch).permutation(len(split))
+        )
 
         def loss(step: int) -> dict[str, Tensor]:
-            places = np.arange(step * how.batch, (step + 1) * how.batch)
-            rows = np.array([order(int(e))[p] for e, p in zip(*np.divmod(places, len(split)), strict=True)])
+            rows = batch_of(step, how.batch, len(split), order)
             rng = generator(how.seed, "generator step", step)
             x0 = torch.from_numpy(self.dataset.take("train", rows)).to(device).float() / 127.5 - 1
-            if info.flip:
-                mirrored = torch.from_numpy(rng.random(len(rows)) < 0.5).to(device)
-                x0 = torch.where(mirrored[:, None, None, None], x0.flip(-1), x0)
+            x0 = mirrored(x0, rng) if info.flip else x0
             t = torch.from_numpy(rng.integers(LEVELS, size=len(rows))).to(device)
             dropped = rng.random(len(rows)) < how.label_dropout
             labels = np.where(dropped, self.dataset.num_classes, split.labels[rows])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from ddlight.core import files
 from ddlight.core.errors import DataError
 from ddlight.methods.images import repeatable
+from ddlight.methods.optimizers import optimizer_tensors, restore_optimizer
 
 log = logging.getLogger("ddlight")
 SAVE_SECONDS = 180.0
@@ -21,6 +23,19 @@ SAVE_SECONDS = 180.0
 CHECK_EVERY = 50
 """Steps between two looks at whether the loss is finite; each look waits for the device."""
 Averages = dict[str, Tensor]
+
+
+def batch_of(step: int, batch: int, count: int, order: Callable[[int], np.ndarray]) -> np.ndarray:
+    """Entries of a step's batch in the orders of the passes, laid end to end: (batch,).
+
+    Args:
+        step: its number.
+        batch: entries of a step.
+        count: entries of a pass.
+        order: those of a pass, (count,).
+    """
+    places = np.arange(step * batch, (step + 1) * batch)
+    return np.array([order(int(epoch))[place] for epoch, place in zip(*np.divmod(places, count), strict=True)])
 
 
 @dataclass(frozen=True)
@@ -93,17 +108,12 @@ class Training:
         averages: Averages,
         carried: Mapping[str, Tensor],
     ) -> None:
-        moments = {
-            f"moment/{number}/{key}": torch.as_tensor(value)
-            for number, values in optimizer.state_dict()["state"].items()
-            for key, value in values.items()
-        }
         content = {
             "at": torch.tensor([step, seconds], dtype=torch.float64),
             **{f"parameter/{name}": p.detach() for name, p in parameters.items()},
             **{f"average/{name}": p for name, p in averages.items()},
             **{f"carried/{name}": p for name, p in carried.items()},
-            **moments,
+            **{f"moment/{place}": tensor for place, tensor in optimizer_tensors(optimizer).items()},
         }
         content = {name: tensor.contiguous().cpu().clone() for name, tensor in content.items()}
         files.write_bytes(self.file, files.sealed(save(content)))
@@ -127,12 +137,7 @@ class Training:
         for kind, tensors in (("parameter", parameters), ("average", averages), ("carried", carried)):
             for name, tensor in tensors.items():
                 tensor.copy_(kept[f"{kind}/{name}"])
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in kept.items():
-            if name.startswith("moment/"):
-                _, number, key = name.split("/")
-                state.setdefault(int(number), {})[key] = tensor
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+        restore_optimizer(optimizer, kept, "moment/")
         step, seconds = kept["at"].tolist()
         log.info("training goes on after %d of %d steps", step, self.steps)
         return int(step), seconds

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
+from ddlight.methods.optimizers import optimizer_tensors, restore_optimizer
+
 ALL = slice(None)
 
 
@@ -120,11 +122,9 @@ class Learned(nn.Module):
     def packed(self) -> dict[str, Tensor]:
         """Everything that changes, by name, as `unpack` takes it."""
         state = {
-            f"optimizer/{name}/{number}/{key}": torch.as_tensor(value)
+            f"optimizer/{name}/{place}": tensor
             for name, optimizer in {**self.optimizers, **self.inner}.items()
-            for number, values in optimizer.state_dict()["state"].items()
-            for key, value in values.items()
-            if value is not None
+            for place, tensor in optimizer_tensors(optimizer).items()
         }
         return {**self.state_dict(), **state}
 
@@ -132,8 +132,4 @@ class Learned(nn.Module):
         """Go on from what `packed` gave."""
         self.load_state_dict({name: t for name, t in tensors.items() if not name.startswith("optimizer/")})
         for name, optimizer in {**self.optimizers, **self.inner}.items():
-            state: dict[int, dict[str, Tensor]] = {}
-            for place in (key for key in tensors if key.startswith(f"optimizer/{name}/")):
-                _, _, number, key = place.split("/")
-                state.setdefault(int(number), {})[key] = tensors[place]
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+            restore_optimizer(optimizer, tensors, f"optimizer/{name}/")
