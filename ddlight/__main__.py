@@ -43,6 +43,8 @@ COMMANDS = {
 }
 WITH_COMMAND = ("fit", "condense", "score", "generator", "experts", "validate", "test")
 """Commands whose function is told which of them was called."""
+GO_ON = ("fit", "condense", "score", "generator", "experts", "grid")
+"""Commands that go on from what a stopped one saved."""
 
 
 def overview() -> str:
@@ -83,7 +85,7 @@ def plain(error: BaseException, words: Sequence[str]) -> tuple[int, str] | None:
     if isinstance(error, DDLightError):
         return error.code, str(error)
     if isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt):
-        again = "goes on from what was saved" if words and words[0] in ("fit", "condense", "score", "grid") else "again"
+        again = "goes on from what was saved" if words and words[0] in GO_ON else "again"
         return INTERRUPTED, f"Interrupted. Nothing finished was lost: the same command {again}."
     text = next(iter(str(error).splitlines()), "")
     if isinstance(error, OSError) and error.strerror:

@@ -8,6 +8,7 @@ a position among the classes; or in ImageNet-1K, where there are more numbers th
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from ddlight.core.errors import DataError
 
@@ -21,6 +22,14 @@ class Matched:
 
     labels: dict[str, int | None]
     how: str
+
+
+@cache
+def imagenet_wnids() -> tuple[str, ...]:
+    """ImageNet-1K's 1,000 classes in the order in which networks count them."""
+    from timm.data import ImageNetInfo
+
+    return tuple(sorted(ImageNetInfo("imagenet-1k").label_names()))
 
 
 def plain(name: str) -> str:
@@ -59,10 +68,7 @@ def match_classes(names: Iterable[str], classes: Sequence[str], of: str) -> Matc
         return _different(dict(positions), classes, f"by position: 0 is {classes[0]}")
     if not all(WNID.fullmatch(name) for name in classes):
         raise DataError(f"The classes go up to {max(positions.values())}, and {of} has {len(classes)} classes.")
-    from timm.data import ImageNetInfo
-
-    labels = {name: label for label, name in enumerate(classes)}
-    wnids = sorted(ImageNetInfo("imagenet-1k").label_names())
+    labels, wnids = {name: label for label, name in enumerate(classes)}, imagenet_wnids()
     whole = {name: labels.get(wnids[n]) if n < len(wnids) else None for name, n in positions.items()}
     return _different(whole, classes, "by position in ImageNet-1K")
 

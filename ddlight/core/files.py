@@ -84,10 +84,15 @@ def harmless(value: object) -> object:
     return value
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file. Raises DataError naming the file where it is missing or damaged."""
+def require_file(path: Path) -> None:
+    """Raise DataError where something else than a file has this name: a pipe would be waited for."""
     if path.exists() and not path.is_file():
         raise DataError(f"{path} is no file: a folder, pipe or device is not read.")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file. Raises DataError naming the file where it is missing or damaged."""
+    require_file(path)
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError:

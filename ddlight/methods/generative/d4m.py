@@ -16,7 +16,6 @@ from ddlight.core.errors import UsageError
 from ddlight.core.randomness import generator
 from ddlight.methods.generative.engine import GenerativeSynthesiser
 from ddlight.methods.generative.engine.latents import Latents
-from ddlight.methods.generative.engine.schedule import Predict, Schedule, leading
 
 
 def minibatch_prototypes(points: np.ndarray, order: np.ndarray, count: int, expand: int) -> np.ndarray:
@@ -29,15 +28,6 @@ def minibatch_prototypes(points: np.ndarray, order: np.ndarray, count: int, expa
     for start in range(0, len(points) - size + 1, size):
         clusters.partial_fit(points[order[start : start + size]])
     return clusters.cluster_centers_.astype(np.float32)
-
-
-def redrawn(predict: Predict, schedule: Schedule, latents: Tensor, noise: Tensor) -> Tensor:
-    """Latents noised to the schedule's last level and brought back by DDIM, to the clean latents at its first."""
-    x = schedule.noised(latents, len(schedule) - 1, noise)
-    for i in reversed(range(len(schedule))):
-        eps, _ = predict(x, int(schedule.timesteps[i]))
-        x = schedule.moved(x, i, eps, i - 1) if i else schedule.clean(x, 0, eps)
-    return x
 
 
 class D4M(GenerativeSynthesiser):
@@ -61,13 +51,9 @@ class D4M(GenerativeSynthesiser):
         super().__init__(*args, guidance=guidance, **kwargs)
         if not 0 < strength <= 1 or expand < 1:
             raise UsageError(f"strength is above 0, at most 1, and expand at least 1; given: {strength}, {expand}.")
-        self.strength, self.expand = strength, expand
+        self.strength = self.share = strength
+        self.expand = expand
         self.prototypes: Callable[[int], np.ndarray] = lru_cache(1)(self._prototypes)
-
-    @property
-    def taken(self) -> int:
-        """Steps that are taken."""
-        return max(1, int(self.steps * self.strength))
 
     @property
     def needed(self) -> list[Latents]:
@@ -81,11 +67,4 @@ class D4M(GenerativeSynthesiser):
 
     def draw(self, label: int, images: Sequence[int]) -> Tensor:
         """Redraw each image's prototype."""
-        schedule = Schedule(self.model.betas, leading(self.steps, 1)[: self.taken])
-        targets, noise = self.targets(self.prototypes(label), images), self.noise(label, images)(self.taken)
-        return redrawn(self.predict(label, images), schedule, targets, noise)
-
-    @property
-    def looks(self) -> float:
-        """Times that the network looks at latents."""
-        return super().looks * self.taken / self.steps
+        return self.redraw(label, images, self.prototypes(label))

@@ -24,7 +24,7 @@ from ddlight.methods.base import Synthesiser
 from ddlight.methods.generative.dit import DiT
 from ddlight.methods.generative.engine import Backbone
 from ddlight.methods.generative.engine.trained import TINY_GENERATOR, GeneratorRun
-from ddlight.methods.scores.score_file import import_scores
+from ddlight.methods.scores.score_file import dataset_scores
 from ddlight.networks.device import current_device
 from ddlight.networks.teachers import Teacher
 from ddlight.sets import store
@@ -188,16 +188,19 @@ class DifficultyGuided(Synthesiser):
             found.append(1 - teacher.logits(floats).softmax(1)[:, label].double().cpu().numpy())
         return np.concatenate(found).round(4)
 
-    def real_difficulties(self, label: int) -> np.ndarray:
-        """Those of a class's real images. Raises DataError where the file's are not between 0 and 1."""
-        rows = np.flatnonzero(self.dataset.index("train").labels == label)
-        if self.scores is None:
-            return self.difficulties(self.dataset.take("train", rows), label)
-        path = Path(self.scores).expanduser()
-        given = import_scores(path, self.column, self.dataset.index("train").ids, self.dataset.info.name)
+    @cached_property
+    def given(self) -> np.ndarray:
+        """The file's difficulties of all training images, (N,). Raises DataError where some are not in [0, 1]."""
+        path = Path(self.scores or "").expanduser()
+        given = dataset_scores(path, self.column, self.dataset)
         if given.min() < 0 or given.max() > 1:
             raise DataError(f"{path} has difficulties from {given.min():.3g} to {given.max():.3g}; allowed: 0 to 1.")
-        return given[rows]
+        return given
+
+    def real_difficulties(self, label: int) -> np.ndarray:
+        """Those of a class's real images, by the file or the teacher. Raises DataError as `given`."""
+        rows = np.flatnonzero(self.dataset.index("train").labels == label)
+        return self.given[rows] if self.scores else self.difficulties(self.dataset.take("train", rows), label)
 
     def make(self, unit: Unit) -> Synthesis:
         """Choose a class's images."""

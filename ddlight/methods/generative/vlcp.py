@@ -22,10 +22,8 @@ from torch import Tensor
 
 from ddlight.core.errors import DataError, UsageError
 from ddlight.core.files import sha256
-from ddlight.methods.generative.d4m import redrawn
 from ddlight.methods.generative.engine import GenerativeSynthesiser
 from ddlight.methods.generative.engine.latents import Latents
-from ddlight.methods.generative.engine.schedule import Schedule, leading
 from ddlight.methods.generative.mgd3 import kmeans
 
 NEIGHBOURS = 10
@@ -120,7 +118,8 @@ class VLCP(GenerativeSynthesiser):
             raise UsageError(
                 f"strength is above 0, at most 1, and contamination 0 to 0.5; given: {strength}, {contamination}."
             )
-        self.captions, self.strength, self.contamination = captions, strength, contamination
+        self.strength = self.share = strength
+        self.captions, self.contamination = captions, contamination
         self.threshold, self.top_words = threshold, top_words
         self.prototypes: Callable[[int], tuple[np.ndarray, list[str]]] = lru_cache(1)(self._prototypes)
 
@@ -148,11 +147,6 @@ class VLCP(GenerativeSynthesiser):
                 raise DataError(f"{self.captions} has no caption of {name}, by its id or the end of it.")
             texts.append(found)
         return texts
-
-    @property
-    def taken(self) -> int:
-        """Steps that are taken."""
-        return max(1, int(self.steps * self.strength))
 
     @property
     def needed(self) -> list[Latents]:
@@ -184,11 +178,4 @@ class VLCP(GenerativeSynthesiser):
 
     def draw(self, label: int, images: Sequence[int]) -> Tensor:
         """Redraw each image's prototype."""
-        schedule = Schedule(self.model.betas, leading(self.steps, 1)[: self.taken])
-        targets, noise = self.targets(self.prototypes(label)[0], images), self.noise(label, images)(self.taken)
-        return redrawn(self.predict(label, images), schedule, targets, noise)
-
-    @property
-    def looks(self) -> float:
-        """Times that the network looks at latents."""
-        return super().looks * self.taken / self.steps
+        return self.redraw(label, images, self.prototypes(label)[0])

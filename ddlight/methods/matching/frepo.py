@@ -26,7 +26,6 @@ from torch.optim import Adam, Optimizer
 from ddlight.core.randomness import generator
 from ddlight.methods.matching.engine import BACKWARD, FORWARD, Learned, MatchingSynthesiser, PlainImages, Published
 from ddlight.networks.layers import embed_with_logits
-from ddlight.networks.students import ConvNet, Student
 from ddlight.sets.store import Synthesis
 
 RIDGE = 1e-6
@@ -108,6 +107,7 @@ class FRePo(MatchingSynthesiser):
     """
 
     label_kind = "centred"
+    norm = "batch"
     tiny: ClassVar[dict[str, Any]] = {
         **MatchingSynthesiser.tiny,
         "iterations": 3,
@@ -138,12 +138,6 @@ class FRePo(MatchingSynthesiser):
     def published(self) -> Published:
         """The same for all datasets and ipc."""
         return Published(500_000, lr=3e-4, init="real")
-
-    @property
-    def network(self) -> Student:  # type: ignore[override]
-        """With BatchNorm where none is given."""
-        network = super().network
-        return replace(network, norm="batch") if self.student is None and isinstance(network, ConvNet) else network
 
     def targets(self, labels: np.ndarray) -> Tensor:
         """One-hot labels (n,) minus 1 / C: float32 (n, C)."""

@@ -26,11 +26,10 @@ from ddlight.methods.matching.trajectory.matching import (
     published_row,
 )
 from ddlight.methods.scores.forgetting import forgetting
-from ddlight.methods.scores.score_file import import_scores
+from ddlight.methods.scores.score_file import dataset_scores
 from ddlight.methods.scoring import samplers
 from ddlight.methods.scoring.cost import TINY_SCORING, scoring_facts, scoring_seconds
 from ddlight.methods.scoring.run import Scoring, ScoringRun
-from ddlight.networks.students import ConvNet, Student
 from ddlight.recipes.plan import Override
 from ddlight.sets.store import Synthesis
 
@@ -72,6 +71,7 @@ class SelMatch(MatchingSynthesiser):
     """
 
     learns_lr = True
+    norm = "batch"
     tiny: ClassVar[dict[str, Any]] = {
         **MatchingSynthesiser.tiny,
         **TINY_MATCH,
@@ -113,12 +113,6 @@ class SelMatch(MatchingSynthesiser):
         """10,000 iterations from real images."""
         return Published(10_000, 1e4 if self.dataset.num_classes <= 10 and self.ipc >= 1000 else 1e3, "real")
 
-    @cached_property
-    def network(self) -> Student:
-        """As given; else the usual ConvNet with BatchNorm."""
-        usual = super().network
-        return usual if self.student or not isinstance(usual, ConvNet) else replace(usual, norm="batch")
-
     @property
     def expert_run(self) -> ExpertRun:
         """The experts."""
@@ -143,8 +137,7 @@ class SelMatch(MatchingSynthesiser):
         """Of every training image, larger is harder: (N,)."""
         if self.path is None:
             return forgetting(self.scoring_runs[0].table())
-        info = self.dataset.info
-        scores = import_scores(Path(self.path).expanduser(), self.column, self.dataset.index("train").ids, info.name)
+        scores = dataset_scores(Path(self.path).expanduser(), self.column, self.dataset)
         return scores if self.larger == "harder" else -scores
 
     def chosen(self, label: int) -> np.ndarray:

@@ -72,11 +72,7 @@ class ScoreFile(Selector):
     @cached_property
     def scores(self) -> np.ndarray:
         """Difficulty of every training image: (N,)."""
-        data = self.dataset
-        while isinstance(data, NoisyLabels):  # others scored images with their true labels
-            data = data.dataset
-        index, info = data.index("train"), data.info
-        scores = import_scores(self._file(), self.column, index.ids, info.name, index.labels, info.classes)
+        scores = dataset_scores(self._file(), self.column, self.dataset)
         return scores if self.larger == "harder" else -scores
 
     def select(self, unit: Unit, candidates: np.ndarray) -> np.ndarray:
@@ -86,6 +82,14 @@ class ScoreFile(Selector):
             return candidates[ccs(difficulty, self.ipc, rng, self.cutoff)]
         end = samplers.hard if self.keep == "hard" else samplers.easy
         return candidates[end(difficulty, self.ipc, rng)]
+
+
+def dataset_scores(path: Path, column: str | None, dataset: RealDataset) -> np.ndarray:
+    """`import_scores` of a dataset's training images; labels in the file must be theirs."""
+    while isinstance(dataset, NoisyLabels):  # others scored images with their true labels
+        dataset = dataset.dataset
+    index, info = dataset.index("train"), dataset.info
+    return import_scores(path, column, index.ids, info.name, index.labels, info.classes)
 
 
 def import_scores(

@@ -1,6 +1,6 @@
 """What scoring runs cost, and one that costs next to nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -38,6 +38,16 @@ def scoring_facts(runs: Sequence[ScoringRun]) -> dict[str, Any]:
         "scoring_seconds": sum(m["seconds"] for m in manifests),
         "scoring_images": sum(m["images_seen"] + m["images_read"] for m in manifests),
         "flops_scoring": sum(m["flops"] for m in manifests),
+    }
+
+
+def training_facts(name: str, made: Mapping[str, Any]) -> dict[str, Any]:
+    """What the manifest of a set says, under this name, of a training behind it that has a manifest of its own."""
+    return {
+        name: made["fingerprint"],
+        "scoring_seconds": made["seconds"],
+        "scoring_images": made["images_seen"],
+        "flops_scoring": made["flops"],
     }
 
 

@@ -9,8 +9,8 @@ from sklearn.cluster import MiniBatchKMeans
 
 from ddlight.core.errors import UsageError
 from ddlight.data import Digits
-from ddlight.methods.generative.d4m import D4M, minibatch_prototypes, redrawn
-from ddlight.methods.generative.engine.schedule import Schedule, leading, linear_betas
+from ddlight.methods.generative.d4m import D4M, minibatch_prototypes
+from ddlight.methods.generative.engine.schedule import Schedule, leading, linear_betas, redrawn
 
 
 def test_prototypes_are_fed_whole_batches_in_the_order_given():

@@ -116,5 +116,20 @@ def test_difficulties_of_a_file_are_between_0_and_1(build, home):
     rows = np.flatnonzero(Digits(size=8).index("train").labels == 5)
     np.testing.assert_allclose(data.real_difficulties(5), values[rows])
     file.write_text(file.read_text().replace(f"{ids[0]},0.0", f"{ids[0]},7"))
+    data = DifficultyGuided(Digits(size=8), ipc=2, cache=str(home), **options)
     with pytest.raises(DataError, match="allowed: 0 to 1"):
         data.real_difficulties(5)
+
+
+def test_difficulties_of_a_file_are_read_once_and_of_these_images(home):
+    train = Digits(size=8).index("train")
+    file, values = home / "d.npz", np.linspace(0, 1, len(train))
+    np.savez(file, d=values, labels=train.labels)
+    options = {"cache": str(home), "teacher": Bright(), "scores": str(file)}
+    data = DifficultyGuided(Digits(size=8), ipc=2, **options)
+    assert data.real_difficulties(3).tolist() == values[train.labels == 3].tolist()
+    file.unlink()
+    assert data.real_difficulties(4).tolist() == values[train.labels == 4].tolist()
+    np.savez(file, d=values, labels=(train.labels + 1) % 10)
+    with pytest.raises(DataError, match="its images are in another order"):
+        DifficultyGuided(Digits(size=8), ipc=2, **options).real_difficulties(3)

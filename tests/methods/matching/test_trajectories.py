@@ -290,6 +290,13 @@ def test_the_student_sees_what_is_frozen(build):
     torch.testing.assert_close(torch.from_numpy(stored.images[:10]), moved[0].detach(), atol=2e-5, rtol=1e-4)
 
 
+def test_scores_of_other_images_choose_nothing(build, home):
+    labels = Digits().split("train").labels
+    np.savez(home / "scores.npz", scores=np.arange(1438.0), labels=labels[::-1])
+    with pytest.raises(DataError, match="its images are in another order"):
+        build(SelMatch, ipc=4, path=str(home / "scores.npz"), beta=0.5).chosen(3)
+
+
 def test_windows_begin_where_their_unit_says(build, home):
     scores = np.arange(1438.0)
     np.save(home / "scores.npy", scores)

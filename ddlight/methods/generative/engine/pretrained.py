@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ddlight.core import naming
+from ddlight.core.class_names import imagenet_wnids
 from ddlight.core.errors import DataError, UsageError
 from ddlight.core.files import sha256
 from ddlight.data.base import RealDataset
@@ -54,9 +55,7 @@ def _part(kind: Any, weights: str, folder: str | None, dtype: torch.dtype | None
 
 def imagenet_positions(classes: Sequence[str], dataset: str) -> list[int]:
     """Positions of classes, by their wnids, in the sorted list of ImageNet-1K's. Raises UsageError for others."""
-    from timm.data import ImageNetInfo
-
-    place = {wnid: k for k, wnid in enumerate(sorted(ImageNetInfo("imagenet-1k").label_names()))}
+    place = {wnid: k for k, wnid in enumerate(imagenet_wnids())}
     if unknown := [name for name in classes if name not in place]:
         raise UsageError(
             f"This generator knows ImageNet-1K's classes by their wnids, and {dataset} has a class {unknown[0]!r}. "

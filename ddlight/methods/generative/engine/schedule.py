@@ -140,6 +140,15 @@ def ancestral(
     return x
 
 
+def redrawn(predict: Predict, schedule: Schedule, latents: Tensor, noise: Tensor) -> Tensor:
+    """Latents noised to the schedule's last level and brought back by DDIM, to the clean latents at its first."""
+    x = schedule.noised(latents, len(schedule) - 1, noise)
+    for i in reversed(range(len(schedule))):
+        eps, _ = predict(x, int(schedule.timesteps[i]))
+        x = schedule.moved(x, i, eps, i - 1) if i else schedule.clean(x, 0, eps)
+    return x
+
+
 # --- the loss that DiT is trained by ---
 
 

@@ -17,7 +17,7 @@ from ddlight.core.randomness import generator
 from ddlight.methods.base import Synthesiser, require_images
 from ddlight.methods.generative.engine.backbone import Backbone, Denoiser
 from ddlight.methods.generative.engine.latents import Latents, fitted
-from ddlight.methods.generative.engine.schedule import Hook, Schedule, ancestral, spread
+from ddlight.methods.generative.engine.schedule import Hook, Schedule, ancestral, leading, redrawn, spread
 from ddlight.methods.generative.engine.trained import TINY_GENERATOR, GeneratorRun, TrainedDiT, denoiser_flops
 from ddlight.methods.images import repeatable
 from ddlight.methods.scoring.cost import operations_per_second
@@ -31,7 +31,7 @@ class GenerativeSynthesiser(Synthesiser):
 
     Noise belongs to (seed, name of the class, number of the image): it is the same in any subset of the classes, for
     any ipc and on any number of ranks. Deviation: published codes draw from one stream, in order.
-    A method says in `draw` how latents come about, perhaps by `sample`.
+    A method says in `draw` how latents come about, perhaps by `sample` or `redraw`.
 
     Args:
         backbone: the generator; null trains a `TrainedDiT` of this dataset.
@@ -44,6 +44,8 @@ class GenerativeSynthesiser(Synthesiser):
     tiny: ClassVar[dict[str, Any]] = {"backbone": TINY_GENERATOR, "steps": 3, "batch": 2}
     uses_real: ClassVar[bool] = False
     """Whether making the set needs the full data, beside the generator."""
+    share: float = 1.0
+    """Share of the steps that are taken, and so of the noise."""
 
     def __init__(
         self,
@@ -114,6 +116,12 @@ class GenerativeSynthesiser(Synthesiser):
         noise = self.noise(label, images)
         return ancestral(self.predict(label, images), self.schedule, noise(self.steps), noise, hook)
 
+    def redraw(self, label: int, images: Sequence[int], points: np.ndarray) -> Tensor:
+        """A class's points (ipc, C h w), noised to the level of `share` and brought back by DDIM: (n, C, h, w)."""
+        schedule = Schedule(self.model.betas, leading(self.steps, 1)[: self.taken])
+        targets, noise = self.targets(points, images), self.noise(label, images)(self.taken)
+        return redrawn(self.predict(label, images), schedule, targets, noise)
+
     def latents(self, **options: Any) -> Latents:
         """Latents of the full data, made once for all sets that ask for the same."""
         return Latents(self.described, self.dataset, self.place, **options)
@@ -181,9 +189,14 @@ class GenerativeSynthesiser(Synthesiser):
     # --- what it costs ---
 
     @property
+    def taken(self) -> int:
+        """Steps that are taken."""
+        return max(1, int(self.steps * self.share))
+
+    @property
     def looks(self) -> float:
         """Times that the network looks at latents, for the whole set."""
-        return self.expected_images * self.steps * (1 if self.guidance == 1 else 2)
+        return self.expected_images * self.taken * (1 if self.guidance == 1 else 2)
 
     def estimate_seconds(self) -> float:
         """Time to train a generator of ddlight's own and to sample; one from elsewhere is not loaded to be asked."""

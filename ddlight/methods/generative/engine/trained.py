@@ -26,7 +26,7 @@ from ddlight.methods.generative.engine.latents import mirrored
 from ddlight.methods.generative.engine.network import DiTNetwork
 from ddlight.methods.generative.engine.schedule import LEVELS, Schedule, ancestral, linear_betas, spread, training_loss
 from ddlight.methods.generative.engine.training import Averages, Training, batch_of
-from ddlight.methods.scoring.cost import operations_per_second
+from ddlight.methods.scoring.cost import operations_per_second, training_facts
 from ddlight.methods.watch import IterationBar
 from ddlight.networks.device import current_device, number_format
 from ddlight.networks.flops import TRAINING
@@ -97,13 +97,7 @@ class TrainedDiT(Backbone):
 
     def facts(self, dataset: RealDataset, cache: Path) -> dict[str, Any]:
         """Which training it was, and what that cost: a part of what the set cost."""
-        made = self.run(dataset, cache).manifest()
-        return {
-            "generator": made["fingerprint"],
-            "scoring_seconds": made["seconds"],
-            "scoring_images": made["images_seen"],
-            "flops_scoring": made["flops"],
-        }
+        return training_facts("generator", self.run(dataset, cache).manifest())
 
 
 class PixelDenoiser(Denoiser):

@@ -87,6 +87,8 @@ class MatchingSynthesiser(Synthesiser):
 
     one_unit = True
     space = "normalised"
+    norm: ClassVar[Literal["instance", "batch"]] = "instance"
+    """Of the ConvNet that is matched on where no student is given."""
     tiny: ClassVar[dict[str, Any]] = TINY_MATCHING
 
     def __init__(
@@ -152,7 +154,7 @@ class MatchingSynthesiser(Synthesiser):
     @cached_property
     def network(self) -> Student:
         """What is matched on."""
-        return self.student or ConvNet(depth=max(1, round(log2(self.dataset.info.size)) - 2))
+        return self.student or ConvNet(depth=max(1, round(log2(self.dataset.info.size)) - 2), norm=self.norm)
 
     @property
     def device(self) -> torch.device:

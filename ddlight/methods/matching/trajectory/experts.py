@@ -24,7 +24,7 @@ from ddlight.methods.baselines.full import FullData
 from ddlight.methods.matching.trajectory.buffer import Buffer
 from ddlight.methods.matching.trajectory.flat import _FlatHardLabel
 from ddlight.methods.matching.trajectory.storage import Trajectory, pack
-from ddlight.methods.scoring.cost import image_flops, operations_per_second
+from ddlight.methods.scoring.cost import image_flops, operations_per_second, training_facts
 from ddlight.networks.device import device_options
 from ddlight.networks.export import weights_file
 from ddlight.networks.flops import TRAINING, build_checked
@@ -253,10 +253,4 @@ class ExpertRun(Artefact):
 
     def facts(self) -> dict[str, Any]:
         """What the manifest of a set says of the experts behind it."""
-        made = self.manifest()
-        return {
-            "experts": made["fingerprint"],
-            "scoring_seconds": made["seconds"],
-            "scoring_images": made["images_seen"],
-            "flops_scoring": made["flops"],
-        }
+        return training_facts("experts", self.manifest())

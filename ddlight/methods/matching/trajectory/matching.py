@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import inf, isfinite
 from typing import Any, TypeVar
 
@@ -131,6 +131,7 @@ class TrajectoryMatching:
         colour = data.dataset.info.channels > 1
         self.match = match = replaced(replace(published, zca=published.zca and colour), given.given())
         data.space = "zca" if match.zca else "normalised"
+        self.ends: Callable[[int], tuple[Tensor, Tensor]] = lru_cache(1)(self._ends)
         if (last := match.max_start - 1 + match.passes) > experts.epochs:
             raise UsageError(
                 f"Starts before pass {match.max_start} are matched {match.passes} passes later, up to pass {last}, and "
@@ -166,7 +167,7 @@ class TrajectoryMatching:
         """The learning rate of the inner steps, which is learned."""
         return learned.get_submodule("rate")()  # type: ignore[no-any-return]
 
-    def ends(self, iteration: int) -> tuple[Tensor, Tensor]:
+    def _ends(self, iteration: int) -> tuple[Tensor, Tensor]:
         """Weights of an expert where the student starts, and where it is to arrive: the experts in turn, shuffled."""
         seed, match = self.data.seed, self.match
         again, place = divmod(iteration, self.experts.count)
